@@ -1,0 +1,33 @@
+"""The identity of a graph: SHA-256 of a canonical form, the same on every replica."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from gradwire_server.engine.graph import Constant, Graph, Input, Operation, Parameter
+
+FORM = "gradwire graph 1"
+"""Names the form itself, so that a change of it changes every id."""
+
+
+def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
+    """64 hexadecimal digits; ``attributes`` are those of each node in normal form."""
+    digest = sha256(repr((FORM, graph.loss, graph.ties.value, len(graph.nodes))).encode())
+    for node, normal in zip(graph.nodes, attributes, strict=True):
+        match node:
+            case Operation():
+                record: tuple[object, ...] = (node.op, node.name, node.operands, sorted(normal.items()))
+            case Parameter():
+                record = ("parameter", node.name, node.shape)
+            case Input():
+                record = ("input", node.name, node.shape, node.per_example, node.integer)
+            case Constant():
+                # In float64 every float constant keeps its value, so the dtype it came in does not matter.
+                value = node.value if node.integer else node.value.astype(np.float64)
+                record = ("constant", node.name, value.shape, value.dtype.str, sha256(value.tobytes()).hexdigest())
+        digest.update(repr(record).encode())
+    return digest.hexdigest()

@@ -1,0 +1,233 @@
+"""From a graph to a program: every rule checked, every shape worked out, once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gradwire_server.engine import shapes
+from gradwire_server.engine.canonical import graph_id
+from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
+from gradwire_server.engine.limits import Limits
+from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
+from gradwire_server.engine.plan import Instruction
+from gradwire_server.engine.program import Program
+from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
+
+MAX_FINDINGS = 20
+"""Findings that are told one by one; of the rest only the number."""
+
+FLOAT_BYTES = 8
+
+
+def compile_graph(graph: Graph, limits: Limits) -> Program:
+    """Check a graph and prepare it.
+
+    Raises:
+        Refusal: with every finding (INVALID_GRAPH, LIMIT_EXCEEDED). Paths start at the graph:
+            ``nodes[17].mul.operands[1]``.
+    """
+    count = len(graph.nodes)
+    if count == 0:
+        raise refuse(Reason.INVALID_GRAPH, "the graph has no nodes; give at least the loss", "nodes")
+    _check_limit("nodes", "nodes", count, limits.max_nodes, "max_nodes")
+    edges = sum(len(node.operands) for node in graph.nodes if isinstance(node, Operation))
+    _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
+    return _Compiler(graph, limits).program()
+
+
+def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
+    if found > limit:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the graph has {found} {what}; this server takes at most {limit} ({setting})",
+            path,
+            found=found,
+            limit=limit,
+            setting=setting,
+        )
+
+
+class _Compiler:
+    def __init__(self, graph: Graph, limits: Limits) -> None:
+        self.graph = graph
+        self.limits = limits
+        self.findings: list[Finding] = []
+        self.total = 0
+        self.shapes: list[Shape | None] = []
+        """None where a finding left the shape unknown."""
+        self.instructions: list[Instruction | None] = []
+        self.attributes: list[Mapping[str, Any]] = []
+        self.names: dict[str, int] = {}
+
+    def program(self) -> Program:
+        for index, node in enumerate(self.graph.nodes):
+            self._name(index, node)
+            self.attributes.append({})
+            self.instructions.append(None)
+            shape = self._operation(index, node) if isinstance(node, Operation) else self._source(index, node)
+            self.shapes.append(self._fitting(index, node, shape))
+        self._loss()
+        if self.findings:
+            raise Refusal(self.findings, self.total)
+        known = tuple(shape for shape in self.shapes if shape is not None)
+        return Program(self.graph, known, tuple(self.instructions), graph_id(self.graph, self.attributes))
+
+    def _find(self, message: str, path: str, reason: Reason = Reason.INVALID_GRAPH, **metadata: object) -> None:
+        self.total += 1
+        if len(self.findings) < MAX_FINDINGS:
+            texts = {key: str(value) for key, value in metadata.items()}
+            self.findings.append(Finding(reason=reason, message=message, path=path, metadata=texts))
+
+    def _describe(self, index: int, node: Node) -> str:
+        kind = node.op if isinstance(node, Operation) else type(node).__name__.lower()
+        where = f"nodes[{index}], {kind}"
+        return f"node {shown(node.name)} ({where})" if node.name else f"node {kind}_{index} (nodes[{index}])"
+
+    def _name(self, index: int, node: Node) -> None:
+        name, path = node.name, f"nodes[{index}].name"
+        who = f"node {shown(name)} (nodes[{index}])"
+        if not name:
+            if not isinstance(node, Operation | Constant):
+                kind = type(node).__name__.lower()
+                self._find(f"nodes[{index}] is a {kind} without a name; requests supply it by its name", path)
+            return
+        if len(name) > self.limits.max_name_length:
+            self._find(
+                f"{who} has a name of {len(name)} characters; at most {self.limits.max_name_length} are allowed", path
+            )
+        elif not name.isprintable():
+            self._find(f"{who} has a name with unprintable characters; use printable ones", path)
+        first = self.names.setdefault(name, index)
+        if first != index:
+            self._find(f"{who} has the name of nodes[{first}]; names are unique", path)
+
+    def _source(self, index: int, node: Node) -> Shape | None:
+        shape = node.shape if not isinstance(node, Operation) else ()
+        wrong = shapes.problem(shape, self.limits.max_rank)
+        if wrong is None:
+            return tuple(shape)
+        kind = type(node).__name__.lower()
+        self._find(f"{self._describe(index, node)} {wrong}", f"nodes[{index}].{kind}.shape")
+        return None
+
+    def _operation(self, index: int, node: Operation) -> Shape | None:
+        path = f"nodes[{index}].{node.op}"
+        op = OPS.get(node.op)
+        if op is None:
+            self._find(
+                f"{self._describe(index, node)} has no op of this server; it has {', '.join(OPS)}", f"nodes[{index}]"
+            )
+            return None
+        if not self._operands_fit(index, node, op, path):
+            return None
+        specs = self._specs(index, node, op, path)
+        if specs is None:
+            return None
+        try:
+            shape, normal = op.infer(specs, node.attributes)
+        except OperandError as error:
+            field = f".{error.field}" if error.field else ""
+            operands = ", ".join(self._brief(i) for i in node.operands[:4])
+            self._find(f"{self._describe(index, node)} of {operands}: {error}", f"{path}{field}")
+            return None
+        if self.attributes[index] != normal:
+            self.attributes[index] = normal
+        known = [spec.shape for spec in specs]
+        step = Step(normal, self.graph.ties)
+        self.instructions[index] = Instruction(
+            node=index, op=op, operands=node.operands, step=step, work=op.work(known, shape)
+        )
+        return shape
+
+    def _brief(self, index: int) -> str:
+        node = self.graph.nodes[index]
+        return shown(node.name) if node.name else f"nodes[{index}]"
+
+    def _operands_fit(self, index: int, node: Operation, op: Op, path: str) -> bool:
+        found = len(node.operands)
+        most = op.max_operands
+        if found < op.min_operands or (most is not None and found > most):
+            expected = f"{op.min_operands} or more" if most is None else f"exactly {most}"
+            if most not in (None, op.min_operands):
+                expected = f"{op.min_operands} to {most}"
+            self._find(
+                f"{self._describe(index, node)} has {found} operands; {op.name} takes {expected}", f"{path}.operands"
+            )
+            return False
+        fine = True
+        for slot, operand in enumerate(node.operands):
+            if 0 <= operand < index:
+                continue
+            fine = False
+            where = f"{path}.operands[{slot}]"
+            who = f"{self._describe(index, node)}: operand {slot} is index {operand}"
+            count = len(self.graph.nodes)
+            if operand >= count or operand < 0:
+                self._find(f"{who}, past the end of {count} nodes; give an index below {index}", where)
+            else:
+                what = "the node itself" if operand == index else "a later node"
+                self._find(f"{who}, {what}; operands come first, so give an index below {index}", where)
+        return fine
+
+    def _specs(self, index: int, node: Operation, op: Op, path: str) -> list[Spec] | None:
+        """What is known of the operands; None if a finding, here or earlier, left something unknown."""
+        specs: list[Spec] = []
+        fine = True
+        for slot, operand in enumerate(node.operands):
+            shape = self.shapes[operand]
+            source = self.graph.nodes[operand]
+            integer = isinstance(source, Input | Constant) and source.integer
+            if integer != (slot in op.index_operands):
+                fine = False
+                have, want = ("int64", "a float tensor") if integer else ("floats", "an int64 input or constant")
+                self._find(
+                    f"{self._describe(index, node)}: operand {slot} is {self._brief(operand)} of {have}; "
+                    f"{op.name} takes {want} there",
+                    f"{path}.operands[{slot}]",
+                )
+            if shape is None:
+                fine = False
+                continue
+            specs.append(Spec(shape, integer, source.value if isinstance(source, Constant) else None))
+        return specs if fine else None
+
+    def _fitting(self, index: int, node: Node, shape: Shape | None) -> Shape | None:
+        """The shape, if a tensor of it may be taken on."""
+        if shape is None:
+            return None
+        path = f"nodes[{index}]"
+        needs = shapes.size(shape) * FLOAT_BYTES
+        if len(shape) > self.limits.max_rank:
+            self._find(
+                f"{self._describe(index, node)} has {len(shape)} axes; at most {self.limits.max_rank} are allowed",
+                path,
+            )
+            return None
+        if needs > self.limits.max_tensor_bytes:
+            self._find(
+                f"{self._describe(index, node)} has shape {shapes.text(shape)}, which takes {needs} bytes; "
+                f"this server takes at most {self.limits.max_tensor_bytes} a tensor (max_tensor_bytes)",
+                path,
+                Reason.LIMIT_EXCEEDED,
+                found=needs,
+                limit=self.limits.max_tensor_bytes,
+                setting="max_tensor_bytes",
+            )
+            return None
+        return shape
+
+    def _loss(self) -> None:
+        loss, count = self.graph.loss, len(self.graph.nodes)
+        if not 0 <= loss < count:
+            self._find(f"the loss is index {loss}, past the end of {count} nodes", "loss")
+            return
+        node, shape = self.graph.nodes[loss], self.shapes[loss]
+        if isinstance(node, Input | Constant) and node.integer:
+            self._find(f"the loss, {self._describe(loss, node)}, holds int64 indices; it must be a float", "loss")
+        elif shape is not None and shape != ():
+            self._find(
+                f"the loss, {self._describe(loss, node)}, has shape {shapes.text(shape)} for one example; "
+                "it must have shape (), so reduce it first (sum, reduce_max, reshape)",
+                "loss",
+            )

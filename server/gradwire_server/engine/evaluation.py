@@ -1,0 +1,302 @@
+"""Value and gradient over examples: blocks run one after another, and what they give is added in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gradwire_server.engine import nonfinite, shapes
+from gradwire_server.engine.diagnosis import bad_step, bad_step_of_block
+from gradwire_server.engine.executor import (
+    UNSET,
+    Adjoints,
+    Arena,
+    Checkpoint,
+    StepError,
+    Values,
+    backward,
+    forward,
+)
+from gradwire_server.engine.graph import Array, Reduction, Shape
+from gradwire_server.engine.job import BLOCK_BYTES, Job
+from gradwire_server.engine.nonfinite import NonFinite, Phase
+from gradwire_server.engine.plan import Instruction, Stage
+from gradwire_server.errors import Reason, refuse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What a job gave."""
+
+    loss: Array
+    """Scalar, or [N] without a reduction."""
+    gradients: dict[str, Array]
+    """By source: [*shape], or [N, *shape] without a reduction and of per-example inputs."""
+    outputs: dict[int, Array]
+    """By node: [*shape], or [N, *shape] of nodes that depend on examples."""
+    non_finite: NonFinite | None
+    examples: int
+    blocks: int
+
+
+def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
+    """Run a job; ``checkpoint`` is called between blocks and every few hundred instructions and may raise.
+
+    Raises:
+        Refusal: INDEX_OUT_OF_RANGE; NON_FINITE if the query rejects it; whatever ``checkpoint`` raises.
+    """
+    with np.errstate(all="ignore"):
+        evaluation = _Evaluator(job, checkpoint).evaluate()
+    if job.query.reject_non_finite and evaluation.non_finite is not None:
+        report = evaluation.non_finite
+        raise refuse(
+            Reason.NON_FINITE,
+            report.message,
+            f"graph.nodes[{report.node}]",
+            node=report.name,
+            phase=report.phase,
+            example="" if report.example is None else report.example,
+        )
+    return evaluation
+
+
+class _Evaluator:
+    """One run of one job."""
+
+    def __init__(self, job: Job, checkpoint: Checkpoint) -> None:
+        self.job = job
+        self.checkpoint = checkpoint
+        self.program, self.plan, self.dtype = job.program, job.plan, job.query.dtype
+        self.loss = job.program.graph.loss
+        self.blockwise_loss = job.program.per_example[self.loss]
+        """Whether the loss differs among examples."""
+        self.separate = job.per_example_gradients
+        self.report: NonFinite | None = None
+        self.values: Values = [UNSET] * len(self.program.shapes)
+        self.adjoints: Adjoints = [None] * len(self.program.shapes)
+        self.loss_sum = 0.0
+        self.gradient_sum: Array | None = None
+
+    def evaluate(self) -> Evaluation:
+        job = self.job
+        self._forward_shared()
+        self._make_results()
+        blocks = 0
+        if self.blockwise_loss or any(self.program.per_example[node] for node in job.query.outputs):
+            for start in range(0, job.examples, job.lanes):
+                self._run_block(start, min(job.lanes, job.examples - start))
+                blocks += 1
+        if job.examples > 0 and not (self.separate and self.blockwise_loss):
+            self._backward_shared()
+        return Evaluation(
+            loss=self._reduced_loss(),
+            gradients=self.gradients,
+            outputs=self.outputs,
+            non_finite=self.report,
+            examples=job.examples,
+            blocks=blocks,
+        )
+
+    # What examples share, forward.
+
+    def _forward_shared(self) -> None:
+        for node, constant in self.program.cast_constants(self.dtype):
+            self.values[node] = constant
+        for source in self.program.sources:
+            if not source.per_example:
+                self.values[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
+        computed = Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1)
+        self._forward(self.plan.shared, 0)
+        self._check_values([computed, *(self.values[node] for node in self.plan.given)], 0, per_example=False)
+
+    def _make_results(self) -> None:
+        """Room for what has the axis of examples, and the outputs that have not."""
+        job, count = self.job, self.job.examples
+        self.losses = np.zeros(count, self.dtype)
+        self.gradients: dict[str, Array] = {}
+        for source in job.wrt:
+            leading = (count,) if self.separate or source.per_example else ()
+            self.gradients[source.name] = np.zeros(leading + source.shape, self.dtype)
+        self.outputs: dict[int, Array] = {}
+        for node in job.query.outputs:
+            if self.program.per_example[node]:
+                dtype = np.dtype(np.int64) if self.program.is_integer(node) else self.dtype
+                self.outputs[node] = np.empty((count, *self.program.shapes[node]), dtype)
+            else:
+                self.outputs[node] = self.values[node][..., 0].copy()
+
+    # One block of examples.
+
+    @cached_property
+    def _block_values(self) -> Arena:
+        return Arena(self.plan.lanes.values, self.job.lanes, self.dtype)
+
+    @cached_property
+    def _block_adjoints(self) -> tuple[Arena, Arena]:
+        shared_lanes = self.job.lanes if self.separate else 1
+        return (
+            Arena(self.plan.lanes.adjoints, self.job.lanes, self.dtype),
+            Arena(self.plan.shared.adjoints, shared_lanes, self.dtype),
+        )
+
+    def _run_block(self, start: int, lanes: int) -> None:
+        computed = self._load_block(start, lanes)
+        self._forward(self.plan.lanes, start)
+        streamed = [self.values[node] for node in self.plan.streamed]
+        self._check_values([computed, *streamed], start, per_example=True)
+        stop = start + lanes
+        for node, output in self.outputs.items():
+            if self.program.per_example[node]:
+                output[start:stop] = np.moveaxis(self.values[node], -1, 0)
+        if not self.blockwise_loss:
+            return
+        losses = self.values[self.loss]
+        self.losses[start:stop] = losses
+        self.loss_sum += float(np.add.reduce(losses, dtype=np.float64))
+        if self.plan.active[self.loss]:
+            self._backward_block(start, lanes)
+
+    def _load_block(self, start: int, lanes: int) -> Array:
+        """Give the block's values their places, and its inputs their values; gives the storage of all."""
+        computed = self._block_values.place(self.values, lanes)
+        for source in self.program.sources:
+            if not source.per_example or not self.plan.needed[source.node]:
+                continue
+            rows = self.job.query.arrays[source.name][start : start + lanes]
+            if source.node in self.plan.streamed:
+                self.values[source.node] = np.moveaxis(rows, 0, -1)
+            else:
+                self.values[source.node][...] = np.moveaxis(rows, 0, -1)
+        return computed
+
+    def _backward_block(self, start: int, lanes: int) -> None:
+        own, shared = self._block_adjoints
+        own_flat = own.place(self.adjoints, lanes)
+        shared_flat = shared.place(self.adjoints, lanes if self.separate else 1)
+        own_flat.fill(0)
+        shared_flat.fill(0)
+        self._seed(1)
+        steps = self.plan.lanes.backward + (self.plan.shared.backward if self.separate else ())
+        backward(steps, self.values, self.adjoints, self.checkpoint)
+        if not (nonfinite.is_finite(own_flat) and nonfinite.is_finite(shared_flat)):
+            self._diagnose_block(steps, start)
+        mean = self.job.query.reduction is Reduction.MEAN
+        for source in self.job.wrt:
+            adjoint = self.adjoints[source.node]
+            if adjoint is not None and (self.separate or source.per_example):
+                rows = np.moveaxis(adjoint, -1, 0)
+                self.gradients[source.name][start : start + lanes] = rows / self.job.examples if mean else rows
+        if self.separate:
+            return
+        if self.gradient_sum is None:
+            # In float64, so that the error of a float32 request does not grow with the number of blocks.
+            self.gradient_sum = shared_flat.astype(np.float64)
+        else:
+            self.gradient_sum += shared_flat
+
+    def _diagnose_block(self, steps: Sequence[Instruction], start: int) -> None:
+        if self.report is not None and self.report.phase is Phase.VALUE:
+            return
+        plan = self.plan
+        a_lane = self.dtype.itemsize * (plan.lanes.adjoints.elements + plan.shared.adjoints.elements)
+        at_once = max(1, min(self.job.lanes, BLOCK_BYTES // max(1, a_lane)))
+        report = bad_step_of_block(self.program, plan, steps, self.values, start, at_once, self.checkpoint)
+        if report is None:
+            self._note_sums()
+        else:
+            self._note(report)
+
+    # What examples share, backward.
+
+    def _backward_shared(self) -> None:
+        flat = Arena(self.plan.shared.adjoints, 1, self.dtype).place(self.adjoints, 1)
+        self._begin_shared(flat)
+        finite = nonfinite.is_finite(flat)
+        if not finite:
+            self._note_sums()
+        steps = self.plan.shared.backward
+        backward(steps, self.values, self.adjoints, self.checkpoint)
+        gradients = {s.name: a for s in self.job.wrt if (a := self.adjoints[s.node]) is not None and not s.per_example}
+        for name, gradient in gradients.items():
+            self.gradients[name][...] = gradient[..., 0]
+        if finite and not nonfinite.is_finite(flat):
+            self._begin_shared(flat)
+            self._note(bad_step(self.program, steps, self.values, self.adjoints, None, self.checkpoint))
+
+    def _begin_shared(self, flat: Array) -> None:
+        """The gradients that the shared backward steps begin with."""
+        reduction, count = self.job.query.reduction, self.job.examples
+        if self.gradient_sum is None:
+            flat.fill(0)
+        else:
+            flat[...] = self.gradient_sum / count if reduction is Reduction.MEAN else self.gradient_sum
+        if not self.blockwise_loss:
+            self._seed(count if reduction is Reduction.SUM else 1)
+
+    def _reduced_loss(self) -> Array:
+        reduction, count = self.job.query.reduction, self.job.examples
+        if self.separate:
+            if not self.blockwise_loss:
+                self.losses[...] = self.values[self.loss][..., 0]
+            return self.losses
+        if self.blockwise_loss:
+            total = self.loss_sum / count if reduction is Reduction.MEAN else self.loss_sum
+            loss = np.asarray(total).astype(self.dtype)
+        else:
+            loss = self.values[self.loss][..., 0].copy()
+            if reduction is Reduction.SUM and self.program.batched:
+                loss = np.multiply(loss, count, dtype=self.dtype) if count else np.zeros_like(loss)
+        if not nonfinite.is_finite(loss):
+            sums = loss[..., np.newaxis]
+            place: tuple[Shape, int] = ((), 0)
+            self._note(nonfinite.report(self.program, Phase.REDUCTION, self.loss, self.values, sums, place, None))
+        return np.asarray(loss)
+
+    # Small parts.
+
+    def _seed(self, gradient: int) -> None:
+        """Begin the backward steps: the gradient of the loss in itself."""
+        adjoint = self.adjoints[self.loss]
+        if adjoint is not None:
+            np.add(adjoint, gradient, out=adjoint)
+
+    def _note(self, report: NonFinite | None) -> None:
+        self.report = nonfinite.first(self.report, report)
+
+    def _check_values(self, arrays: Sequence[Array], start: int, *, per_example: bool) -> None:
+        """Look at the arrays; only if one is not finite, find out which node that was."""
+        if all(map(nonfinite.is_finite, arrays)):
+            return
+        needed, depends = self.plan.needed, self.program.per_example
+        nodes = [i for i, flag in enumerate(needed) if flag and depends[i] == per_example]
+        self._note(nonfinite.bad_value(self.program, nodes, self.values, start))
+
+    def _note_sums(self) -> None:
+        """Report the last shared node whose gradient, summed over examples, is not finite."""
+        for node, _, _ in reversed(self.plan.shared.adjoints.places):
+            adjoint = self.adjoints[node]
+            found = None if adjoint is None else nonfinite.first_bad(adjoint)
+            if adjoint is not None and found is not None:
+                self._note(
+                    nonfinite.report(self.program, Phase.REDUCTION, node, self.values, adjoint, found, None)
+                )
+                return
+
+    def _forward(self, stage: Stage, start: int) -> None:
+        try:
+            forward(stage.instructions, self.values, self.checkpoint)
+        except StepError as failure:
+            error, label = failure.error, self.program.label(failure.node)
+            example = "" if error.lane is None else f" of example {start + error.lane}"
+            raise refuse(
+                Reason.INDEX_OUT_OF_RANGE,
+                f'node "{label}" (nodes[{failure.node}]): index {error.index} at position '
+                f"{shapes.text(error.position)}{example} is out of range for {error.rows} rows",
+                f"graph.nodes[{failure.node}]",
+                node=label,
+                index=error.index,
+                rows=error.rows,
+            ) from None

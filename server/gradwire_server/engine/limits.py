@@ -1,0 +1,23 @@
+"""What the engine refuses to take on, whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits on graphs and on the memory of a computation. None of them is ever unlimited."""
+
+    max_nodes: int = 1_000_000
+    """Nodes of a graph."""
+    max_edges: int = 4_000_000
+    """Operands of all nodes of a graph together."""
+    max_rank: int = 32
+    """Axes of a tensor."""
+    max_name_length: int = 256
+    """Characters of a node's name."""
+    max_tensor_bytes: int = 1 << 30
+    """Bytes of one node's value for one example, in float64."""
+    max_memory_bytes: int = 4 << 30
+    """Bytes that one computation may take: values, gradients and results together."""

@@ -1,0 +1,150 @@
+"""Reports of infinities and NaN: which node made the first one, for which example, from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from gradwire_server.engine.executor import Values
+from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.program import Program
+
+
+OPERANDS_SHOWN = 16
+"""Operands that a report lists; sums can have a million."""
+
+
+class Phase(StrEnum):
+    """Where a non-finite number arose."""
+
+    VALUE = "value"
+    """As the value of a node."""
+    GRADIENT = "gradient"
+    """In the backward step of a node, whose value and gradient were finite."""
+    REDUCTION = "reduction"
+    """In the sum over examples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperandValue:
+    """One element of an operand."""
+
+    node: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NonFinite:
+    """The first non-finite value or gradient of a computation."""
+
+    phase: Phase
+    node: int
+    """Lowest node for values, first in backward order for gradients."""
+    name: str
+    """The node's label."""
+    example: int | None
+    """Lowest example, or None if the node depends on none or the phase is REDUCTION."""
+    position: Shape
+    """First such element in the tensor of one example."""
+    value: float
+    operands: tuple[OperandValue, ...]
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """Sorts reports: the least one is the one to give."""
+        order = -self.node if self.phase is Phase.GRADIENT else self.node
+        return list(Phase).index(self.phase), order, -1 if self.example is None else self.example
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        where = "" if self.example is None else f" of example {self.example}"
+        operands = ", ".join(f"{operand.name} = {operand.value:g}" for operand in self.operands[:4])
+        what = {
+            Phase.VALUE: f'node "{self.name}" has the value {self.value:g}',
+            Phase.GRADIENT: f'the backward step of node "{self.name}" gives a gradient of {self.value:g}',
+            Phase.REDUCTION: f'the sum over examples at node "{self.name}" is {self.value:g}',
+        }[self.phase]
+        return f"{what} at position {self.position}{where}" + (f" from {operands}" if operands else "")
+
+
+def is_finite(array: Array) -> bool:
+    """Whether every element is a finite number."""
+    return bool(np.isfinite(array).all())
+
+
+def first(a: NonFinite | None, b: NonFinite | None) -> NonFinite | None:
+    """The one to report."""
+    if a is None or b is None:
+        return a or b
+    return min(a, b, key=lambda report: report.rank)
+
+
+def first_bad(array: Array) -> tuple[Shape, int] | None:
+    """Position and lane of the first non-finite element, lowest lane first; None if there is none."""
+    if array.dtype == np.int64 or is_finite(array):
+        return None
+    lane, *position = np.argwhere(np.moveaxis(~np.isfinite(array), -1, 0))[0].tolist()
+    return tuple(position), lane
+
+
+def bad_value(program: Program, nodes: Iterable[int], values: Values, start: int) -> NonFinite | None:
+    """The report of the lowest of ``nodes``, in ascending order, whose value is not finite.
+
+    Examples count from ``start``.
+    """
+    for node in nodes:
+        found = first_bad(values[node])
+        if found is not None:
+            example = start + found[1] if program.per_example[node] else None
+            return report(program, Phase.VALUE, node, values, values[node], found, example)
+    return None
+
+
+def report(
+    program: Program,
+    phase: Phase,
+    node: int,
+    values: Values,
+    array: Array,
+    found: tuple[Shape, int],
+    example: int | None,
+) -> NonFinite:
+    """A report on the element ``found``, a position and a lane, of ``array``, with the operands of ``node`` there."""
+    position, lane = found
+    instruction = program.instructions[node]
+    operands = () if instruction is None else instruction.operands
+    elementwise = instruction is not None and instruction.op.elementwise
+    return NonFinite(
+        phase=phase,
+        node=node,
+        name=program.label(node),
+        example=example,
+        position=position,
+        value=float(array[(*position, lane)]),
+        operands=tuple(
+            OperandValue(
+                node=operand,
+                name=program.label(operand),
+                value=_element(values[operand], lane, position if elementwise else None),
+            )
+            for operand in operands[:OPERANDS_SHOWN]
+        ),
+    )
+
+
+def _element(array: Array, lane: int, position: Shape | None) -> float:
+    """The element of an operand that an operation read for the result's element at ``position``."""
+    one = array[..., lane if array.shape[-1] > 1 else 0]
+    if one.size == 0:
+        return 0.0
+    if position is not None:
+        aligned = position[len(position) - one.ndim :] if len(position) >= one.ndim else position
+        if len(aligned) == one.ndim:
+            return float(one[tuple(0 if length == 1 else i for i, length in zip(aligned, one.shape, strict=True))])
+    bad = np.argwhere(~np.isfinite(one))
+    return float(one[tuple(bad[0])] if len(bad) else one.flat[0])

@@ -1,0 +1,199 @@
+"""Ops that work element by element, with NumPy's broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate
+from math import isfinite
+
+import numpy as np
+
+from gradwire_server.engine.graph import Array, Shape, Ties
+from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
+from gradwire_server.engine.shapes import broadcast, text
+
+Targets = Sequence[Array | None]
+
+
+def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:
+    shapes = [spec.shape for spec in specs]
+    result = broadcast(shapes)
+    if result is None:
+        found = " and ".join(map(text, shapes[:4])) + (" ..." if len(shapes) > 4 else "")
+        raise OperandError(f"operands of shapes {found} do not broadcast", "operands")
+    return result, attributes
+
+
+_entry = partial(Op, infer=_infer, elementwise=True)
+_unary = partial(_entry, min_operands=1, max_operands=1)
+_nary = partial(_entry, min_operands=2, max_operands=None)
+
+
+def _left_to_right(ufunc: np.ufunc, operands: Sequence[Array], out: Array) -> None:
+    ufunc(operands[0], operands[1], out=out)
+    for operand in operands[2:]:
+        ufunc(out, operand, out=out)
+
+
+def _add(step: Step, operands: Sequence[Array], out: Array) -> None:
+    _left_to_right(np.add, operands, out)
+
+
+def _add_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
+    return [adjoint] * len(operands)
+
+
+def _mul(step: Step, operands: Sequence[Array], out: Array) -> None:
+    _left_to_right(np.multiply, operands, out)
+
+
+def _mul_vjp(
+    step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
+) -> Iterator[Array | None]:
+    if len(operands) == 2:
+        yield adjoint * operands[1] if targets[0] is not None else None
+        yield adjoint * operands[0] if targets[1] is not None else None
+        return
+    # The product of the others without dividing by the operand, which may be zero: what stands to its left
+    # times what stands to its right.
+    left = accumulate(operands[:-1], np.multiply)
+    right = list(accumulate(reversed(operands[1:]), np.multiply))
+    yield adjoint * right.pop()
+    for before in left:
+        yield adjoint * (before * right.pop()) if right else adjoint * before
+
+
+def _max(step: Step, operands: Sequence[Array], out: Array) -> None:
+    _left_to_right(np.maximum, operands, out)
+
+
+def _max_vjp(
+    step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
+) -> Iterator[Array | None]:
+    # By selection, not multiplication: a loser gets exactly 0 whatever the adjoint is.
+    tied = sum((operand == out).astype(np.int32) for operand in operands)
+    share = np.where(tied == 1, adjoint, 0) if step.ties is Ties.ZERO else adjoint / np.maximum(tied, 1)
+    share = share.astype(adjoint.dtype, copy=False)
+    for operand, target in zip(operands, targets, strict=True):
+        yield np.where(operand == out, share, adjoint.dtype.type(0)) if target is not None else None
+
+
+def sigmoid(a: Array) -> Array:
+    """The logistic function of ``a``, without overflow in either tail."""
+    z = np.exp(-np.abs(a))
+    return np.where(a >= 0, a.dtype.type(1), z) / (1 + z)
+
+
+def _sigmoid(step: Step, operands: Sequence[Array], out: Array) -> None:
+    out[...] = sigmoid(operands[0])
+
+
+def _sigmoid_vjp(
+    step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
+) -> Iterable[Array]:
+    return [adjoint * (out * (1 - out))]
+
+
+def _exp(step: Step, operands: Sequence[Array], out: Array) -> None:
+    np.exp(operands[0], out=out)
+
+
+def _exp_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
+    return [adjoint * out]
+
+
+def _log(step: Step, operands: Sequence[Array], out: Array) -> None:
+    np.log(operands[0], out=out)
+
+
+def _log_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
+    return [adjoint / operands[0]]
+
+
+def _tanh(step: Step, operands: Sequence[Array], out: Array) -> None:
+    np.tanh(operands[0], out=out)
+
+
+def _tanh_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
+    # (1 - t)(1 + t) keeps the digits that 1 - t^2 loses where |t| is near 1.
+    return [adjoint * ((1 - out) * (1 + out))]
+
+
+def _softplus(step: Step, operands: Sequence[Array], out: Array) -> None:
+    a = operands[0]
+    np.add(np.maximum(a, 0), np.log1p(np.exp(-np.abs(a))), out=out)
+
+
+def _softplus_vjp(
+    step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
+) -> Iterable[Array]:
+    return [adjoint * sigmoid(operands[0])]
+
+
+def _power_infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:
+    exponent = attributes.get("exponent")
+    if exponent is None:
+        raise OperandError("the exponent is not set; give a number", "exponent")
+    if not isfinite(exponent):
+        raise OperandError(f"the exponent is {exponent}; it must be finite", "exponent")
+    return specs[0].shape, {"exponent": float(exponent)}
+
+
+def _raised(a: Array, exponent: float) -> Array:
+    if exponent == 0:
+        return np.ones_like(a)
+    if exponent == 1:
+        return a
+    if exponent == 2:  # noqa: PLR2004  (a square, by any name)
+        return a * a
+    if exponent == -1:
+        return 1 / a
+    return np.power(a, a.dtype.type(exponent))
+
+
+def _power(step: Step, operands: Sequence[Array], out: Array) -> None:
+    out[...] = _raised(operands[0], step.attributes["exponent"])
+
+
+def _power_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
+    exponent = step.attributes["exponent"]
+    if exponent == 0:
+        return [np.zeros_like(adjoint)]
+    if exponent == 1:
+        return [adjoint]
+    return [adjoint * (exponent * _raised(operands[0], exponent - 1))]
+
+
+ELEMENTWISE = (
+    _nary(name="add", summary="a + b", derivative="1, 1", forward=_add, vjp=_add_vjp),
+    _nary(name="mul", summary="a b", derivative="b, a", forward=_mul, vjp=_mul_vjp),
+    _nary(
+        name="max",
+        summary="max(a, b)",
+        derivative="I[a > b], I[b > a]; at a tie 0, or equal shares",
+        forward=_max,
+        vjp=_max_vjp,
+    ),
+    _unary(
+        name="sigmoid", summary="s = 1 / (1 + e^-a)", derivative="s (1 - s)", forward=_sigmoid, vjp=_sigmoid_vjp
+    ),
+    _unary(name="exp", summary="e^a", derivative="e^a", forward=_exp, vjp=_exp_vjp),
+    _unary(name="log", summary="log a", derivative="1 / a", forward=_log, vjp=_log_vjp),
+    _unary(name="tanh", summary="t = tanh a", derivative="1 - t^2", forward=_tanh, vjp=_tanh_vjp),
+    _unary(
+        name="softplus",
+        summary="log(1 + e^a)",
+        derivative="sigmoid(a)",
+        forward=_softplus,
+        vjp=_softplus_vjp,
+    ),
+    _unary(
+        name="power",
+        summary="a^p, p constant",
+        derivative="p a^(p-1); 0 for p = 0, 1 for p = 1",
+        forward=_power,
+        vjp=_power_vjp,
+        infer=_power_infer,
+    ),
+)

@@ -1,0 +1,94 @@
+"""What an op is: one entry that says everything the engine needs to know of it.
+
+Values carry the axis of examples ("lanes") last: a node of shape S is an array (*S, lanes), with one lane if
+it depends on no example. So NumPy's broadcasting, which aligns last axes, is that of one example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradwire_server.engine.graph import Array, Shape, Ties
+from gradwire_server.engine.shapes import size
+
+Attributes = Mapping[str, Any]
+
+
+class OperandError(Exception):
+    """Wrong use of an op; the message says what was found and what was expected.
+
+    ``field`` is the wrong field of the node, such as ``axes[1]``, or empty for the node as a whole.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class IndexRangeError(Exception):
+    """A row index that is out of range, found while computing. ``lane`` is None if all examples share it."""
+
+    def __init__(self, position: Shape, lane: int | None, index: int, rows: int) -> None:
+        super().__init__(position, lane, index, rows)
+        self.position = position
+        self.lane = lane
+        self.index = index
+        self.rows = rows
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is known of an operand before there are numbers."""
+
+    shape: Shape
+    integer: bool = False
+    constant: Array | None = None
+    """Its value, if it is a constant of the graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The static side of one application of an op."""
+
+    attributes: Attributes
+    """As the op's ``infer`` normalised them."""
+    ties: Ties
+
+
+def _streamed(shapes: Sequence[Shape], out: Shape) -> int:
+    return size(out) + sum(map(size, shapes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Op:
+    """An op of the table.
+
+    ``infer(specs, attributes)`` gives the shape of the result and the attributes in normal form, or raises
+    OperandError. ``forward(step, operands, out)`` writes the value. ``vjp(step, adjoint, operands, out, targets)``
+    (vector-Jacobian product) gives, for each operand, the gradient times the local derivative, in the
+    shape of the result or of the operand; the caller sums over what was broadcast. ``targets`` holds, for
+    each operand, the array its gradient is added to, or None where none is wanted; the op yields
+    None there, or whatever costs nothing.
+    """
+
+    name: str
+    summary: str
+    """The value, as a formula."""
+    derivative: str
+    """The local derivative, as a formula."""
+    min_operands: int
+    max_operands: int | None
+    """None: any number."""
+    infer: Callable[[Sequence[Spec], Attributes], tuple[Shape, Attributes]]
+    forward: Callable[[Step, Sequence[Array], Array], None]
+    vjp: Callable[[Step, Array, Sequence[Array], Array, Sequence[Array | None]], Iterable[Array | None]]
+    elementwise: bool
+    """Whether an element of the result reads the elements at its own place (after broadcasting)."""
+    index_operands: frozenset[int] = frozenset()
+    """Which operands are row indices."""
+    strided: bool = False
+    """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
+    work: Callable[[Sequence[Shape], Shape], int] = _streamed
+    """Roughly how many elementary steps a lane takes, for operands and a result of these shapes."""

@@ -1,0 +1,117 @@
+"""A compiled graph: everything about it that does not depend on a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
+from gradwire_server.engine.plan import Instruction, Plan, ancestors, make_plan
+
+PLANS_KEPT = 16
+"""Plans for other choices of gradients and outputs than the usual one, kept for a program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A tensor that requests supply."""
+
+    name: str
+    node: int
+    parameter: bool
+    """If false, it is an input."""
+    shape: Shape
+    """Shape for one example."""
+    per_example: bool
+    integer: bool
+    unused: bool
+    """Whether the loss does not depend on it."""
+
+
+class Program:
+    """A checked graph with its shapes and plans; immutable, and safe to share among threads."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        shapes: tuple[Shape, ...],
+        instructions: tuple[Instruction | None, ...],
+        graph_id: str,
+    ) -> None:
+        self.graph = graph
+        self.shapes = shapes
+        """Shape of each node for one example."""
+        self.instructions = instructions
+        """One for each node; None for sources."""
+        self.graph_id = graph_id
+        """SHA-256 of the canonical form, 64 hexadecimal digits."""
+        self.per_example = _per_example(graph)
+        """For each node, whether it depends on examples."""
+        reached = ancestors(instructions, [graph.loss])
+        self.sources = tuple(
+            Source(
+                name=node.name,
+                node=index,
+                parameter=isinstance(node, Parameter),
+                shape=node.shape,
+                per_example=isinstance(node, Input) and node.per_example,
+                integer=isinstance(node, Input) and node.integer,
+                unused=not reached[index],
+            )
+            for index, node in enumerate(graph.nodes)
+            if isinstance(node, Parameter | Input)
+        )
+        """What requests supply, in the order of nodes."""
+        self.parameters = tuple(source.name for source in self.sources if source.parameter)
+        """Names of the parameters, which are differentiated in unless a request says otherwise."""
+        self.batched = any(source.per_example for source in self.sources)
+        """Whether requests bring examples."""
+        self.constants = tuple((i, node.value) for i, node in enumerate(graph.nodes) if isinstance(node, Constant))
+        """Constants by node index."""
+        self.plan = lru_cache(PLANS_KEPT)(self._plan)
+        """Plan for ``(differentiated nodes, output nodes)``, both as tuples of indices."""
+        self.plan(tuple(source.node for source in self.sources if source.parameter), ())
+
+    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Plan:
+        return make_plan(self, wrt, outputs)
+
+    @property
+    def nbytes(self) -> int:
+        """Estimate of the memory that keeping the program takes, in bytes."""
+        operands = sum(len(i.operands) for i in self.instructions if i is not None)
+        return 1000 * len(self.shapes) + 60 * operands + sum(value.nbytes for _, value in self.constants)
+
+    def label(self, index: int) -> str:
+        """The node's name, or one made of its op and index."""
+        node = self.graph.nodes[index]
+        return node.name or f"{self.kind(index)}_{index}"
+
+    def kind(self, index: int) -> str:
+        """An op's name, ``parameter``, ``input`` or ``constant``."""
+        node = self.graph.nodes[index]
+        return node.op if isinstance(node, Operation) else type(node).__name__.lower()
+
+    def is_integer(self, index: int) -> bool:
+        """Whether the node holds row indices."""
+        node = self.graph.nodes[index]
+        return isinstance(node, Input | Constant) and node.integer
+
+    def cast_constants(self, dtype: np.dtype[np.floating]) -> list[tuple[int, Array]]:
+        """The constants as a request of this dtype sees them: [*shape, 1]."""
+        with np.errstate(over="ignore"):
+            return [
+                (i, (value if value.dtype == np.int64 else value.astype(dtype, copy=False))[..., np.newaxis])
+                for i, value in self.constants
+            ]
+
+
+def _per_example(graph: Graph) -> tuple[bool, ...]:
+    flags: list[bool] = []
+    for node in graph.nodes:
+        if isinstance(node, Operation):
+            flags.append(any(flags[operand] for operand in node.operands))
+        else:
+            flags.append(isinstance(node, Input) and node.per_example)
+    return tuple(flags)

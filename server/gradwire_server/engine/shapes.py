@@ -1,0 +1,74 @@
+"""Shapes: sizes without overflow, broadcasting, and sums that undo it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import mul
+
+import numpy as np
+
+from gradwire_server.engine.graph import Array, Shape
+
+MAX_ELEMENTS = 2**60
+"""Product of all non-zero axes that NumPy can still address, for any dtype in use."""
+
+
+def size(shape: Sequence[int]) -> int:
+    """Number of elements; exact, where ``np.prod`` wraps silently."""
+    return reduce(mul, shape, 1)
+
+
+def text(shape: Sequence[int]) -> str:
+    """The shape as NumPy prints it, cut after a few axes."""
+    if len(shape) > 8:
+        return f"({', '.join(map(str, shape[:8]))}, ... {len(shape)} axes)"
+    return str(tuple(shape))
+
+
+def problem(shape: Sequence[int], max_rank: int) -> str | None:
+    """What is wrong with a shape that somebody sent, or None."""
+    if len(shape) > max_rank:
+        return f"has {len(shape)} axes; at most {max_rank} are allowed"
+    for axis, length in enumerate(shape):
+        if length < 0:
+            return f"has size {length} on axis {axis}; an axis has at least size 0"
+        if length >= MAX_ELEMENTS:
+            return f"has size {length} on axis {axis}; an axis has less than {MAX_ELEMENTS} entries"
+    elements = size([max(length, 1) for length in shape])
+    if elements >= MAX_ELEMENTS:
+        return f"has shape {text(shape)} with {elements} elements; at most {MAX_ELEMENTS} can be addressed"
+    return None
+
+
+def broadcast(shapes: Sequence[Shape]) -> Shape | None:
+    """The common shape by NumPy's rule, or None if there is none."""
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
+    rank = max(map(len, shapes))
+    result = [1] * rank
+    for shape in shapes:
+        for axis, length in enumerate(shape, start=rank - len(shape)):
+            if length == 1 or result[axis] == length:
+                continue
+            if result[axis] != 1:
+                return None
+            result[axis] = length
+    return tuple(result)
+
+
+def unbroadcast(array: Array, shape: Shape) -> Array:
+    """Sum ``array`` over the axes along which a tensor of ``shape`` was broadcast to it.
+
+    Axes that ``array`` itself leaves at size 1 stay; adding the result to a tensor of ``shape`` broadcasts them.
+    """
+    if array.shape == shape:
+        return array
+    extra = array.ndim - len(shape)
+    if extra > 0:
+        array = np.add.reduce(array, axis=tuple(range(extra)))
+    elif extra < 0:
+        array = array.reshape((1,) * -extra + array.shape)
+    axes = tuple(a for a, (have, want) in enumerate(zip(array.shape, shape, strict=True)) if want == 1 != have)
+    return np.add.reduce(array, axis=axes, keepdims=True) if axes else array
