@@ -1,5 +1,6 @@
 """The engine: graph -> program -> job -> value and gradient. Numbers only; it knows neither gRPC nor protobuf."""
 
+from gradwire_server.engine.checking import SourceCheck, check
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
@@ -8,16 +9,19 @@ from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
 from gradwire_server.engine.program import Program, Source
+from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, trace
 
 __all__ = [
     "OPS",
     "Constant",
+    "EdgeTrace",
     "Evaluation",
     "Graph",
     "Input",
     "Job",
     "Limits",
     "Node",
+    "NodeTrace",
     "NonFinite",
     "Op",
     "OperandValue",
@@ -28,8 +32,12 @@ __all__ = [
     "Query",
     "Reduction",
     "Source",
+    "SourceCheck",
     "Ties",
+    "Trace",
     "bind",
+    "check",
     "compile_graph",
     "run",
+    "trace",
 ]

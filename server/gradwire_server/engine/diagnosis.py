@@ -47,9 +47,7 @@ def bad_step(
         backward(instructions, values, adjoints, checkpoint, observe)
     except _FoundError as found:
         example = None if start is None else start + found.place[1]
-        return nonfinite.report(
-            program, Phase.GRADIENT, found.node, values, found.gradient, found.place, example
-        )
+        return nonfinite.report(program, Phase.GRADIENT, found.node, values, found.gradient, found.place, example)
     return None
 
 

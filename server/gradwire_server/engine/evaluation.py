@@ -24,6 +24,7 @@ from gradwire_server.engine.graph import Array, Reduction, Shape
 from gradwire_server.engine.job import BLOCK_BYTES, Job
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.plan import Instruction, Stage
+from gradwire_server.engine.program import Program
 from gradwire_server.errors import Reason, refuse
 
 
@@ -61,6 +62,28 @@ def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
             example="" if report.example is None else report.example,
         )
     return evaluation
+
+
+def run_forward(program: Program, stage: Stage, values: Values, start: int, checkpoint: Checkpoint) -> None:
+    """Run a stage forward; examples count from ``start``.
+
+    Raises:
+        Refusal: INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
+    """
+    try:
+        forward(stage.instructions, values, checkpoint)
+    except StepError as failure:
+        error, label = failure.error, program.label(failure.node)
+        example = "" if error.lane is None else f" of example {start + error.lane}"
+        raise refuse(
+            Reason.INDEX_OUT_OF_RANGE,
+            f'node "{label}" (nodes[{failure.node}]): index {error.index} at position '
+            f"{shapes.text(error.position)}{example} is out of range for {error.rows} rows",
+            f"graph.nodes[{failure.node}]",
+            node=label,
+            index=error.index,
+            rows=error.rows,
+        ) from None
 
 
 class _Evaluator:
@@ -109,7 +132,7 @@ class _Evaluator:
             if not source.per_example:
                 self.values[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
         computed = Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1)
-        self._forward(self.plan.shared, 0)
+        run_forward(self.program, self.plan.shared, self.values, 0, self.checkpoint)
         self._check_values([computed, *(self.values[node] for node in self.plan.given)], 0, per_example=False)
 
     def _make_results(self) -> None:
@@ -144,7 +167,7 @@ class _Evaluator:
 
     def _run_block(self, start: int, lanes: int) -> None:
         computed = self._load_block(start, lanes)
-        self._forward(self.plan.lanes, start)
+        run_forward(self.program, self.plan.lanes, self.values, start, self.checkpoint)
         streamed = [self.values[node] for node in self.plan.streamed]
         self._check_values([computed, *streamed], start, per_example=True)
         stop = start + lanes
@@ -280,23 +303,5 @@ class _Evaluator:
             adjoint = self.adjoints[node]
             found = None if adjoint is None else nonfinite.first_bad(adjoint)
             if adjoint is not None and found is not None:
-                self._note(
-                    nonfinite.report(self.program, Phase.REDUCTION, node, self.values, adjoint, found, None)
-                )
+                self._note(nonfinite.report(self.program, Phase.REDUCTION, node, self.values, adjoint, found, None))
                 return
-
-    def _forward(self, stage: Stage, start: int) -> None:
-        try:
-            forward(stage.instructions, self.values, self.checkpoint)
-        except StepError as failure:
-            error, label = failure.error, self.program.label(failure.node)
-            example = "" if error.lane is None else f" of example {start + error.lane}"
-            raise refuse(
-                Reason.INDEX_OUT_OF_RANGE,
-                f'node "{label}" (nodes[{failure.node}]): index {error.index} at position '
-                f"{shapes.text(error.position)}{example} is out of range for {error.rows} rows",
-                f"graph.nodes[{failure.node}]",
-                node=label,
-                index=error.index,
-                rows=error.rows,
-            ) from None

@@ -123,7 +123,7 @@ def _expected(source: Source) -> str:
 
 def _listed(names: set[str]) -> str:
     few = ", ".join(shown(name) for name in sorted(names)[:8])
-    return (few or "none") + (", ..." if len(names) > 8 else "")  # noqa: PLR2004  (as many as fit a line)
+    return (few or "none") + (", ..." if len(names) > 8 else "")
 
 
 def _check_outputs(program: Program, query: Query) -> list[Finding]:

@@ -12,7 +12,6 @@ from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.program import Program
 
-
 OPERANDS_SHOWN = 16
 """Operands that a report lists; sums can have a million."""
 
@@ -117,7 +116,6 @@ def report(
     """A report on the element ``found``, a position and a lane, of ``array``, with the operands of ``node`` there."""
     position, lane = found
     instruction = program.instructions[node]
-    operands = () if instruction is None else instruction.operands
     elementwise = instruction is not None and instruction.op.elementwise
     return NonFinite(
         phase=phase,
@@ -132,7 +130,7 @@ def report(
                 name=program.label(operand),
                 value=_element(values[operand], lane, position if elementwise else None),
             )
-            for operand in operands[:OPERANDS_SHOWN]
+            for operand in program.operands(node)[:OPERANDS_SHOWN]
         ),
     )
 

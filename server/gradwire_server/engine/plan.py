@@ -120,15 +120,11 @@ def _stage(
     program: Program, wanted: Sequence[bool], active: Sequence[bool], *, per_example: bool, inputs: list[int]
 ) -> Stage:
     belongs = [flag == per_example for flag in program.per_example]
-    instructions = tuple(
-        i for i in program.instructions if i is not None and wanted[i.node] and belongs[i.node]
-    )
+    instructions = tuple(i for i in program.instructions if i is not None and wanted[i.node] and belongs[i.node])
     return Stage(
         instructions=instructions,
         backward=tuple(
-            i
-            for i in reversed(instructions)
-            if active[i.node] and any(active[operand] for operand in i.operands)
+            i for i in reversed(instructions) if active[i.node] and any(active[operand] for operand in i.operands)
         ),
         values=Layout.of([*inputs, *(i.node for i in instructions)], program.shapes),
         adjoints=Layout.of([n for n in range(len(active)) if active[n] and belongs[n]], program.shapes),

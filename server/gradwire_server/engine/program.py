@@ -80,7 +80,7 @@ class Program:
     @property
     def nbytes(self) -> int:
         """Estimate of the memory that keeping the program takes, in bytes."""
-        operands = sum(len(i.operands) for i in self.instructions if i is not None)
+        operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         return 1000 * len(self.shapes) + 60 * operands + sum(value.nbytes for _, value in self.constants)
 
     def label(self, index: int) -> str:
@@ -92,6 +92,11 @@ class Program:
         """An op's name, ``parameter``, ``input`` or ``constant``."""
         node = self.graph.nodes[index]
         return node.op if isinstance(node, Operation) else type(node).__name__.lower()
+
+    def operands(self, index: int) -> tuple[int, ...]:
+        """The node's operands; none of a source."""
+        node = self.graph.nodes[index]
+        return node.operands if isinstance(node, Operation) else ()
 
     def is_integer(self, index: int) -> bool:
         """Whether the node holds row indices."""

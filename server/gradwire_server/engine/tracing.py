@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.diagnosis import bad_step
-from gradwire_server.engine.executor import UNSET, Adjoints, Checkpoint, Values, backward, forward
-from gradwire_server.engine.graph import Array, Graph, Input, Operation
+from gradwire_server.engine.evaluation import run_forward
+from gradwire_server.engine.executor import UNSET, Adjoints, Arena, Checkpoint, Values, backward
+from gradwire_server.engine.graph import Array, Input
 from gradwire_server.engine.job import Query, bind
 from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.nonfinite import NonFinite
@@ -44,3 +44,84 @@ class Trace:
 
     nodes: tuple[NodeTrace, ...]
     non_finite: NonFinite | None
+
+
+def trace(
+    program: Program,
+    arrays: Mapping[str, Array],
+    dtype: np.dtype[np.floating],
+    limits: Limits,
+    checkpoint: Checkpoint,
+) -> Trace:
+    """Evaluate one example, whose inputs have no axis of examples, and differentiate it in everything.
+
+    Raises:
+        Refusal: INVALID_TENSOR, LIMIT_EXCEEDED, INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
+    """
+    single = _one_example(program)
+    everything = tuple(range(len(single.shapes)))
+    bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
+    floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
+    stage = single.plan(floats, everything).shared
+    values: Values = [UNSET] * len(everything)
+    for node, constant in single.cast_constants(dtype):
+        values[node] = constant
+    for source in single.sources:
+        values[source.node] = arrays[source.name][..., np.newaxis]
+    adjoints: Adjoints = [None] * len(everything)
+    edges: dict[tuple[int, int], Array] = {}
+
+    def observe(instruction: Instruction, slot: int, contribution: Array) -> None:
+        shape = single.shapes[instruction.operands[slot]]
+        edges[instruction.node, slot] = np.broadcast_to(contribution[..., 0], shape).copy()
+
+    with np.errstate(all="ignore"):
+        Arena(stage.values, 1, dtype).place(values, 1)
+        run_forward(single, stage, values, 0, checkpoint)
+        report = nonfinite.bad_value(single, everything, values, 0)
+        gradients = Arena(stage.adjoints, 1, dtype).place(adjoints, 1)
+        _seed(single, gradients, adjoints)
+        backward(stage.backward, values, adjoints, checkpoint, observe)
+        if report is None and not nonfinite.is_finite(gradients):
+            kept = gradients.copy()
+            _seed(single, gradients, adjoints)
+            report = bad_step(single, stage.backward, values, adjoints, None, checkpoint)
+            gradients[...] = kept
+
+    def gradient(node: int) -> Array | None:
+        adjoint = adjoints[node]
+        if adjoint is not None:
+            return adjoint[..., 0]
+        return None if single.is_integer(node) else np.zeros(single.shapes[node], dtype)
+
+    def edge(node: int, slot: int, operand: int) -> EdgeTrace:
+        zero = None if single.is_integer(operand) else np.zeros(single.shapes[operand], dtype)
+        return EdgeTrace(node=operand, gradient=edges.get((node, slot), zero))
+
+    nodes = tuple(
+        NodeTrace(
+            name=single.label(n),
+            op=single.kind(n),
+            value=values[n][..., 0],
+            gradient=gradient(n),
+            operands=tuple(edge(n, slot, operand) for slot, operand in enumerate(single.operands(n))),
+        )
+        for n in everything
+    )
+    return Trace(nodes=nodes, non_finite=report)
+
+
+def _seed(program: Program, gradients: Array, adjoints: Adjoints) -> None:
+    gradients.fill(0)
+    seed = adjoints[program.graph.loss]
+    if seed is not None:
+        np.add(seed, 1, out=seed)
+
+
+def _one_example(program: Program) -> Program:
+    """The same graph, its inputs without the axis of examples."""
+    nodes = tuple(
+        replace(node, per_example=False) if isinstance(node, Input) and node.per_example else node
+        for node in program.graph.nodes
+    )
+    return Program(replace(program.graph, nodes=nodes), program.shapes, program.instructions, program.graph_id)

@@ -39,13 +39,15 @@ def _product(a: Array, b: Array) -> Array:
     lanes = max(a.shape[-1], b.shape[-1])
     if a.shape[-1] == 1:
         flat = b.reshape(*b.shape[:-2], b.shape[-2] * b.shape[-1])
-        product = np.matmul(a[..., 0], flat)
+        product: Array = np.matmul(a[..., 0], flat)
         return product.reshape(*product.shape[:-1], b.shape[-2], lanes)
     if b.shape[-1] == 1:
-        return np.matmul(b[..., 0].swapaxes(-1, -2)[..., np.newaxis, :, :], a)
-    if a.shape[-3] == 1 and b.shape[-2] == 1:
-        return np.add.reduce(a[..., 0, :, :] * b[..., :, 0, :], axis=-2)[..., np.newaxis, np.newaxis, :]
-    return np.moveaxis(np.matmul(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)), 0, -1)
+        product = np.matmul(b[..., 0].swapaxes(-1, -2)[..., np.newaxis, :, :], a)
+    elif a.shape[-3] == 1 and b.shape[-2] == 1:
+        product = np.add.reduce(a[..., 0, :, :] * b[..., :, 0, :], axis=-2)[..., np.newaxis, np.newaxis, :]
+    else:
+        product = np.moveaxis(np.matmul(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)), 0, -1)
+    return product
 
 
 def _product_over_lanes(a: Array, b: Array) -> Array:
@@ -53,7 +55,8 @@ def _product_over_lanes(a: Array, b: Array) -> Array:
     left = a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
     right = b.swapaxes(-1, -2)
     right = right.reshape(*right.shape[:-3], right.shape[-3] * right.shape[-2], right.shape[-1])
-    return np.matmul(left, right)[..., np.newaxis]
+    product: Array = np.matmul(left, right)[..., np.newaxis]
+    return product
 
 
 def _transposed(a: Array) -> Array:

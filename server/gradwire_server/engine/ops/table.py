@@ -11,7 +11,5 @@ from gradwire_server.engine.ops.op import Op
 from gradwire_server.engine.ops.products import PRODUCTS
 from gradwire_server.engine.ops.reductions import REDUCTIONS
 
-OPS: Mapping[str, Op] = MappingProxyType(
-    {op.name: op for op in (*ELEMENTWISE, *REDUCTIONS, *PRODUCTS, *ARRANGEMENT)}
-)
+OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in (*ELEMENTWISE, *REDUCTIONS, *PRODUCTS, *ARRANGEMENT)})
 """Every op by its name."""

@@ -1,0 +1,155 @@
+"""The gradient against central finite differences of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradwire_server.engine.evaluation import run
+from gradwire_server.engine.executor import Checkpoint
+from gradwire_server.engine.graph import Array, Reduction, Shape
+from gradwire_server.engine.job import Job, Query, bind
+from gradwire_server.engine.limits import Limits
+from gradwire_server.engine.program import Program
+from gradwire_server.errors import Reason, refuse
+
+STEP = float(np.cbrt(np.finfo(np.float64).eps))
+"""Balances the error of the differences (step squared) with that of rounding (1 / step)."""
+
+TOLERANCES = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
+MAX_PROBES = 100
+
+ROUNDING = 64
+"""Rounding errors of one evaluation, in units of the machine epsilon of its value."""
+
+KINK = 0.01
+"""Relative difference of the slopes to the left and to the right that no smooth loss has at such a step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCheck:
+    """How well the gradient of one source agrees."""
+
+    name: str
+    passed: bool
+    probed: int
+    failed: int
+    worst_position: Shape
+    """Of the element that agrees least."""
+    analytic: float
+    numeric: float
+    relative_error: float
+    """|analytic - numeric| by the larger of the two, there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    position: Shape
+    analytic: float
+    numeric: float
+    agrees: bool
+
+    @property
+    def relative_error(self) -> float:
+        larger = max(abs(self.analytic), abs(self.numeric))
+        return abs(self.analytic - self.numeric) / larger if larger else 0.0
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The largest is the worst; NaN is worse than any number."""
+        return not self.agrees, np.inf if np.isnan(self.relative_error) else self.relative_error
+
+
+def check(
+    program: Program,
+    arrays: Mapping[str, Array],
+    *,
+    dtype: np.dtype[np.floating],
+    reduction: Reduction = Reduction.MEAN,
+    wrt: tuple[str, ...] | None = None,
+    step: float | None = None,
+    tolerance: float | None = None,
+    max_probes: int | None = None,
+    limits: Limits,
+    checkpoint: Checkpoint,
+) -> tuple[SourceCheck, ...]:
+    """Compare the gradient in ``dtype`` with central differences, always taken in float64.
+
+    An element agrees if |analytic - numeric| is at most ``tolerance`` times the larger of the two plus what rounding
+    explains. Where the slopes to the left and to the right differ, at a kink such as a tie of max, every slope between
+    them is a subgradient and agrees.
+
+    Raises:
+        Refusal: as ``bind`` and ``run`` do; INVALID_REQUEST for a reduction of none and for bad settings.
+    """
+    step = STEP if step is None else step
+    tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
+    max_probes = MAX_PROBES if max_probes is None else max_probes
+    for setting, value in (("step", step), ("tolerance", tolerance), ("max_probes", max_probes)):
+        if not (value > 0 and np.isfinite(value)):
+            raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be above 0", setting)
+    if reduction is Reduction.NONE:
+        raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
+    query = Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt)
+    analytic = run(bind(program, query, limits), checkpoint).gradients
+    wide = {
+        name: np.array(array, order="C") if array.dtype == np.int64 else np.array(array, np.float64, order="C")
+        for name, array in arrays.items()
+    }
+    losses = bind(program, Query(arrays=wide, dtype=np.dtype(np.float64), reduction=reduction, wrt=()), limits)
+    middle = float(run(losses, checkpoint).loss)
+    results = []
+    for name, gradient in analytic.items():
+        flat = np.linspace(0, gradient.size - 1, min(gradient.size, max_probes)).astype(np.int64)
+        probes = []
+        for index in flat:
+            place = tuple(int(i) for i in np.unravel_index(index, gradient.shape))
+            probes.append(
+                _probe(losses, wide[name], place, float(gradient[place]), middle, step, tolerance, checkpoint)
+            )
+        results.append(_judged(name, probes))
+    return tuple(results)
+
+
+def _probe(
+    losses: Job,
+    array: Array,
+    position: Shape,
+    analytic: float,
+    middle: float,
+    step: float,
+    tolerance: float,
+    checkpoint: Checkpoint,
+) -> _Probe:
+    at = array[position]
+    array[position] = above = at + step * max(1.0, abs(at))
+    upper = float(run(losses, checkpoint).loss)
+    array[position] = below = at - step * max(1.0, abs(at))
+    lower = float(run(losses, checkpoint).loss)
+    array[position] = at
+    with np.errstate(all="ignore"):
+        numeric = (upper - lower) / float(above - below)
+        noise = ROUNDING * np.finfo(np.float64).eps * max(abs(upper), abs(lower), abs(middle)) / float(above - below)
+        right, left = (upper - middle) / float(above - at), (middle - lower) / float(at - below)
+        near = tolerance * max(abs(analytic), abs(numeric)) + noise
+        agrees = abs(analytic - numeric) <= near
+        if not agrees and abs(right - left) > KINK * max(abs(right), abs(left)) + noise:
+            agrees = min(left, right) - near <= analytic <= max(left, right) + near
+    return _Probe(position, analytic, numeric, bool(agrees))
+
+
+def _judged(name: str, probes: list[_Probe]) -> SourceCheck:
+    worst = max(probes, key=lambda probe: probe.rank, default=_Probe((), 0.0, 0.0, agrees=True))
+    failed = sum(not probe.agrees for probe in probes)
+    return SourceCheck(
+        name=name,
+        passed=failed == 0,
+        probed=len(probes),
+        failed=failed,
+        worst_position=worst.position,
+        analytic=worst.analytic,
+        numeric=worst.numeric,
+        relative_error=worst.relative_error,
+    )
