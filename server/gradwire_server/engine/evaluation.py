@@ -173,7 +173,7 @@ class _Evaluator:
         stop = start + lanes
         for node, output in self.outputs.items():
             if self.program.per_example[node]:
-                output[start:stop] = np.moveaxis(self.values[node], -1, 0)
+                output[start:stop] = shapes.lanes_first(self.values[node])
         if not self.blockwise_loss:
             return
         losses = self.values[self.loss]
@@ -190,9 +190,9 @@ class _Evaluator:
                 continue
             rows = self.job.query.arrays[source.name][start : start + lanes]
             if source.node in self.plan.streamed:
-                self.values[source.node] = np.moveaxis(rows, 0, -1)
+                self.values[source.node] = shapes.lanes_last(rows)
             else:
-                self.values[source.node][...] = np.moveaxis(rows, 0, -1)
+                self.values[source.node][...] = shapes.lanes_last(rows)
         return computed
 
     def _backward_block(self, start: int, lanes: int) -> None:
@@ -210,7 +210,7 @@ class _Evaluator:
         for source in self.job.wrt:
             adjoint = self.adjoints[source.node]
             if adjoint is not None and (self.separate or source.per_example):
-                rows = np.moveaxis(adjoint, -1, 0)
+                rows = shapes.lanes_first(adjoint)
                 self.gradients[source.name][start : start + lanes] = rows / self.job.examples if mean else rows
         if self.separate:
             return

@@ -99,19 +99,17 @@ def _check_tensors(program: Program, query: Query) -> list[Finding]:
             hint = f"; did you mean {shown(close[0])}?" if close else f"; it has {_listed(names)}"
             find(name, f"tensor {shown(name)} is surplus: the graph has no parameter or input of that name{hint}")
     for source in program.sources:
-        kind = "parameter" if source.parameter else "input"
-        who = f"{kind} {shown(source.name)}"
         array = query.arrays.get(source.name)
         if array is None:
-            find(source.name, f"tensor of {who} is missing; expected shape {_expected(source)}")
+            find(source.name, f"tensor of {source} is missing; expected shape {_expected(source)}")
             continue
         dtype = np.dtype(np.int64) if source.integer else query.dtype
         if array.dtype != dtype:
-            find(source.name, f"tensor of {who} has dtype {array.dtype}; expected {dtype}")
+            find(source.name, f"tensor of {source} has dtype {array.dtype}; expected {dtype}")
         batch = 1 if source.per_example else 0
         if array.ndim < batch or array.shape[batch:] != source.shape:
             found = shapes.text(array.shape)
-            find(source.name, f"tensor of {who} has shape {found}; expected {_expected(source)}")
+            find(source.name, f"tensor of {source} has shape {found}; expected {_expected(source)}")
     return findings
 
 
@@ -197,17 +195,15 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
     fitting = BLOCK_BYTES // max(1, a_lane * itemsize)
     lanes = min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))
     blocks = -(-examples // lanes)
-    stage_instructions = (*shared.instructions, *lanes_stage.instructions)
-    largest = max((shapes.size(program.shapes[i.node]) for i in stage_instructions), default=1)
     results = sum(
         shapes.size(source.shape) * (examples if separate or source.per_example else 1) for source in wrt
     ) + sum(shapes.size(program.shapes[n]) * (examples if program.per_example[n] else 1) for n in query.outputs)
     in_block = min(lanes, max(1, examples))
     memory = itemsize * (
-        shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + SCRATCH * largest) + results
+        shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + SCRATCH * plan.largest) + results
     )
     run = blocks * (len(lanes_stage.instructions) + (len(shared.backward) if separate else 0))
-    work = sum(i.work for i in lanes_stage.instructions) * examples + sum(i.work for i in shared.instructions)
+    work = lanes_stage.work * examples + shared.work
     cost = SECONDS_PER_INSTRUCTION * (run + len(shared.instructions)) + SECONDS_PER_STEP * (work + results)
     return Job(
         program=program,

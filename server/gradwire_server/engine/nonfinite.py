@@ -11,6 +11,7 @@ import numpy as np
 from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.program import Program
+from gradwire_server.engine.shapes import lanes_first
 
 OPERANDS_SHOWN = 16
 """Operands that a report lists; sums can have a million."""
@@ -73,7 +74,7 @@ class NonFinite:
 
 def is_finite(array: Array) -> bool:
     """Whether every element is a finite number."""
-    return bool(np.isfinite(array).all())
+    return bool(np.logical_and.reduce(np.isfinite(array), axis=None))
 
 
 def first(a: NonFinite | None, b: NonFinite | None) -> NonFinite | None:
@@ -87,7 +88,7 @@ def first_bad(array: Array) -> tuple[Shape, int] | None:
     """Position and lane of the first non-finite element, lowest lane first; None if there is none."""
     if array.dtype == np.int64 or is_finite(array):
         return None
-    lane, *position = np.argwhere(np.moveaxis(~np.isfinite(array), -1, 0))[0].tolist()
+    lane, *position = np.argwhere(lanes_first(~np.isfinite(array)))[0].tolist()
     return tuple(position), lane
 
 

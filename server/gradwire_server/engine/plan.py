@@ -58,6 +58,8 @@ class Stage:
     """Of the nodes that the instructions give, and of inputs that must be contiguous."""
     adjoints: Layout
     """Of the nodes that get a gradient."""
+    work: int
+    """Elementary steps of a lane, all instructions together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,8 @@ class Plan:
     """For each node, whether the loss or an output depends on it."""
     streamed_elements: int
     """Elements an example has in the streamed inputs."""
+    largest: int
+    """Elements of the largest node that an instruction gives, at least 1."""
 
 
 def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> Plan:
@@ -113,6 +117,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
         active=tuple(active),
         needed=tuple(wanted),
         streamed_elements=sum(size(program.shapes[node]) for node in streamed),
+        largest=max((size(program.shapes[i.node]) for i in program.instructions if i and wanted[i.node]), default=1),
     )
 
 
@@ -128,6 +133,7 @@ def _stage(
         ),
         values=Layout.of([*inputs, *(i.node for i in instructions)], program.shapes),
         adjoints=Layout.of([n for n in range(len(active)) if active[n] and belongs[n]], program.shapes),
+        work=sum(i.work for i in instructions),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
 from gradwire_server.engine.plan import Instruction, Plan, ancestors, make_plan
+from gradwire_server.errors import shown
 
 PLANS_KEPT = 16
 """Plans for other choices of gradients and outputs than the usual one, kept for a program."""
@@ -28,6 +29,9 @@ class Source:
     integer: bool
     unused: bool
     """Whether the loss does not depend on it."""
+
+    def __str__(self) -> str:
+        return f"{'parameter' if self.parameter else 'input'} {shown(self.name)}"
 
 
 class Program:

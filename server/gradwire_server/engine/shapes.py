@@ -58,6 +58,16 @@ def broadcast(shapes: Sequence[Shape]) -> Shape | None:
     return tuple(result)
 
 
+def lanes_last(rows: Array) -> Array:
+    """A view of [lanes, *shape] as [*shape, lanes]."""
+    return rows.transpose(*range(1, rows.ndim), 0)
+
+
+def lanes_first(array: Array) -> Array:
+    """A view of [*shape, lanes] as [lanes, *shape]."""
+    return array.transpose(-1, *range(array.ndim - 1))
+
+
 def unbroadcast(array: Array, shape: Shape) -> Array:
     """Sum ``array`` over the axes along which a tensor of ``shape`` was broadcast to it.
 

@@ -10,7 +10,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, IndexRangeError, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import size, text
+from gradwire_server.engine.shapes import lanes_first, size, text
 
 Targets = Sequence[Array | None]
 
@@ -71,8 +71,7 @@ def _check_range(indices: Array, rows: int) -> None:
     wrong = (indices < -rows) | (indices >= rows)
     if wrong.any():
         # The lowest example first, then the first position in it.
-        lanes_first = np.moveaxis(wrong, -1, 0)
-        lane, *position = (int(i) for i in np.argwhere(lanes_first)[0])
+        lane, *position = np.argwhere(lanes_first(wrong))[0].tolist()
         raise IndexRangeError(
             tuple(position), lane if indices.shape[-1] > 1 else None, int(indices[(*position, lane)]), rows
         )

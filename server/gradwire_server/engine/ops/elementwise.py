@@ -15,6 +15,8 @@ from gradwire_server.engine.shapes import broadcast, text
 
 Targets = Sequence[Array | None]
 
+PAIR = 2
+
 SQUARE, RECIPROCAL = 2, -1
 """Exponents that NumPy has a faster and more exact function for."""
 
@@ -54,7 +56,7 @@ def _mul(step: Step, operands: Sequence[Array], out: Array) -> None:
 def _mul_vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
 ) -> Iterator[Array | None]:
-    if len(operands) == 2:
+    if len(operands) == PAIR:
         yield adjoint * operands[1] if targets[0] is not None else None
         yield adjoint * operands[0] if targets[1] is not None else None
         return
@@ -75,6 +77,11 @@ def _max_vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets
 ) -> Iterator[Array | None]:
     # By selection, not multiplication: a loser gets exactly 0 whatever the adjoint is.
+    if len(operands) == PAIR and step.ties is Ties.ZERO:
+        a, b = operands
+        yield np.where(a > b, adjoint, 0) if targets[0] is not None else None
+        yield np.where(b > a, adjoint, 0) if targets[1] is not None else None
+        return
     tied = sum((operand == out).astype(np.int32) for operand in operands)
     share = np.where(tied == 1, adjoint, 0) if step.ties is Ties.ZERO else adjoint / np.maximum(tied, 1)
     share = share.astype(adjoint.dtype, copy=False)

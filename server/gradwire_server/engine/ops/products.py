@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import broadcast, size, text
+from gradwire_server.engine.shapes import broadcast, lanes_first, lanes_last, size, text
 
 VECTOR, MATRIX = 1, 2
 
@@ -46,7 +46,7 @@ def _product(a: Array, b: Array) -> Array:
     elif a.shape[-3] == 1 and b.shape[-2] == 1:
         product = np.add.reduce(a[..., 0, :, :] * b[..., :, 0, :], axis=-2)[..., np.newaxis, np.newaxis, :]
     else:
-        product = np.moveaxis(np.matmul(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)), 0, -1)
+        product = lanes_last(np.matmul(lanes_first(a), lanes_first(b)))
     return product
 
 
@@ -80,10 +80,10 @@ def _matmul_vjp(
 ) -> Iterator[Array | None]:
     a, b = _as_matrices(*operands)
     first, second = operands
-    if first.ndim == VECTOR + 1:
-        adjoint = np.expand_dims(adjoint, -2 if second.ndim == VECTOR + 1 else -3)
     if second.ndim == VECTOR + 1:
-        adjoint = np.expand_dims(adjoint, -2)
+        adjoint = adjoint[..., np.newaxis, :]
+    if first.ndim == VECTOR + 1:
+        adjoint = adjoint[..., np.newaxis, :, :]
     if targets[0] is None:
         yield None
     else:
