@@ -1,0 +1,44 @@
+# Every chore of the project, one target each; continuous integration calls the same ones. They need python3
+# (3.11 or later, with venv and pip), make and git, set themselves up, and are quick the second time.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint protos serve bench
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+demo: .venv/demo  ## Train a classifier on real data: a server, three workers, and the optimum to compare with
+	$(BIN)/python -m demo
+
+test: lint $(BIN)/promtool  ## Check everything: lint, then all tests, with the coverage of lines and branches
+	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
+
+lint: .venv/dev  ## Check style, formatting, types and the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+
+protos: .venv/dev  ## Generate the stubs in client/gradwire/v1 from protos/
+	$(BIN)/python -m tools.generate_stubs client
+
+serve: .venv/server  ## Start a server on this machine
+	$(BIN)/gradwire serve
+
+bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
+	$(BIN)/python -m tests.benchmarks
+
+# .venv/NAME says that the extra NAME is installed in its pinned versions.
+.venv/%: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing gradwire[$*] into .venv ..."
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@touch $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv .venv
+
+$(BIN)/promtool: | $(BIN)/pip
+	tools/install-promtool $@

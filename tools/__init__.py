@@ -1,0 +1,1 @@
+"""Small programs for the chores of the project; see the Makefile."""
