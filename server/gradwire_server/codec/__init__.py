@@ -1,0 +1,31 @@
+"""The codec: protobuf messages <-> objects of the engine, and nothing else.
+
+It checks what only the wire can get wrong (bytes against shapes, dtypes, nodes of no known kind) before it takes
+memory; everything else is the engine's to check.
+"""
+
+from gradwire_server.codec.graphs import decode_graph
+from gradwire_server.codec.parsing import parse
+from gradwire_server.codec.requests import NO_ARRAYS, Arrays, decode_arrays, decode_dtype, decode_query, decode_reduction, decode_wrt
+from gradwire_server.codec.responses import encode_checks, encode_evaluation, encode_signature, encode_trace
+from gradwire_server.codec.tensors import TensorError, decode_tensor, encode_tensor, framed_layout
+
+__all__ = [
+    "NO_ARRAYS",
+    "Arrays",
+    "TensorError",
+    "decode_arrays",
+    "decode_dtype",
+    "decode_graph",
+    "decode_query",
+    "decode_reduction",
+    "decode_tensor",
+    "decode_wrt",
+    "encode_checks",
+    "encode_evaluation",
+    "encode_signature",
+    "encode_tensor",
+    "encode_trace",
+    "framed_layout",
+    "parse",
+]

@@ -1,0 +1,177 @@
+"""Graphs of the wire -> graphs of the engine. It knows sources, and of operations only that they have operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from gradwire.v1 import graph_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from gradwire_server.codec.findings import Findings
+from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
+from gradwire_server.engine import OPS, Constant, Graph, Input, Limits, Node, Operation, Parameter, Ties
+from gradwire_server.errors import Reason, Refusal, refuse, shown
+from gradwire_server.version import VERSION
+
+Attributes = Mapping[str, Any]
+
+_TIES = {
+    pb.TIE_RULE_UNSPECIFIED: Ties.ZERO,
+    pb.TIE_RULE_ZERO: Ties.ZERO,
+    pb.TIE_RULE_SPLIT: Ties.SPLIT,
+}
+_NO_ATTRIBUTES: Attributes = MappingProxyType({})
+
+
+class _NodeError(Exception):
+    """What is wrong with a node, as the end of a sentence that begins with its name, and the wrong field."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
+    """The graph for the engine to check; constants in float64.
+
+    Raises:
+        Refusal: INVALID_GRAPH with every node that cannot be read, or LIMIT_EXCEEDED. Paths start at the graph.
+    """
+    count = len(message.nodes)
+    if count > limits.max_nodes:
+        raise _too_many("nodes", count, limits.max_nodes, "max_nodes")
+    findings = Findings(Reason.INVALID_GRAPH)
+    ties = _TIES.get(message.ties)
+    if ties is None:
+        allowed = ", ".join(pb.TieRule.Name(number) for number in _TIES)
+        findings.add(f"the graph has the unknown tie rule {message.ties}; allowed are {allowed}", "ties")
+    nodes: list[Node] = []
+    edges = 0
+    for index, node in enumerate(message.nodes):
+        kind = node.WhichOneof("kind")
+        attributes = _ATTRIBUTES.get(kind)
+        if attributes is None:
+            try:
+                nodes.append(_SOURCES[kind](node, limits))
+            except _NodeError as error:
+                findings.add(f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}")
+            continue
+        box = getattr(node, kind)
+        edges += len(box.operands)
+        if edges > limits.max_edges:
+            raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
+        nodes.append(
+            Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=attributes(box))
+        )
+    findings.check()
+    return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
+
+
+def _too_many(what: str, found: int, limit: int, setting: str, about: str = "") -> Refusal:
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the graph has {about}{found} {what}; this server takes at most {limit} ({setting})",
+        "nodes",
+        found=found,
+        limit=limit,
+        setting=setting,
+    )
+
+
+def _who(node: pb.Node, index: int, kind: str | None) -> str:
+    place = f"nodes[{index}]" + (f", {kind}" if kind else "")
+    return f"{shown(node.name)} ({place})" if node.name else f"({place})"
+
+
+# Sources.
+
+
+def _parameter(node: pb.Node, limits: Limits) -> Node:
+    return Parameter(name=node.name, shape=_shape(node.parameter.shape, "parameter", limits))
+
+
+def _input(node: pb.Node, limits: Limits) -> Node:
+    message = node.input
+    if message.dtype not in (tensor_pb2.DTYPE_UNSPECIFIED, tensor_pb2.DTYPE_INT64):
+        raise _NodeError(
+            f"has dtype {_dtype_name(message.dtype)}; an input is DTYPE_INT64 (row indices) or has none, because "
+            "the request decides the float dtype",
+            ".input.dtype",
+        )
+    return Input(
+        name=node.name,
+        shape=_shape(message.shape, "input", limits),
+        per_example=message.per_example,
+        integer=message.dtype == tensor_pb2.DTYPE_INT64,
+    )
+
+
+def _constant(node: pb.Node, limits: Limits) -> Node:
+    if not node.constant.HasField("value"):
+        raise _NodeError("has no value; a constant needs a tensor", ".constant.value")
+    try:
+        value = decode_tensor(node.constant.value, None, limits.max_rank)
+    except TensorError as error:
+        raise _NodeError(str(error), f".constant.value.{error.field}") from None
+    return Constant(name=node.name, value=value.astype(FLOAT64, copy=False) if value.dtype.kind == "f" else value)
+
+
+def _unknown(node: pb.Node, limits: Limits) -> Node:
+    numbers = sorted({field.field_number for field in UnknownFieldSet(node)})
+    found = "has no kind set"
+    if numbers:
+        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")  # noqa: PLR2004  (a line's worth)
+        found = f"has a kind that this server does not know (field {listed})"
+    raise _NodeError(f"{found}; server {VERSION} knows {', '.join(_SOURCES_KNOWN)} and the ops {', '.join(OPS)}", "")
+
+
+def _shape(axes: Any, kind: str, limits: Limits) -> tuple[int, ...]:
+    if len(axes) > limits.max_rank:
+        raise _NodeError(f"has {len(axes)} axes; at most {limits.max_rank} are allowed", f".{kind}.shape")
+    return tuple(axes)
+
+
+def _dtype_name(number: int) -> str:
+    known = tensor_pb2.Dtype.DESCRIPTOR.values_by_number.get(number)
+    return known.name if known else str(number)
+
+
+_SOURCES_KNOWN = ("parameter", "input", "constant")
+_SOURCES: dict[str | None, Callable[[pb.Node, Limits], Node]] = {
+    "parameter": _parameter,
+    "input": _input,
+    "constant": _constant,
+    None: _unknown,
+}
+
+
+# Operations: the fields of a box are its operands and its attributes, under their own names.
+
+
+def _reader(field: FieldDescriptor) -> Callable[[Message], Any]:
+    name = field.name
+    if field.is_repeated:
+        return lambda box: tuple(getattr(box, name))
+    if field.has_presence:
+        return lambda box: getattr(box, name) if box.HasField(name) else None
+    return attrgetter(name)
+
+
+def _attributes(box: FieldDescriptor) -> Callable[[Message], Attributes]:
+    readers = [(field.name, _reader(field)) for field in box.message_type.fields if field.name != "operands"]
+    if not readers:
+        return lambda _: _NO_ATTRIBUTES
+    return lambda message: {name: read(message) for name, read in readers}
+
+
+_ATTRIBUTES: dict[str | None, Callable[[Message], Attributes]] = {
+    box.name: _attributes(box)
+    for box in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
+    if box.name not in _SOURCES
+}

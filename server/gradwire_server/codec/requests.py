@@ -1,0 +1,155 @@
+"""Requests of the wire -> queries of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+import numpy as np
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from gradwire_server.codec.findings import Findings
+from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
+from gradwire_server.engine import Limits, Query, Reduction
+from gradwire_server.errors import Reason, refuse, shown
+
+Arrays = Mapping[str, Array]
+NO_ARRAYS: Arrays = MappingProxyType({})
+
+_FLOATS: dict[int, np.dtype[np.floating]] = {
+    tensor_pb2.DTYPE_UNSPECIFIED: FLOAT64,
+    tensor_pb2.DTYPE_FLOAT32: FLOAT32,
+    tensor_pb2.DTYPE_FLOAT64: FLOAT64,
+}
+_REDUCTIONS = {
+    pb.REDUCTION_UNSPECIFIED: Reduction.MEAN,
+    pb.REDUCTION_MEAN: Reduction.MEAN,
+    pb.REDUCTION_SUM: Reduction.SUM,
+    pb.REDUCTION_NONE: Reduction.NONE,
+}
+
+
+class DataRequest(Protocol):
+    """A request that brings tensors."""
+
+    dtype: tensor_pb2.Dtype
+
+    @property
+    def tensors(self) -> Mapping[str, tensor_pb2.Tensor]: ...
+
+
+class ReducedRequest(Protocol):
+    """A request that says how losses become one, and what to differentiate in."""
+
+    reduction: pb.Reduction
+    wrt: pb.SourceNames
+
+
+def decode_dtype(number: int) -> np.dtype[np.floating]:
+    """The float dtype of a request.
+
+    Raises:
+        Refusal: INVALID_REQUEST, if it is none.
+    """
+    dtype = _FLOATS.get(number)
+    if dtype is None:
+        name = tensor_pb2.Dtype.Name(number) if number in tensor_pb2.Dtype.values() else str(number)
+        raise refuse(
+            Reason.INVALID_REQUEST,
+            f"the request has dtype {name}; allowed are DTYPE_FLOAT32 and DTYPE_FLOAT64 (the default)",
+            "dtype",
+            found=name,
+        )
+    return dtype
+
+
+def decode_arrays(message: DataRequest, dtype: np.dtype[np.floating], limits: Limits, framed: Arrays = NO_ARRAYS) -> Arrays:
+    """The tensors of a request of this dtype, by name, with those that came in frames.
+
+    Raises:
+        Refusal: INVALID_TENSOR with every tensor whose elements do not fit its dtype and shape; LIMIT_EXCEEDED.
+    """
+    tensors = message.tensors
+    if len(tensors) > limits.max_nodes:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the request has {len(tensors)} tensors; a graph has at most {limits.max_nodes} nodes (max_nodes)",
+            "tensors",
+            found=len(tensors),
+            limit=limits.max_nodes,
+            setting="max_nodes",
+        )
+    findings = Findings(Reason.INVALID_TENSOR)
+    arrays = dict(framed)
+    for name, tensor in tensors.items():
+        if name in framed:
+            path = f"tensors[{shown(name)}]"
+            findings.add(f"tensor {shown(name)} is both in the request and in frames; send it once", path)
+            continue
+        try:
+            arrays[name] = decode_tensor(tensor, dtype, limits.max_rank)
+        except TensorError as error:
+            findings.add(f"tensor {shown(name)} {error}", f"tensors[{shown(name)}].{error.field}")
+    findings.check()
+    return arrays
+
+
+def decode_reduction(message: ReducedRequest) -> Reduction:
+    """How the losses of the examples become one.
+
+    Raises:
+        Refusal: INVALID_REQUEST, if this server does not know the number.
+    """
+    reduction = _REDUCTIONS.get(message.reduction)
+    if reduction is None:
+        allowed = ", ".join(map(pb.Reduction.Name, _REDUCTIONS))
+        raise refuse(
+            Reason.INVALID_REQUEST,
+            f"the request has the unknown reduction {message.reduction}; allowed are {allowed}",
+            "reduction",
+        )
+    return reduction
+
+
+def decode_wrt(names: pb.SourceNames | None, limits: Limits) -> tuple[str, ...] | None:
+    """The sources to differentiate in; None for every parameter.
+
+    Raises:
+        Refusal: LIMIT_EXCEEDED, if there are more than a graph can have.
+    """
+    if names is None:
+        return None
+    _check_count(len(names.names), "names of sources", "wrt.names", limits)
+    return tuple(names.names)
+
+
+def decode_query(message: pb.ComputeGradientsRequest, limits: Limits, framed: Arrays = NO_ARRAYS) -> Query:
+    """What the request asks of its program; ``framed`` are the tensors that came in frames.
+
+    Raises:
+        Refusal: INVALID_REQUEST, INVALID_TENSOR, LIMIT_EXCEEDED. Paths start at the request.
+    """
+    dtype = decode_dtype(message.dtype)
+    _check_count(len(message.outputs), "outputs", "outputs", limits)
+    return Query(
+        arrays=decode_arrays(message, dtype, limits, framed),
+        dtype=dtype,
+        reduction=decode_reduction(message),
+        wrt=decode_wrt(message.wrt if message.HasField("wrt") else None, limits),
+        outputs=tuple(message.outputs),
+        reject_non_finite=message.reject_non_finite,
+    )
+
+
+def _check_count(found: int, what: str, path: str, limits: Limits) -> None:
+    if found > limits.max_nodes:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the request has {found} {what}; a graph has at most {limits.max_nodes} nodes (max_nodes)",
+            path,
+            found=found,
+            limit=limits.max_nodes,
+            setting="max_nodes",
+        )

@@ -1,0 +1,134 @@
+"""Tensors of the wire <-> NumPy arrays, without a copy on the way in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire.v1 import tensor_pb2 as pb
+from gradwire_server.engine import shapes
+
+Array = NDArray[Any]
+Dtype = np.dtype[Any]
+
+FLOAT32: np.dtype[np.float32] = np.dtype("<f4")
+FLOAT64: np.dtype[np.float64] = np.dtype("<f8")
+INT64: np.dtype[np.int64] = np.dtype("<i8")
+
+_DTYPES: dict[int, Dtype] = {pb.DTYPE_FLOAT32: FLOAT32, pb.DTYPE_FLOAT64: FLOAT64, pb.DTYPE_INT64: INT64}
+_NUMBERS = {dtype: pb.Dtype.ValueType(number) for number, dtype in _DTYPES.items()}
+_ALLOWED = ", ".join(pb.Dtype.Name(number) for number in _NUMBERS.values())
+
+
+class TensorError(Exception):
+    """What is wrong with a tensor, as the end of a sentence that begins with its name.
+
+    ``field`` is the wrong field of the tensor.
+    """
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def known_dtype(number: int) -> Dtype:
+    """The NumPy dtype for a number of the enum, other than 0.
+
+    Raises:
+        TensorError: if this server does not know the number.
+    """
+    dtype = _DTYPES.get(number)
+    if dtype is None:
+        raise TensorError(f"has the unknown dtype {number}; allowed are {_ALLOWED}", "dtype")
+    return dtype
+
+
+def _dtype(number: int, request: Dtype | None) -> Dtype:
+    """The dtype of a tensor in a request of float dtype ``request``; None for a constant, which may have either."""
+    if number == pb.DTYPE_UNSPECIFIED:
+        return request or FLOAT64
+    dtype = known_dtype(number)
+    if request is not None and dtype.kind == "f" and dtype != request:
+        raise TensorError(
+            f"is {dtype}, but the request is {request}; nothing is promoted, so set the request's dtype to {dtype} "
+            f"or send {request}",
+            "dtype",
+        )
+    return dtype
+
+
+def _layout(number: int, axes: Sequence[int], request: Dtype | None, max_rank: int) -> tuple[Dtype, tuple[int, ...], int]:
+    dtype = _dtype(number, request)
+    if len(axes) > max_rank:
+        raise TensorError(f"has {len(axes)} axes; at most {max_rank} are allowed", "shape")
+    shape = tuple(axes)
+    problem = shapes.problem(shape, max_rank)
+    if problem is not None:
+        raise TensorError(problem, "shape")
+    return dtype, shape, shapes.size(shape)
+
+
+def framed_layout(number: int, axes: Sequence[int], request: Dtype, max_rank: int) -> tuple[Dtype, tuple[int, ...], int]:
+    """Dtype, shape and size in bytes of a tensor whose elements follow in frames.
+
+    Raises:
+        TensorError: if there can be no such tensor.
+    """
+    dtype, shape, count = _layout(number, axes, request, max_rank)
+    return dtype, shape, count * dtype.itemsize
+
+
+def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Array:
+    """The tensor as a read-only array over its own bytes; ``request`` is the float dtype of the request.
+
+    A constant of a graph has no request (None); it may have either float dtype.
+
+    Raises:
+        TensorError: if the elements do not fit dtype and shape.
+    """
+    dtype, shape, count = _layout(tensor.dtype, tensor.shape, request, max_rank)
+    raw, given = tensor.raw, len(tensor.values)
+    if not given and len(raw) == count * dtype.itemsize:
+        return np.frombuffer(raw, dtype).reshape(shape)
+    if raw and given:
+        raise TensorError(f"has {len(raw)} bytes in raw and {given} numbers in values; send one of them", "raw")
+    if given == count:
+        return _typed(tensor.values, dtype).reshape(shape)
+    described = f"has shape {shapes.text(shape)} and dtype {dtype}"
+    if raw:
+        raise TensorError(f"{described}: expected {count * dtype.itemsize} bytes in raw, got {len(raw)}", "raw")
+    if given:
+        raise TensorError(f"{described}: expected {count} numbers in values, got {given}", "values")
+    raise TensorError(
+        f"{described} but no elements: expected {count * dtype.itemsize} bytes in raw or {count} numbers in values",
+        "raw",
+    )
+
+
+def _typed(values: Sequence[float], dtype: Dtype) -> Array:
+    numbers = np.fromiter(values, FLOAT64, len(values))
+    if dtype != INT64:
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype, copy=False)
+    # NaN and infinities compare false. 2^63 itself is a double but no int64.
+    whole = (np.trunc(numbers) == numbers) & (numbers >= -(2.0**63)) & (numbers < 2.0**63)
+    if not whole.all():
+        position = int(np.argmin(whole))
+        raise TensorError(
+            f"is int64, but number {position} in values is {numbers[position]:g}, which is no whole number of 64 bits",
+            f"values[{position}]",
+        )
+    return numbers.astype(INT64)
+
+
+def encode_tensor(array: Array) -> pb.Tensor:
+    """The array as a tensor with raw elements."""
+    return pb.Tensor(dtype=_NUMBERS[array.dtype], shape=array.shape, raw=array.tobytes())
+
+
+def dtype_number(dtype: Dtype) -> pb.Dtype:
+    """The number of the enum for a NumPy dtype."""
+    return _NUMBERS[dtype]

@@ -1,0 +1,1 @@
+"""The service: a request's logic, and around it the gRPC skin. It knows no mathematics."""

@@ -1,0 +1,54 @@
+"""What the service refuses to take on: the limits of the engine, of messages, and of what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gradwire_server import engine
+
+_ENGINE = engine.Limits()
+
+
+class ServiceLimits(BaseModel):
+    """Limits, each of them a setting of the server. None of them is ever unlimited."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    max_message_bytes: int = Field(default=128 << 20, gt=0, lt=2**31 - (8 << 20))
+    """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed."""
+    max_request_bytes: int = Field(default=1 << 30, gt=0)
+    """Bytes of the framed tensors of one request on a stream, together."""
+    max_nodes: int = Field(default=_ENGINE.max_nodes, gt=0)
+    """Nodes of a graph."""
+    max_edges: int = Field(default=_ENGINE.max_edges, gt=0)
+    """Operands of all nodes of a graph together."""
+    max_rank: int = Field(default=_ENGINE.max_rank, gt=0, le=_ENGINE.max_rank)
+    """Axes of a tensor."""
+    max_name_length: int = Field(default=_ENGINE.max_name_length, gt=0)
+    """Characters of a node's name."""
+    max_tensor_bytes: int = Field(default=_ENGINE.max_tensor_bytes, gt=0)
+    """Bytes of one node's value for one example, in float64."""
+    max_memory_bytes: int = Field(default=_ENGINE.max_memory_bytes, gt=0)
+    """Bytes that one computation may take: values, gradients and results together."""
+    max_cache_bytes: int = Field(default=1 << 30, gt=0)
+    """Bytes of prepared graphs that are kept; those used longest ago go first."""
+    max_requests: int = Field(default=1000, gt=0)
+    """Requests that are worked on or wait at the same time."""
+
+    def of_engine(self) -> engine.Limits:
+        """Those that the engine checks."""
+        return engine.Limits(
+            max_nodes=self.max_nodes,
+            max_edges=self.max_edges,
+            max_rank=self.max_rank,
+            max_name_length=self.max_name_length,
+            max_tensor_bytes=self.max_tensor_bytes,
+            max_memory_bytes=self.max_memory_bytes,
+        )
+
+    def listed(self) -> Iterator[tuple[str, int, str]]:
+        """Name, value and description of each."""
+        for name, field in ServiceLimits.model_fields.items():
+            yield name, getattr(self, name), field.description or ""

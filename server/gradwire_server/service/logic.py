@@ -1,0 +1,244 @@
+"""What the service does with a request, whatever brought it: messages in, messages out.
+
+The embedded mode of the client uses it as it is; the gRPC skin adds threads, deadlines and statuses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from time import perf_counter
+from typing import Protocol
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
+from gradwire_server import codec, engine
+from gradwire_server.engine import shapes
+from gradwire_server.errors import Reason, Refusal, refuse, shown
+from gradwire_server.service.cache import ProgramCache
+from gradwire_server.service.limits import ServiceLimits
+from gradwire_server.version import VERSION
+
+Checkpoint = Callable[[], None]
+"""Called between blocks of work; raises a Refusal when nobody waits for the result any more."""
+
+_GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class ProgramRequest(Protocol):
+    """A request for a graph, inline or by id."""
+
+    graph: graph_pb2.Graph
+    graph_id: str
+
+    def WhichOneof(self, oneof_group: str, /) -> str | None: ...  # noqa: N802  (protobuf's name)
+
+
+class Observer(Protocol):
+    """Who wants to know what the logic does, such as metrics."""
+
+    def compiled(self, seconds: float) -> None:
+        """A graph was prepared."""
+
+    def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
+        """A loss was evaluated and differentiated; ``non_finite`` is the phase of the report, if there is one."""
+
+
+class Unobserved:
+    """An observer that does nothing."""
+
+    def compiled(self, seconds: float) -> None:
+        """Do nothing."""
+
+    def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request of ComputeGradients that passed every check, ready to run."""
+
+    job: engine.Job
+    observer: Observer
+
+    @property
+    def cost(self) -> float:
+        """Rough estimate of the computing time, in seconds on one core."""
+        return self.job.cost
+
+    @property
+    def reply_bytes(self) -> int:
+        """Bytes of the tensors of the response."""
+        program, examples = self.job.program, self.job.examples
+        separate = self.job.per_example_gradients
+        elements = examples if separate else 1
+        for source in self.job.wrt:
+            elements += shapes.size(source.shape) * (examples if separate or source.per_example else 1)
+        for node in self.job.query.outputs:
+            elements += shapes.size(program.shapes[node]) * (examples if program.per_example[node] else 1)
+        return elements * self.job.query.dtype.itemsize
+
+    def evaluate(self, checkpoint: Checkpoint) -> tuple[engine.Evaluation, float]:
+        """The result, and the seconds it took.
+
+        Raises:
+            Refusal: INDEX_OUT_OF_RANGE, NON_FINITE; whatever ``checkpoint`` raises.
+        """
+        start = perf_counter()
+        evaluation = engine.run(self.job, checkpoint)
+        seconds = perf_counter() - start
+        phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
+        self.observer.evaluated(len(self.job.program.shapes), evaluation.examples, seconds, phase)
+        return evaluation, seconds
+
+    def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
+        """The response. Raises as ``evaluate`` does."""
+        response, _ = codec.encode_evaluation(*self.evaluate(checkpoint))
+        return response
+
+
+class GradientLogic:
+    """The service without a transport. Safe to share among threads.
+
+    Every method raises Refusal for whatever is wrong with a request, with paths that start at the request.
+    """
+
+    def __init__(self, limits: ServiceLimits | None = None, observer: Observer | None = None) -> None:
+        self.limits = limits or ServiceLimits()
+        self.cache = ProgramCache(self.limits.max_cache_bytes)
+        self._engine_limits = self.limits.of_engine()
+        self._observer = observer or Unobserved()
+
+    def register_graph(self, request: pb.RegisterGraphRequest) -> pb.RegisterGraphResponse:
+        """Check a graph and keep it."""
+        if not request.HasField("graph"):
+            raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph", "graph")
+        program = self._compiled(request.graph)
+        if program.nbytes > self.limits.max_cache_bytes:
+            raise refuse(
+                Reason.LIMIT_EXCEEDED,
+                f"the prepared graph takes about {program.nbytes} bytes; this server keeps at most "
+                f"{self.limits.max_cache_bytes} (max_cache_bytes)",
+                "graph",
+                found=program.nbytes,
+                limit=self.limits.max_cache_bytes,
+                setting="max_cache_bytes",
+            )
+        return pb.RegisterGraphResponse(graph_id=program.graph_id, signature=codec.encode_signature(program))
+
+    def prepare_compute(
+        self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS
+    ) -> Prepared:
+        """Check a request, with the tensors that came in frames; it has not cost anything yet."""
+        program = self._program(request)
+        query = codec.decode_query(request, self._engine_limits, framed)
+        return Prepared(engine.bind(program, query, self._engine_limits), self._observer)
+
+    def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
+        """Every node's value and every edge's gradient, of one example."""
+        program = self._program(request)
+        dtype = codec.decode_dtype(request.dtype)
+        arrays = codec.decode_arrays(request, dtype, self._engine_limits)
+        elements = sum(2 * shapes.size(shape) for shape in program.shapes)
+        elements += sum(shapes.size(program.shapes[o]) for n in range(len(program.shapes)) for o in program.operands(n))
+        if elements * dtype.itemsize > self.limits.max_message_bytes:
+            raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
+        return codec.encode_trace(engine.trace(program, arrays, dtype, self._engine_limits, checkpoint))
+
+    def check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
+        """The gradient against central finite differences."""
+        program = self._program(request)
+        dtype = codec.decode_dtype(request.dtype)
+        checks = engine.check(
+            program,
+            codec.decode_arrays(request, dtype, self._engine_limits),
+            dtype=dtype,
+            reduction=codec.decode_reduction(request),
+            wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
+            step=request.step if request.HasField("step") else None,
+            tolerance=request.tolerance if request.HasField("tolerance") else None,
+            max_probes=request.max_probes if request.HasField("max_probes") else None,
+            limits=self._engine_limits,
+            checkpoint=checkpoint,
+        )
+        return codec.encode_checks(checks)
+
+    def info(self) -> pb.GetServerInfoResponse:
+        """Version, ops and limits."""
+        return pb.GetServerInfoResponse(
+            version=VERSION,
+            ops=[
+                pb.OpInfo(
+                    name=op.name,
+                    summary=op.summary,
+                    min_operands=op.min_operands,
+                    max_operands=op.max_operands,
+                )
+                for op in engine.OPS.values()
+            ],
+            limits=[
+                pb.LimitInfo(setting=setting, value=value, summary=summary)
+                for setting, value, summary in self.limits.listed()
+            ],
+        )
+
+    def _program(self, request: ProgramRequest) -> engine.Program:
+        given = request.WhichOneof("program")
+        if given == "graph":
+            return self._compiled(request.graph)
+        if given is None:
+            raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph or graph_id", "graph")
+        graph_id = request.graph_id
+        if not _GRAPH_ID.match(graph_id):
+            raise refuse(
+                Reason.INVALID_REQUEST,
+                f"graph_id {shown(graph_id)} has the wrong form; expected 64 lower-case hexadecimal digits, as "
+                "RegisterGraph returns them",
+                "graph_id",
+            )
+        program = self.cache.get(graph_id)
+        if program is None:
+            raise refuse(
+                Reason.GRAPH_NOT_FOUND,
+                f"this server does not hold the graph {graph_id}; register the graph again",
+                "graph_id",
+                graph_id=graph_id,
+            )
+        return program
+
+    def _compiled(self, graph: graph_pb2.Graph) -> engine.Program:
+        digest = sha256(graph.SerializeToString()).digest()
+        program = self.cache.find(digest)
+        if program is not None:
+            return program
+        start = perf_counter()
+        try:
+            program = engine.compile_graph(codec.decode_graph(graph, self._engine_limits), self._engine_limits)
+        except Refusal as refusal:
+            raise _inside("graph", refusal) from None
+        self.cache.put(program, digest)
+        self._observer.compiled(perf_counter() - start)
+        return program
+
+
+def _inside(field: str, refusal: Refusal) -> Refusal:
+    """The refusal of a field's content, with paths that start at the request."""
+    findings = [
+        replace(finding, path=f"{field}.{finding.path}" if finding.path else field) for finding in refusal.findings
+    ]
+    return Refusal(findings, refusal.total)
+
+
+def reply_too_large(found: int, limits: ServiceLimits, advice: str) -> Refusal:
+    """The refusal of a request whose response would not fit a message."""
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the response would take {found} bytes; this server sends at most {limits.max_message_bytes} in one message "
+        f"(--max-message-bytes or GRADWIRE_MAX_MESSAGE_BYTES of the server); {advice}",
+        found=found,
+        limit=limits.max_message_bytes,
+        setting="max_message_bytes",
+        side="server",
+    )
