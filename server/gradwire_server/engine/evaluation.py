@@ -138,7 +138,7 @@ class _Evaluator:
     def _make_results(self) -> None:
         """Room for what has the axis of examples, and the outputs that have not."""
         job, count = self.job, self.job.examples
-        self.losses = np.zeros(count, self.dtype)
+        self.losses = np.zeros(count if self.separate else 0, self.dtype)
         self.gradients: dict[str, Array] = {}
         for source in job.wrt:
             leading = (count,) if self.separate or source.per_example else ()
@@ -177,7 +177,8 @@ class _Evaluator:
         if not self.blockwise_loss:
             return
         losses = self.values[self.loss]
-        self.losses[start:stop] = losses
+        if self.separate:
+            self.losses[start:stop] = losses
         self.loss_sum += float(np.add.reduce(losses, dtype=np.float64))
         if self.plan.active[self.loss]:
             self._backward_block(start, lanes)
@@ -216,7 +217,8 @@ class _Evaluator:
             return
         if self.gradient_sum is None:
             # In float64, so that the error of a float32 request does not grow with the number of blocks.
-            self.gradient_sum = shared_flat.astype(np.float64)
+            alone = lanes == self.job.examples and not self.plan.shared.backward
+            self.gradient_sum = shared_flat if alone else shared_flat.astype(np.float64)
         else:
             self.gradient_sum += shared_flat
 
@@ -235,19 +237,24 @@ class _Evaluator:
     # What examples share, backward.
 
     def _backward_shared(self) -> None:
-        flat = Arena(self.plan.shared.adjoints, 1, self.dtype).place(self.adjoints, 1)
+        flat = self._block_adjoints[1].place(self.adjoints, 1)
         self._begin_shared(flat)
         finite = nonfinite.is_finite(flat)
         if not finite:
             self._note_sums()
         steps = self.plan.shared.backward
         backward(steps, self.values, self.adjoints, self.checkpoint)
-        gradients = {s.name: a for s in self.job.wrt if (a := self.adjoints[s.node]) is not None and not s.per_example}
-        for name, gradient in gradients.items():
-            self.gradients[name][...] = gradient[..., 0]
+        for source in self.job.wrt:
+            adjoint = self.adjoints[source.node]
+            if adjoint is not None and not source.per_example:
+                gradient = adjoint[..., 0]
+                # np.zeros took no memory yet; a large gradient stays where it was computed.
+                self.gradients[source.name] = np.broadcast_to(gradient, self.gradients[source.name].shape)
         if finite and not nonfinite.is_finite(flat):
+            kept = flat.copy()
             self._begin_shared(flat)
             self._note(bad_step(self.program, steps, self.values, self.adjoints, None, self.checkpoint))
+            flat[...] = kept
 
     def _begin_shared(self, flat: Array) -> None:
         """The gradients that the shared backward steps begin with."""
@@ -255,7 +262,8 @@ class _Evaluator:
         if self.gradient_sum is None:
             flat.fill(0)
         else:
-            flat[...] = self.gradient_sum / count if reduction is Reduction.MEAN else self.gradient_sum
+            divisor = count if reduction is Reduction.MEAN else 1
+            np.divide(self.gradient_sum, divisor, out=flat, casting="same_kind")
         if not self.blockwise_loss:
             self._seed(count if reduction is Reduction.SUM else 1)
 
