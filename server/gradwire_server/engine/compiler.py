@@ -86,12 +86,12 @@ class _Compiler:
 
     def _name(self, index: int, node: Node) -> None:
         name, path = node.name, f"nodes[{index}].name"
-        who = f"node {shown(name)} (nodes[{index}])"
         if not name:
             if not isinstance(node, Operation | Constant):
                 kind = type(node).__name__.lower()
                 self._find(f"nodes[{index}] is a {kind} without a name; requests supply it by its name", path)
             return
+        who = f"node {shown(name)} (nodes[{index}])"
         if len(name) > self.limits.max_name_length:
             self._find(
                 f"{who} has a name of {len(name)} characters; at most {self.limits.max_name_length} are allowed", path

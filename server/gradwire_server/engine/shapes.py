@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import mul
+from math import prod
 
 import numpy as np
 
@@ -16,7 +15,7 @@ MAX_ELEMENTS = 2**60
 
 def size(shape: Sequence[int]) -> int:
     """Number of elements; exact, where ``np.prod`` wraps silently."""
-    return reduce(mul, shape, 1)
+    return prod(shape)
 
 
 def text(shape: Sequence[int]) -> str:
