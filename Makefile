@@ -34,7 +34,7 @@ bench: .venv/bench  ## Measure against other libraries and services, and print a
 # .venv/NAME says that the extra NAME is installed in its pinned versions.
 .venv/%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing gradwire[$*] into .venv ..."
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 $(BIN)/pip:

@@ -1,0 +1,31 @@
+"""What the README shows is so: its code runs and prints what it says, its table of ops is the engine's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from gradwire_server.engine import OPS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_code_prints_what_the_readme_says() -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    [printed] = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_the_table_of_ops_is_the_engines() -> None:
+    table = re.findall(r"^\| `(\w+)` \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    assert table == [(op.name, op.summary, op.derivative) for op in OPS.values()]
+
+
+def test_every_link_leads_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())]
+    assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
