@@ -1,0 +1,193 @@
+"""Every error of the SDK. Nothing else escapes for bad input or a failed call, embedded or remote.
+
+    GradwireError
+    ├── InvalidGraphError       the graph breaks a rule
+    ├── InvalidRequestError     arrays or options do not fit the graph
+    ├── GraphNotFoundError      the server does not hold the graph, also not after registering it again
+    ├── NonFiniteError          a value or gradient is not finite, and the call rejects that
+    ├── LimitExceededError      larger than a limit; the metadata names limit and setting
+    ├── OverloadedError         the server is busy; try again after ``retry_after`` seconds
+    ├── DeadlineExceededError   the call took longer than its timeout
+    ├── CancelledError          the call was given up
+    ├── UnavailableError        no server answers, or it is shutting down
+    ├── AuthenticationError     the server does not accept the token or certificate
+    ├── UnimplementedError      the server does not speak this contract
+    ├── ServerError             a fault of the server; its log has the details
+    └── UsageError              a client or stream used wrongly: closed, or of another event loop
+
+Texts may change; classes and reasons do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.rpc import code_pb2, error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from gradwire.v1 import graph_pb2
+
+DOMAIN = "gradwire"
+
+_TENSOR = re.compile(r'tensors\["(.*?)"\]')
+_NODE = re.compile(r"graph\.nodes\[(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a request."""
+
+    path: str
+    """Where in the request, such as ``graph.nodes[17].mul.operands[1]`` or ``tensors["w"]``."""
+    message: str
+    """What was found there, what was expected, what to do."""
+
+
+class GradwireError(Exception):
+    """Base of every error of the SDK."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        node: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        findings: Sequence[Finding] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Stable reason, a name of the contract's ErrorReason such as ``"INVALID_TENSOR"``, if a server gave one."""
+        self.node = node
+        """Name of the node or tensor that is wrong, if it is one."""
+        self.metadata = dict(metadata or {})
+        """The facts of the message, such as ``{"limit": "1000", "found": "1001", "setting": "max_nodes"}``."""
+        self.findings = tuple(findings)
+        """All that is wrong, where there are several things (the first ones, if very many)."""
+        self.retry_after = retry_after
+        """Seconds after which trying again makes sense, if the server said so."""
+
+
+class InvalidGraphError(GradwireError):
+    """The graph breaks a rule: shapes that do not fit, names used twice, a loss that is no scalar."""
+
+
+class InvalidRequestError(GradwireError):
+    """Arrays or options do not fit the graph: names, shapes, dtypes, numbers of examples, indices."""
+
+
+class GraphNotFoundError(GradwireError):
+    """The server does not hold the graph. Clients register it again by themselves, so this is rare."""
+
+
+class NonFiniteError(GradwireError):
+    """A value or gradient is infinite or NaN, and the call was made with ``reject_non_finite``."""
+
+
+class LimitExceededError(GradwireError):
+    """A message, graph, result or computation is larger than a limit. Trying again does not help."""
+
+
+class OverloadedError(GradwireError):
+    """The server is busy; ``retry_after`` says when to try again."""
+
+
+class DeadlineExceededError(GradwireError):
+    """The timeout passed before the result was there."""
+
+
+class CancelledError(GradwireError):
+    """The call was given up, such as by closing its client."""
+
+
+class UnavailableError(GradwireError):
+    """No server answers at the target, or it is shutting down."""
+
+
+class AuthenticationError(GradwireError):
+    """The server does not accept who calls."""
+
+
+class UnimplementedError(GradwireError):
+    """The server does not speak this version of the contract, or not this part of it."""
+
+
+class ServerError(GradwireError):
+    """A fault of the server; its log has the details, under the id in the metadata."""
+
+
+class UsageError(GradwireError):
+    """A client or stream used wrongly: closed already, of another event loop, or with arguments that make no sense."""
+
+
+BY_REASON: Mapping[str, type[GradwireError]] = {
+    "MALFORMED_MESSAGE": InvalidRequestError,
+    "GRAPH_MISSING": InvalidRequestError,
+    "INVALID_GRAPH": InvalidGraphError,
+    "INVALID_TENSOR": InvalidRequestError,
+    "INVALID_REQUEST": InvalidRequestError,
+    "INDEX_OUT_OF_RANGE": InvalidRequestError,
+    "INVALID_FRAME": InvalidRequestError,
+    "GRAPH_NOT_FOUND": GraphNotFoundError,
+    "NON_FINITE": NonFiniteError,
+    "LIMIT_EXCEEDED": LimitExceededError,
+    "OVERLOADED": OverloadedError,
+    "DEADLINE_EXCEEDED": DeadlineExceededError,
+    "CANCELLED": CancelledError,
+    "SHUTTING_DOWN": UnavailableError,
+    "INTERNAL": ServerError,
+}
+"""The class for each reason of the contract."""
+
+BY_CODE: Mapping[int, type[GradwireError]] = {
+    code_pb2.INVALID_ARGUMENT: InvalidRequestError,
+    code_pb2.NOT_FOUND: InvalidRequestError,
+    code_pb2.FAILED_PRECONDITION: InvalidRequestError,
+    code_pb2.RESOURCE_EXHAUSTED: LimitExceededError,
+    code_pb2.DEADLINE_EXCEEDED: DeadlineExceededError,
+    code_pb2.CANCELLED: CancelledError,
+    code_pb2.UNAVAILABLE: UnavailableError,
+    code_pb2.UNAUTHENTICATED: AuthenticationError,
+    code_pb2.PERMISSION_DENIED: AuthenticationError,
+    code_pb2.UNIMPLEMENTED: UnimplementedError,
+}
+"""The class for a status that carries no reason, as from gRPC itself or a proxy; of others ServerError."""
+
+
+def from_status(status: Status, graph: graph_pb2.Graph | None = None) -> GradwireError:
+    """The error that a status of the service says, or of whoever else stands for it.
+
+    Args:
+        status: Canonical code, message and details.
+        graph: The graph that was sent, if one was: it gives the names of nodes.
+    """
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    unpacked = [detail.type_url for detail in status.details if any(detail.Unpack(kind) for kind in (info, bad, retry))]
+    reason = info.reason if info.domain == DOMAIN else ""
+    by_code = BY_CODE.get(status.code, ServerError)
+    findings = [Finding(violation.field, violation.description) for violation in bad.field_violations]
+    delay = retry.retry_delay
+    return BY_REASON.get(reason, by_code)(
+        status.message,
+        reason=reason or None,
+        node=info.metadata.get("node") or _node(findings, graph),
+        metadata=info.metadata,
+        findings=findings,
+        retry_after=delay.seconds + delay.nanos / 1e9 if any("RetryInfo" in url for url in unpacked) else None,
+    )
+
+
+def _node(findings: Sequence[Finding], graph: graph_pb2.Graph | None) -> str | None:
+    """Name of the node or tensor that the first finding is about."""
+    path = findings[0].path if findings else ""
+    if tensor := _TENSOR.match(path):
+        return tensor[1]
+    found = _NODE.match(path)
+    if found is None or graph is None:
+        return None
+    index = int(found[1])
+    node = graph.nodes[index]
+    return node.name or f"{node.WhichOneof('kind')}_{index}"
