@@ -1,0 +1,195 @@
+"""Functions composed of the ops, each in the form that is stable in value and gradient, under either tie rule."""
+
+from __future__ import annotations
+
+import builtins
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradwire._errors import InvalidGraphError
+from gradwire._expression import Expression
+from gradwire._primitives import (
+    Axis,
+    add,
+    as_expression,
+    axes_of,
+    exp,
+    log,
+    matmul,
+    maximum,
+    mul,
+    power,
+    reshape,
+    sigmoid,
+    softplus,
+    take,
+    tanh,
+)
+from gradwire._primitives import max as max_over
+from gradwire._primitives import sum as sum_over
+
+Operand = Expression | ArrayLike
+
+
+def subtract(a: Operand, b: Operand) -> Expression:
+    """a - b."""
+    return add(a, negative(b))
+
+
+def negative(x: Operand) -> Expression:
+    """-x."""
+    node = as_expression(x)
+    return as_expression(-node.value) if node.value is not None else mul(node, -1)
+
+
+def divide(a: Operand, b: Operand) -> Expression:
+    """a / b, as a times the reciprocal of b."""
+    node = as_expression(b)
+    if node.value is not None:
+        with np.errstate(divide="ignore"):
+            return mul(a, np.reciprocal(node.value))
+    return mul(a, power(node, -1))
+
+
+def square(x: Operand) -> Expression:
+    """x^2."""
+    return power(x, 2)
+
+
+def sqrt(x: Operand) -> Expression:
+    """Square root. Its derivative at 0 is infinite."""
+    return power(x, 0.5)
+
+
+def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.abs)
+    """|x| = max(x, -x); its derivative at 0 is 0."""
+    return maximum(x, negative(x))
+
+
+def minimum(*operands: Operand) -> Expression:
+    """min(a, b, ...) = -max(-a, -b, ...), elementwise; ties as for ``maximum``."""
+    return negative(maximum(*map(negative, operands)))
+
+
+def min(  # noqa: A001  (NumPy's name; use it as gw.min)
+    x: Operand, axis: Axis = None, *, keepdims: bool = False
+) -> Expression:
+    """Smallest element over axes; ties as for ``max``."""
+    return negative(max_over(negative(x), axis, keepdims=keepdims))
+
+
+def clip(x: Operand, low: Operand, high: Operand) -> Expression:
+    """min(max(x, low), high)."""
+    return minimum(maximum(x, low), high)
+
+
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """Mean over axes of one example."""
+    node = as_expression(x)
+    count = math.prod(node.shape[a] for a in axes_of(node, axis))
+    if count == 0:
+        raise InvalidGraphError(f"mean over an empty axis of {node!r}: nothing has no mean")
+    return divide(sum_over(node, axis, keepdims=keepdims), count)
+
+
+def var(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """Mean of the squared distance from the mean, over axes of one example (NumPy's ``var`` with ddof 0)."""
+    node = as_expression(x)
+    return mean(square(subtract(node, mean(node, axis, keepdims=True))), axis, keepdims=keepdims)
+
+
+def dot(a: Operand, b: Operand) -> Expression:
+    """As ``np.dot`` for scalars, vectors and matrices."""
+    left, right = as_expression(a), as_expression(b)
+    if not left.shape or not right.shape:
+        return mul(left, right)
+    if builtins.max(left.ndim, right.ndim) > 2:
+        raise InvalidGraphError(f"dot of {left!r} and {right!r}: for stacks of matrices use gw.matmul")
+    return matmul(left, right)
+
+
+def relu(x: Operand) -> Expression:
+    """max(0, x). Its derivative at 0 is 0, or 1/2 if the graph splits ties."""
+    return maximum(0, x)
+
+
+def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Expression:
+    """max(x, slope x), for a slope between 0 and 1."""
+    if not 0 <= negative_slope <= 1:
+        raise InvalidGraphError(f"leaky_relu with a slope of {negative_slope}; it lies between 0 and 1")
+    return maximum(x, mul(x, negative_slope))
+
+
+def silu(x: Operand) -> Expression:
+    """x sigmoid(x), also called swish (Elfwing et al. 2018)."""
+    return mul(x, sigmoid(x))
+
+
+def gelu(x: Operand) -> Expression:
+    """Gaussian error linear unit in its tanh form (Hendrycks and Gimpel 2016), as ``jax.nn.gelu`` by default."""
+    inner = mul(math.sqrt(2 / math.pi), add(x, mul(0.044715, power(x, 3))))
+    return mul(0.5, x, add(1, tanh(inner)))
+
+
+def log_sigmoid(x: Operand) -> Expression:
+    """log(sigmoid(x)) = -softplus(-x)."""
+    return negative(softplus(negative(x)))
+
+
+def logaddexp(a: Operand, b: Operand) -> Expression:
+    """log(exp(a) + exp(b)) = a + softplus(b - a)."""
+    return add(a, softplus(subtract(b, a)))
+
+
+def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """log(sum(exp(x))) over axes, as m + log(sum(exp(x - m))) with the maximum m; the gradient through m cancels."""
+    node = as_expression(x)
+    axes = axes_of(node, axis)
+    if not axes:
+        return node
+    kept = max_over(node, axes, keepdims=True)
+    total = log(sum_over(exp(subtract(node, kept)), axes, keepdims=keepdims))
+    return add(kept if keepdims else reshape(kept, total.shape), total)
+
+
+def log_softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
+    """x - logsumexp(x) over ``axis``."""
+    node = as_expression(x)
+    shifted = subtract(node, max_over(node, axis, keepdims=True))
+    return subtract(shifted, log(sum_over(exp(shifted), axis, keepdims=True)))
+
+
+def softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
+    """exp(x) / sum(exp(x)) over ``axis``."""
+    return exp(log_softmax(x, axis))
+
+
+def hinge_loss(score: Operand, label: Operand) -> Expression:
+    """max(0, 1 - score label), for labels -1 and 1; its gradient in the score is -I(score label < 1) label."""
+    return maximum(0, subtract(1, mul(score, label)))
+
+
+def squared_error(prediction: Operand, target: Operand) -> Expression:
+    """(prediction - target)^2."""
+    return square(subtract(prediction, target))
+
+
+def sigmoid_binary_cross_entropy(logits: Operand, labels: Operand) -> Expression:
+    """-y log(s) - (1 - y) log(1 - s) with s = sigmoid(logits), for labels y between 0 and 1; as Optax names it."""
+    y = as_expression(labels)
+    return add(mul(y, softplus(negative(logits))), mul(subtract(1, y), softplus(logits)))
+
+
+def softmax_cross_entropy(logits: Operand, labels: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
+    """-sum(labels log_softmax(logits)) over ``axis``, for labels that are probabilities; as Optax names it."""
+    return negative(sum_over(mul(labels, log_softmax(logits, axis)), axis))
+
+
+def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -> Expression:
+    """-log_softmax(logits)[label], for one vector of logits and the index of its class; as Optax names it."""
+    node = as_expression(logits)
+    if node.ndim != 1:
+        raise InvalidGraphError(f"{node!r} is no vector of logits; an example has one logit for each class")
+    return negative(take(log_softmax(node), label))

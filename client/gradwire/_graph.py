@@ -1,0 +1,151 @@
+"""Expressions -> the graph of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradwire._errors import InvalidGraphError
+from gradwire._expression import Expression
+from gradwire._primitives import as_expression
+from gradwire.v1 import graph_pb2, tensor_pb2
+
+Outputs = Mapping[str, Expression] | Sequence[Expression] | None
+
+TIES = {"zero": graph_pb2.TIE_RULE_ZERO, "split": graph_pb2.TIE_RULE_SPLIT}
+
+
+def graph(loss: Expression, *, ties: str = "zero", outputs: Outputs = None) -> graph_pb2.Graph:
+    """The graph of a loss, as the contract has it.
+
+    Args:
+        loss: A scalar expression.
+        ties: ``"zero"``: at a tie of a maximum no operand gets a gradient; ``"split"``: all get equal shares.
+        outputs: Further nodes to keep in the graph: expressions by name, or a sequence of named ones.
+
+    Raises:
+        InvalidGraphError: The loss is no scalar, two different sources have one name, or a choice is unknown.
+    """
+    loss = as_expression(loss)
+    if loss.shape != ():
+        raise InvalidGraphError(
+            f"the loss {loss!r} is no scalar for one example; reduce it first, with gw.sum or gw.mean", node=loss.name
+        )
+    if ties not in TIES:
+        raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
+    names = output_names(outputs)
+    builder = _Builder({id(node): name for name, node in names.items()})
+    for root in (loss, *names.values()):
+        builder.add(root)
+    return graph_pb2.Graph(nodes=builder.nodes, loss=builder.places[id(loss)], ties=TIES[ties])
+
+
+def output_names(outputs: Outputs) -> dict[str, Expression]:
+    """The outputs by name."""
+    if outputs is None:
+        return {}
+    named = dict(outputs) if isinstance(outputs, Mapping) else {node.name: node for node in outputs}
+    for name, node in named.items():
+        if not name:
+            raise InvalidGraphError(f"output {node!r} has no name; give one: expression.named('...')")
+        if node.name not in ("", name):
+            raise InvalidGraphError(
+                f'output "{name}" has the name "{node.name}" already; ask for it by that', node=name
+            )
+    return named
+
+
+def trace_function(function: Callable[..., Any], sources: Mapping[str, Expression]) -> Expression:
+    """The expression that a Python function makes of its arguments.
+
+    Raises:
+        InvalidGraphError: It does not return an expression or a number.
+    """
+    result = function(**sources)
+    if not isinstance(result, Expression) and not isinstance(result, int | float | np.number):
+        name = getattr(function, "__name__", repr(function))
+        raise InvalidGraphError(f"function {name} returned {type(result).__name__}; a loss returns one expression")
+    return as_expression(result)
+
+
+class _Builder:
+    """Collects nodes in topological order."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.nodes: list[graph_pb2.Node] = []
+        self.places: dict[int, int] = {}
+        """Index of each expression's node, by the expression's id; the roots keep all of them alive."""
+        self._names = names
+        self._sources: dict[str, tuple[int, Expression]] = {}
+        self._constants: dict[tuple[object, ...], int] = {}
+
+    def add(self, root: Expression) -> None:
+        """Add what ``root`` needs, and itself."""
+        for node in _postorder(root, self.places):
+            self.places[id(node)] = self._place(node)
+
+    def _place(self, node: Expression) -> int:
+        name = self._names.get(id(node), node.name)
+        if node.kind in ("parameter", "input"):
+            if name in self._sources:
+                index, first = self._sources[name]
+                same = (first.kind, first.shape, first.attributes) == (node.kind, node.shape, node.attributes)
+                if not same:
+                    raise InvalidGraphError(
+                        f'two different sources are named "{name}": {first.kind} of shape {first.shape} and '
+                        f"{node.kind} of shape {node.shape}; names are unique",
+                        node=name,
+                    )
+                return index
+            self._sources[name] = (len(self.nodes), node)
+        elif node.value is not None and not name:
+            key = (node.shape, node.value.dtype.str, node.value.tobytes())
+            if key not in self._constants:
+                self._constants[key] = self._append(node, name)
+            return self._constants[key]
+        return self._append(node, name)
+
+    def _append(self, node: Expression, name: str) -> int:
+        message = graph_pb2.Node(name=name)
+        box = getattr(message, node.kind)
+        box.SetInParent()
+        if node.value is not None:
+            box.value.CopyFrom(_tensor(node.value))
+        elif node.kind in ("parameter", "input"):
+            box.shape.extend(node.shape)
+        else:
+            box.operands.extend([self.places[id(operand)] for operand in node.operands])
+        for field, value in node.attributes.items():
+            if field == "dtype":
+                box.dtype = tensor_pb2.DTYPE_INT64
+            elif isinstance(value, tuple):
+                getattr(box, field).extend(value)
+            else:
+                setattr(box, field, value)
+        self.nodes.append(message)
+        return len(self.nodes) - 1
+
+
+def _postorder(root: Expression, done: Mapping[int, int]) -> Iterator[Expression]:
+    """What ``root`` needs, operands first and from left to right, without what is ``done``."""
+    seen: set[int] = set()
+    stack: list[tuple[Expression, bool]] = [(root, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            yield node
+        elif id(node) not in seen and id(node) not in done:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((operand, False) for operand in reversed(node.operands))
+
+
+def _tensor(value: np.ndarray[Any, Any]) -> tensor_pb2.Tensor:
+    integer = value.dtype == np.int64
+    return tensor_pb2.Tensor(
+        dtype=tensor_pb2.DTYPE_INT64 if integer else tensor_pb2.DTYPE_FLOAT64,
+        shape=value.shape,
+        raw=value.astype("<i8" if integer else "<f8", copy=False).tobytes(),
+    )

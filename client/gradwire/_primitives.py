@@ -1,0 +1,282 @@
+"""Sources, and one function for each op of the contract. Everything else is composed of these."""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Sequence
+from operator import index as as_integer
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gradwire._errors import InvalidGraphError
+from gradwire._expression import Expression, Shape, checked_name
+
+Axis = int | tuple[int, ...] | None
+
+
+def parameter(name: str, shape: int | Sequence[int] = ()) -> Expression:
+    """A tensor that calls supply under ``name`` and that the loss is differentiated in.
+
+    Args:
+        name: Unique in the graph.
+        shape: Its shape; ``()`` is a scalar.
+    """
+    return Expression("parameter", _as_shape(shape, name), name=checked_name(name))
+
+
+def input(  # noqa: A001  (what every framework calls it; use it as gw.input)
+    name: str, shape: int | Sequence[int] = (), *, per_example: bool = False, dtype: object = None
+) -> Expression:
+    """A tensor of data that calls supply under ``name``.
+
+    Args:
+        name: Unique in the graph.
+        shape: Shape for one example.
+        per_example: Whether each example has its own; calls then supply ``[N, *shape]``.
+        dtype: ``"int64"`` for row indices of ``gw.take``; otherwise the float dtype of the call.
+    """
+    attributes: dict[str, Any] = {"per_example": bool(per_example)}
+    if dtype is not None:
+        if np.dtype(dtype) != np.int64:  # type: ignore[call-overload]  # whatever a caller gives
+            raise InvalidGraphError(
+                f'input "{name}" has dtype {dtype!r}; give "int64" for row indices, and nothing for floats', node=name
+            )
+        attributes["dtype"] = "int64"
+    return Expression("input", _as_shape(shape, name), name=checked_name(name), attributes=attributes)
+
+
+def constant(value: ArrayLike) -> Expression:
+    """A tensor that is part of the graph. Numbers and arrays in expressions become one by themselves."""
+    return _constant(value, np.float64)
+
+
+def as_expression(value: Expression | ArrayLike) -> Expression:
+    """The expression itself, or a constant of the number or array."""
+    return value if isinstance(value, Expression) else constant(value)
+
+
+def add(*operands: Expression | ArrayLike) -> Expression:
+    """a + b + ..., left to right, elementwise with broadcasting; one node."""
+    return _nary("add", operands)
+
+
+def mul(*operands: Expression | ArrayLike) -> Expression:
+    """a b ..., left to right, elementwise with broadcasting; one node."""
+    return _nary("mul", operands)
+
+
+def maximum(*operands: Expression | ArrayLike) -> Expression:
+    """max(a, b, ...), elementwise with broadcasting; one node.
+
+    Derivative: I[a > b], I[b > a]. At a tie it is 0 for all, or equal shares if the graph's ``ties`` is ``"split"``.
+    """
+    return _nary("max", operands)
+
+
+def sigmoid(x: Expression | ArrayLike) -> Expression:
+    """1 / (1 + exp(-x)), elementwise, stable in both tails."""
+    return _unary("sigmoid", x)
+
+
+def exp(x: Expression | ArrayLike) -> Expression:
+    """exp(x), elementwise."""
+    return _unary("exp", x)
+
+
+def log(x: Expression | ArrayLike) -> Expression:
+    """Natural logarithm, elementwise."""
+    return _unary("log", x)
+
+
+def tanh(x: Expression | ArrayLike) -> Expression:
+    """Hyperbolic tangent, elementwise."""
+    return _unary("tanh", x)
+
+
+def softplus(x: Expression | ArrayLike) -> Expression:
+    """log(1 + exp(x)), elementwise, stable in both tails."""
+    return _unary("softplus", x)
+
+
+def power(x: Expression | ArrayLike, exponent: float) -> Expression:
+    """x to the power of a constant, elementwise; 0 and 1 are exact, also in the derivative at x = 0."""
+    if isinstance(exponent, Expression):
+        raise InvalidGraphError(
+            "the exponent of power is a constant number; write x ** y with an expression y as gw.exp(y * gw.log(x))"
+        )
+    return _unary("power", x, exponent=float(exponent))
+
+
+def sum(  # noqa: A001  (NumPy's name; use it as gw.sum)
+    x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False
+) -> Expression:
+    """Sum over axes: all of them (None), one, or several; ``axis=()`` is the identity, as in NumPy."""
+    return _reduction("sum", as_expression(x), axis, keepdims=keepdims)
+
+
+def max(  # noqa: A001  (NumPy's name; use it as gw.max)
+    x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False
+) -> Expression:
+    """Largest element over axes, the ``reduce_max`` node; ties as for ``maximum``."""
+    node = as_expression(x)
+    result = _reduction("reduce_max", node, axis, keepdims=keepdims)
+    if node.size == 0 and result.size > 0:
+        raise InvalidGraphError(f"max over an empty axis of {node!r}: nothing has no maximum")
+    return result
+
+
+def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
+    """Matrix product as ``np.matmul``: of vectors, matrices and stacks of matrices."""
+    left, right = as_expression(a), as_expression(b)
+    for node in (left, right):
+        if not node.shape:
+            raise InvalidGraphError(f"matmul of the scalar {node!r}; use * to scale")
+    inner = right.shape[0] if right.ndim == 1 else right.shape[-2]
+    if left.shape[-1] != inner:
+        raise InvalidGraphError(f"matmul of {left!r} and {right!r}: {left.shape[-1]} columns do not match {inner} rows")
+    stack = _broadcast("matmul", [left, right], [left.shape[:-2], right.shape[:-2]])
+    shape = stack + left.shape[-2:-1] + (right.shape[-1:] if right.ndim > 1 else ())
+    return Expression("matmul", shape, operands=(left, right))
+
+
+def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression:
+    """The same elements, in row-major order, in another shape; one size may be -1."""
+    node = as_expression(x)
+    sizes = [as_integer(size) for size in ([shape] if isinstance(shape, int | np.integer) else shape)]
+    known = math.prod(size for size in sizes if size != -1)
+    if sizes.count(-1) == 1 and known > 0 and node.size % known == 0:
+        sizes[sizes.index(-1)] = node.size // known
+    if min(sizes, default=0) < 0 or math.prod(sizes) != node.size:
+        raise InvalidGraphError(f"reshape of {node!r} with {node.size} elements to {shape!r} does not fit")
+    return Expression("reshape", tuple(sizes), operands=(node,), attributes={"shape": tuple(sizes)})
+
+
+def transpose(x: Expression | ArrayLike, axes: Sequence[int] | None = None) -> Expression:
+    """The axes in another order; reversed without ``axes``."""
+    node = as_expression(x)
+    order = tuple(reversed(range(node.ndim))) if axes is None else _normal_axes(node, tuple(axes))
+    if len(order) != node.ndim:
+        raise InvalidGraphError(f"transpose of {node!r} with axes {axes!r}: give all {node.ndim} of them")
+    if not order:
+        return node
+    shape = tuple(node.shape[axis] for axis in order)
+    return Expression("transpose", shape, operands=(node,), attributes={"axes": order})
+
+
+def take(x: Expression | ArrayLike, indices: Expression | ArrayLike) -> Expression:
+    """Rows of ``x`` by integer index, as ``np.take(x, indices, axis=0)``; negative ones count from the end.
+
+    Args:
+        x: Of shape ``(size, *rest)``.
+        indices: Integers of any shape ``S``, or an input of dtype int64. The result has shape ``(*S, *rest)``.
+    """
+    node = as_expression(x)
+    picks = indices if isinstance(indices, Expression) else _constant(indices, np.int64)
+    if not node.shape:
+        raise InvalidGraphError(f"take from the scalar {node!r}: it has no rows")
+    if not is_integer(picks):
+        raise InvalidGraphError(f"take with indices {picks!r} of floats; give integers, gw.input(..., dtype='int64')")
+    if picks.value is not None and picks.size:
+        low, high = int(picks.value.min()), int(picks.value.max())
+        if low < -node.shape[0] or high >= node.shape[0]:
+            wrong = high if high >= node.shape[0] else low
+            raise InvalidGraphError(f"take of row {wrong} from {node!r}, which has {node.shape[0]} rows")
+    return Expression("take", picks.shape + node.shape[1:], operands=(node, picks))
+
+
+def is_integer(node: Expression) -> bool:
+    """Whether the node holds row indices."""
+    if node.value is not None:
+        return node.value.dtype == np.int64
+    return node.attributes.get("dtype") == "int64"
+
+
+def axes_of(node: Expression, axis: Axis) -> tuple[int, ...]:
+    """The axes that ``axis`` names, counted from the front."""
+    if axis is None:
+        return tuple(range(node.ndim))
+    return _normal_axes(node, axis if isinstance(axis, tuple) else (axis,))
+
+
+def _as_shape(shape: int | Sequence[int], name: str) -> Shape:
+    try:
+        sizes = tuple(as_integer(size) for size in ([shape] if isinstance(shape, int | np.integer) else shape))
+    except TypeError as error:
+        raise InvalidGraphError(f'{shape!r}, of "{name}", is no shape; give a tuple of integers', node=name) from error
+    if min(sizes, default=0) < 0:
+        raise InvalidGraphError(f'shape {sizes} of "{name}" has a negative size', node=name)
+    return sizes
+
+
+def _constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
+    try:
+        given = np.asarray(value)
+        if given.dtype.kind not in ("biuf" if dtype is np.float64 else "iu") and given.size:
+            raise TypeError(f"dtype {given.dtype}")  # noqa: TRY301  (told with the other reasons below)
+        array = np.array(given, dtype, order="C")
+    except (TypeError, ValueError) as error:
+        kind = "an array of numbers" if dtype is np.float64 else "an array of integers"
+        raise InvalidGraphError(f"{value!r:.64} is no constant; expected {kind} ({error})") from error
+    array.flags.writeable = False
+    return Expression("constant", array.shape, value=array)
+
+
+def _floats(op: str, operands: Sequence[Expression]) -> None:
+    for node in operands:
+        if is_integer(node):
+            raise InvalidGraphError(f"{op} of {node!r}, which holds row indices; only take uses them", node=node.name)
+
+
+def _unary(op: str, x: Expression | ArrayLike, **attributes: Any) -> Expression:
+    node = as_expression(x)
+    _floats(op, [node])
+    return Expression(op, node.shape, operands=(node,), attributes=attributes)
+
+
+def _nary(op: str, given: Sequence[Expression | ArrayLike]) -> Expression:
+    operands = tuple(map(as_expression, given))
+    if not operands:
+        raise InvalidGraphError(f"{op} of nothing; give at least one operand")
+    _floats(op, operands)
+    if len(operands) == 1:
+        return operands[0]
+    return Expression(op, _broadcast(op, operands, [node.shape for node in operands]), operands=operands)
+
+
+def _reduction(op: str, node: Expression, axis: Axis, *, keepdims: bool) -> Expression:
+    _floats(op, [node])
+    axes = axes_of(node, axis)
+    if not axes:
+        return node
+    kept = tuple(1 if a in axes else size for a, size in enumerate(node.shape))
+    shape = kept if keepdims else tuple(size for a, size in enumerate(node.shape) if a not in axes)
+    return Expression(op, shape, operands=(node,), attributes={"axes": axes, "keepdims": bool(keepdims)})
+
+
+def _normal_axes(node: Expression, axes: tuple[int, ...]) -> tuple[int, ...]:
+    for axis in axes:
+        if not -node.ndim <= as_integer(axis) < node.ndim:
+            raise InvalidGraphError(f"axis {axis} is out of range for {node!r} with {node.ndim} axes")
+    normal = tuple(as_integer(axis) % node.ndim for axis in axes)
+    if len(set(normal)) != len(normal):
+        raise InvalidGraphError(f"axes {axes} of {node!r} name one axis twice")
+    return normal
+
+
+def _broadcast(op: str, nodes: Sequence[Expression], shapes: Sequence[Shape]) -> Shape:
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    rank = builtins.max(map(len, shapes))
+    result = [1] * rank
+    for shape in shapes:
+        for axis, size in enumerate(shape, start=rank - len(shape)):
+            if size == 1 or result[axis] == size:
+                continue
+            if result[axis] != 1:
+                shown = " and ".join(repr(node) for node in nodes[:2])
+                raise InvalidGraphError(f"{op} of {shown}: the shapes do not broadcast")
+            result[axis] = size
+    return tuple(result)
