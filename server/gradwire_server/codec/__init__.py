@@ -6,13 +6,23 @@ memory; everything else is the engine's to check.
 
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.codec.parsing import parse
-from gradwire_server.codec.requests import NO_ARRAYS, Arrays, decode_arrays, decode_dtype, decode_query, decode_reduction, decode_wrt
+from gradwire_server.codec.requests import (
+    NO_ARRAYS,
+    Arrays,
+    decode_arrays,
+    decode_dtype,
+    decode_query,
+    decode_reduction,
+    decode_wrt,
+)
 from gradwire_server.codec.responses import encode_checks, encode_evaluation, encode_signature, encode_trace
-from gradwire_server.codec.tensors import TensorError, decode_tensor, encode_tensor, framed_layout
+from gradwire_server.codec.tensors import Array, Layout, TensorError, decode_tensor, encode_tensor, layout_of
 
 __all__ = [
     "NO_ARRAYS",
+    "Array",
     "Arrays",
+    "Layout",
     "TensorError",
     "decode_arrays",
     "decode_dtype",
@@ -26,6 +36,6 @@ __all__ = [
     "encode_signature",
     "encode_tensor",
     "encode_trace",
-    "framed_layout",
+    "layout_of",
     "parse",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -66,9 +66,7 @@ def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
         edges += len(box.operands)
         if edges > limits.max_edges:
             raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
-        nodes.append(
-            Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=attributes(box))
-        )
+        nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=attributes(box)))
     findings.check()
     return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
 
@@ -123,15 +121,17 @@ def _constant(node: pb.Node, limits: Limits) -> Node:
 
 
 def _unknown(node: pb.Node, limits: Limits) -> Node:
-    numbers = sorted({field.field_number for field in UnknownFieldSet(node)})
+    fields = UnknownFieldSet(node)
+    numbers = sorted({fields[i].field_number for i in range(len(fields))})
     found = "has no kind set"
     if numbers:
-        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")  # noqa: PLR2004  (a line's worth)
+        listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
         found = f"has a kind that this server does not know (field {listed})"
-    raise _NodeError(f"{found}; server {VERSION} knows {', '.join(_SOURCES_KNOWN)} and the ops {', '.join(OPS)}", "")
+    sources = ", ".join(filter(None, _SOURCES))
+    raise _NodeError(f"{found}; server {VERSION} knows {sources} and the ops {', '.join(OPS)}", "")
 
 
-def _shape(axes: Any, kind: str, limits: Limits) -> tuple[int, ...]:
+def _shape(axes: Collection[int], kind: str, limits: Limits) -> tuple[int, ...]:
     if len(axes) > limits.max_rank:
         raise _NodeError(f"has {len(axes)} axes; at most {limits.max_rank} are allowed", f".{kind}.shape")
     return tuple(axes)
@@ -142,7 +142,6 @@ def _dtype_name(number: int) -> str:
     return known.name if known else str(number)
 
 
-_SOURCES_KNOWN = ("parameter", "input", "constant")
 _SOURCES: dict[str | None, Callable[[pb.Node, Limits], Node]] = {
     "parameter": _parameter,
     "input": _input,
@@ -163,15 +162,15 @@ def _reader(field: FieldDescriptor) -> Callable[[Message], Any]:
     return attrgetter(name)
 
 
-def _attributes(box: FieldDescriptor) -> Callable[[Message], Attributes]:
-    readers = [(field.name, _reader(field)) for field in box.message_type.fields if field.name != "operands"]
+def _attributes(box: Descriptor) -> Callable[[Message], Attributes]:
+    readers = [(field.name, _reader(field)) for field in box.fields if field.name != "operands"]
     if not readers:
         return lambda _: _NO_ATTRIBUTES
     return lambda message: {name: read(message) for name, read in readers}
 
 
 _ATTRIBUTES: dict[str | None, Callable[[Message], Attributes]] = {
-    box.name: _attributes(box)
-    for box in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
-    if box.name not in _SOURCES
+    field.name: _attributes(getattr(pb, field.message_type.name).DESCRIPTOR)
+    for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
+    if field.name not in _SOURCES and field.message_type is not None
 }

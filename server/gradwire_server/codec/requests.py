@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 import numpy as np
 
@@ -31,20 +30,7 @@ _REDUCTIONS = {
 }
 
 
-class DataRequest(Protocol):
-    """A request that brings tensors."""
-
-    dtype: tensor_pb2.Dtype
-
-    @property
-    def tensors(self) -> Mapping[str, tensor_pb2.Tensor]: ...
-
-
-class ReducedRequest(Protocol):
-    """A request that says how losses become one, and what to differentiate in."""
-
-    reduction: pb.Reduction
-    wrt: pb.SourceNames
+DataRequest = pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGradientsRequest
 
 
 def decode_dtype(number: int) -> np.dtype[np.floating]:
@@ -65,7 +51,9 @@ def decode_dtype(number: int) -> np.dtype[np.floating]:
     return dtype
 
 
-def decode_arrays(message: DataRequest, dtype: np.dtype[np.floating], limits: Limits, framed: Arrays = NO_ARRAYS) -> Arrays:
+def decode_arrays(
+    message: DataRequest, dtype: np.dtype[np.floating], limits: Limits, framed: Arrays = NO_ARRAYS
+) -> Arrays:
     """The tensors of a request of this dtype, by name, with those that came in frames.
 
     Raises:
@@ -96,7 +84,7 @@ def decode_arrays(message: DataRequest, dtype: np.dtype[np.floating], limits: Li
     return arrays
 
 
-def decode_reduction(message: ReducedRequest) -> Reduction:
+def decode_reduction(message: pb.ComputeGradientsRequest | pb.CheckGradientsRequest) -> Reduction:
     """How the losses of the examples become one.
 
     Raises:

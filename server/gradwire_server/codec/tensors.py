@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradwire.v1 import tensor_pb2 as pb
+from gradwire.v1.gradient_service_pb2 import FramedTensor
 from gradwire_server.engine import shapes
 
 Array = NDArray[Any]
@@ -18,9 +19,9 @@ FLOAT32: np.dtype[np.float32] = np.dtype("<f4")
 FLOAT64: np.dtype[np.float64] = np.dtype("<f8")
 INT64: np.dtype[np.int64] = np.dtype("<i8")
 
-_DTYPES: dict[int, Dtype] = {pb.DTYPE_FLOAT32: FLOAT32, pb.DTYPE_FLOAT64: FLOAT64, pb.DTYPE_INT64: INT64}
-_NUMBERS = {dtype: pb.Dtype.ValueType(number) for number, dtype in _DTYPES.items()}
-_ALLOWED = ", ".join(pb.Dtype.Name(number) for number in _NUMBERS.values())
+_NUMBERS: dict[Dtype, pb.Dtype] = {FLOAT32: pb.DTYPE_FLOAT32, FLOAT64: pb.DTYPE_FLOAT64, INT64: pb.DTYPE_INT64}
+_DTYPES: dict[int, Dtype] = {number: dtype for dtype, number in _NUMBERS.items()}
+_ALLOWED = ", ".join(map(pb.Dtype.Name, _NUMBERS.values()))
 
 
 class TensorError(Exception):
@@ -60,36 +61,44 @@ def _dtype(number: int, request: Dtype | None) -> Dtype:
     return dtype
 
 
-def _layout(number: int, axes: Sequence[int], request: Dtype | None, max_rank: int) -> tuple[Dtype, tuple[int, ...], int]:
-    dtype = _dtype(number, request)
+class Layout(NamedTuple):
+    """What a tensor's elements must be."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    elements: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the elements in bytes."""
+        return self.elements * self.dtype.itemsize
+
+
+def layout_of(tensor: pb.Tensor | FramedTensor, request: Dtype | None, max_rank: int) -> Layout:
+    """The layout that a tensor announces in a request of float dtype ``request``.
+
+    A constant of a graph has no request (None); it may have either float dtype.
+
+    Raises:
+        TensorError: if there can be no such tensor.
+    """
+    dtype, axes = _dtype(tensor.dtype, request), tensor.shape
     if len(axes) > max_rank:
         raise TensorError(f"has {len(axes)} axes; at most {max_rank} are allowed", "shape")
     shape = tuple(axes)
     problem = shapes.problem(shape, max_rank)
     if problem is not None:
         raise TensorError(problem, "shape")
-    return dtype, shape, shapes.size(shape)
-
-
-def framed_layout(number: int, axes: Sequence[int], request: Dtype, max_rank: int) -> tuple[Dtype, tuple[int, ...], int]:
-    """Dtype, shape and size in bytes of a tensor whose elements follow in frames.
-
-    Raises:
-        TensorError: if there can be no such tensor.
-    """
-    dtype, shape, count = _layout(number, axes, request, max_rank)
-    return dtype, shape, count * dtype.itemsize
+    return Layout(dtype, shape, shapes.size(shape))
 
 
 def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Array:
-    """The tensor as a read-only array over its own bytes; ``request`` is the float dtype of the request.
-
-    A constant of a graph has no request (None); it may have either float dtype.
+    """The tensor as a read-only array over its own bytes; ``request`` is as for ``layout_of``.
 
     Raises:
         TensorError: if the elements do not fit dtype and shape.
     """
-    dtype, shape, count = _layout(tensor.dtype, tensor.shape, request, max_rank)
+    dtype, shape, count = layout_of(tensor, request, max_rank)
     raw, given = tensor.raw, len(tensor.values)
     if not given and len(raw) == count * dtype.itemsize:
         return np.frombuffer(raw, dtype).reshape(shape)
@@ -108,7 +117,7 @@ def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Ar
     )
 
 
-def _typed(values: Sequence[float], dtype: Dtype) -> Array:
+def _typed(values: Collection[float], dtype: Dtype) -> Array:
     numbers = np.fromiter(values, FLOAT64, len(values))
     if dtype != INT64:
         with np.errstate(over="ignore"):

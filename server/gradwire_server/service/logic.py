@@ -27,13 +27,7 @@ Checkpoint = Callable[[], None]
 _GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 
-class ProgramRequest(Protocol):
-    """A request for a graph, inline or by id."""
-
-    graph: graph_pb2.Graph
-    graph_id: str
-
-    def WhichOneof(self, oneof_group: str, /) -> str | None: ...  # noqa: N802  (protobuf's name)
+ProgramRequest = pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGradientsRequest
 
 
 class Observer(Protocol):
@@ -128,9 +122,7 @@ class GradientLogic:
             )
         return pb.RegisterGraphResponse(graph_id=program.graph_id, signature=codec.encode_signature(program))
 
-    def prepare_compute(
-        self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS
-    ) -> Prepared:
+    def prepare_compute(self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS) -> Prepared:
         """Check a request, with the tensors that came in frames; it has not cost anything yet."""
         program = self._program(request)
         query = codec.decode_query(request, self._engine_limits, framed)

@@ -1,0 +1,153 @@
+"""Requests and responses of a stream, put together from frames and cut into frames. No I/O happens here."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server import codec
+from gradwire_server.engine import Evaluation
+from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
+from gradwire_server.service.limits import ServiceLimits
+
+CHUNK_BYTES = (1 << 20) - (1 << 10)
+"""Elements of a chunk, in bytes, so that the frame with its wrapping stays within 1 MiB."""
+
+INLINE_BYTES = 1 << 18
+"""Gradients that travel in the head of a response, together, in bytes; the others follow in chunks."""
+
+
+class Assembler:
+    """Puts the requests of one stream together.
+
+    It takes memory only as elements come, however much a head announces.
+    """
+
+    def __init__(self, limits: ServiceLimits) -> None:
+        self._limits = limits
+        self._tag = 0
+        self._message = pb.ComputeGradientsRequest()
+        self._pending: deque[tuple[str, codec.Layout]] = deque()
+        self._arrays: dict[str, codec.Array] = {}
+        self._buffer = bytearray()
+        self._skipping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is under way."""
+        return not self._pending
+
+    def feed(
+        self, frame: pb.StreamGradientsRequest
+    ) -> tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]] | None:
+        """The request and its framed tensors, if the frame completes it.
+
+        Raises:
+            Refusal: INVALID_FRAME, after which the stream makes no sense; or what is wrong with the head, whose
+                chunks are skipped from then on.
+        """
+        kind = frame.WhichOneof("frame")
+        if kind is None:
+            raise _invalid(frame.tag, "it has neither head nor chunk", "frame")
+        complete = self._begin(frame) if kind == "head" else self._append(frame)
+        if not complete:
+            return None
+        arrays, self._arrays = self._arrays, {}
+        return self._message, arrays
+
+    def _begin(self, frame: pb.StreamGradientsRequest) -> bool:
+        if self._pending:
+            lacking = sum(layout.nbytes for _, layout in self._pending) - len(self._buffer)
+            raise _invalid(
+                frame.tag, f"a head, but {lacking} bytes of the request with tag {self._tag} are still to come", "head"
+            )
+        self._skipping = True
+        layouts = self._layouts(frame.head)
+        self._skipping = False
+        self._tag, self._message = frame.tag, frame.head.request
+        self._arrays = {name: np.empty(lay.shape, lay.dtype) for name, lay in layouts.items() if lay.nbytes == 0}
+        self._pending.extend((name, layout) for name, layout in layouts.items() if layout.nbytes)
+        return not self._pending
+
+    def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
+        dtype = codec.decode_dtype(head.request.dtype)
+        if len(head.framed) > self._limits.max_nodes:
+            raise _too_large("tensors in frames", len(head.framed), self._limits.max_nodes, "max_nodes")
+        findings: list[Finding] = []
+        layouts: dict[str, codec.Layout] = {}
+        for position, framed in enumerate(head.framed):
+            message = f"tensor {shown(framed.name)} is announced twice; send it once"
+            path = f"framed[{position}]"
+            try:
+                if framed.name not in layouts:
+                    layouts[framed.name] = codec.layout_of(framed, dtype, self._limits.max_rank)
+                    continue
+            except codec.TensorError as error:
+                message, path = f"tensor {shown(framed.name)} {error}", f"{path}.{error.field}"
+            findings.append(Finding(reason=Reason.INVALID_TENSOR, message=message, path=path))
+        if findings:
+            raise Refusal(findings[:20], len(findings))
+        total = sum(layout.nbytes for layout in layouts.values())
+        if total > self._limits.max_request_bytes:
+            raise _too_large("bytes of tensors in frames", total, self._limits.max_request_bytes, "max_request_bytes")
+        return layouts
+
+    def _append(self, frame: pb.StreamGradientsRequest) -> bool:
+        if self._skipping:
+            return False
+        chunk = frame.chunk
+        if not self._pending:
+            raise _invalid(frame.tag, f"a chunk of {len(chunk)} bytes, but no tensor is to come; send a head", "chunk")
+        if frame.tag != self._tag:
+            raise _invalid(frame.tag, f"a chunk, but the request under way has tag {self._tag}", "tag")
+        name, layout = self._pending[0]
+        lacking = layout.nbytes - len(self._buffer)
+        if not 0 < len(chunk) <= lacking:
+            raise _invalid(
+                frame.tag,
+                f"a chunk of {len(chunk)} bytes, but tensor {shown(name)} lacks {lacking}; a chunk has at least one "
+                "byte, and bytes of one tensor only",
+                "chunk",
+            )
+        self._buffer += chunk
+        if len(chunk) < lacking:
+            return False
+        self._arrays[name] = np.frombuffer(self._buffer, layout.dtype).reshape(layout.shape)
+        self._buffer = bytearray()
+        self._pending.popleft()
+        return not self._pending
+
+
+def _invalid(tag: int, found: str, path: str) -> Refusal:
+    return refuse(Reason.INVALID_FRAME, f"frame with tag {tag}: {found}", path, tag=tag)
+
+
+def _too_large(what: str, found: int, limit: int, setting: str) -> Refusal:
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the request announces {found} {what}; this server takes at most {limit} ({setting})",
+        "framed",
+        found=found,
+        limit=limit,
+        setting=setting,
+    )
+
+
+def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterator[pb.StreamGradientsResponse]:
+    """The frames of a response: the head with what is small, then chunks of the large gradients."""
+    framed: list[str] = []
+    inline = 0
+    for name, gradient in evaluation.gradients.items():
+        if inline + gradient.nbytes > INLINE_BYTES:
+            framed.append(name)
+        else:
+            inline += gradient.nbytes
+    response, announced = codec.encode_evaluation(evaluation, seconds, framed)
+    yield pb.StreamGradientsResponse(tag=tag, head=pb.StreamResponseHead(response=response, framed=announced))
+    for name in framed:
+        elements = evaluation.gradients[name].reshape(-1).view(np.uint8)
+        for start in range(0, len(elements), CHUNK_BYTES):
+            yield pb.StreamGradientsResponse(tag=tag, chunk=elements[start : start + CHUNK_BYTES].tobytes())

@@ -1,0 +1,162 @@
+"""Counting calls, whatever method they are for, and whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+
+from gradwire_server.service.metrics import CallMetrics, MethodMetrics
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+Behaviour = Callable[..., Any]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Counts every call, also those to methods that there are not. To be the outermost interceptor."""
+
+    def __init__(self, metrics: CallMetrics) -> None:
+        self._metrics = metrics
+        self._log = structlog.get_logger().bind()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The method's handler, counted."""
+        call = _Call(self._metrics.of(handler_call_details.method), self._log)
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED)
+            return None
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(call.forsaken)
+        return _counted(call, handler)
+
+
+class _Call:
+    """One call: started when it is made, and handled exactly once.
+
+    As a context manager around the handler it takes the status from how that ends.
+    """
+
+    def __init__(self, series: MethodMetrics, log: Any) -> None:  # noqa: ANN401  (a logger of structlog)
+        self.series = series
+        self._log = log
+        self._start = perf_counter()
+        self._open = True
+        self._context: Context | None = None
+        series.started.inc()
+
+    def during(self, context: Context) -> _Call:
+        """The same call, whose status this context has."""
+        self._context = context
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        code = None if self._context is None else self._context.code()
+        if isinstance(code, grpc.StatusCode):
+            self.end(code)
+        elif kind is None:
+            self.end(grpc.StatusCode.OK)
+        elif issubclass(kind, asyncio.CancelledError | GeneratorExit):
+            late = self._context is not None and self._context.time_remaining() == 0
+            self.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+        else:
+            self.end(grpc.StatusCode.UNKNOWN)
+
+    def end(self, code: grpc.StatusCode) -> None:
+        """Count the call as handled, unless it is already."""
+        if self._open:
+            self._open = False
+            seconds = perf_counter() - self._start
+            self.series.handled[code].inc()
+            self.series.seconds.observe(seconds)
+            self._log.debug("call", method=self.series.method, code=code.name, seconds=seconds)
+
+    def forsaken(self, _: object) -> None:
+        """The call's task is over. If no handler ran, its message never came, or was larger than gRPC takes."""
+        self.end(grpc.StatusCode.CANCELLED)
+
+
+class _CountingContext:
+    """A context that counts messages as they are read and written; all else is that of gRPC."""
+
+    def __init__(self, context: Context, series: MethodMetrics) -> None:
+        self._context = context
+        self._series = series
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:  # noqa: ANN401
+        message = await self._context.read()
+        if message is not grpc.aio.EOF:
+            self._series.received.inc()
+        return message
+
+    async def write(self, message: Any) -> None:  # noqa: ANN401
+        await self._context.write(message)
+        self._series.sent.inc()
+
+
+def _counted(call: _Call, handler: Handler) -> Handler:
+    codec = handler.request_deserializer, handler.response_serializer
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_unary(call, handler.unary_unary), *codec)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(_coroutine(call, handler.unary_stream), *codec)
+    behaviour: Any = handler.stream_stream
+    wrap = _generator if inspect.isasyncgenfunction(behaviour) else _coroutine
+    return grpc.stream_stream_rpc_method_handler(wrap(call, behaviour), *codec)
+
+
+def _unary(call: _Call, behaviour: Behaviour) -> Behaviour:
+    async def unary(request: object, context: Context) -> object:
+        call.series.received.inc()
+        with call.during(context):
+            response = await behaviour(request, context)
+        call.series.sent.inc()
+        return response
+
+    return unary
+
+
+def _coroutine(call: _Call, behaviour: Behaviour) -> Behaviour:
+    """Of a handler that reads and writes through its context."""
+
+    async def coroutine(request: object, context: Context) -> None:
+        with call.during(context):
+            await behaviour(request, _CountingContext(context, call.series))
+
+    return coroutine
+
+
+def _generator(call: _Call, behaviour: Behaviour) -> Behaviour:
+    """Of a handler that takes an iterator of requests and yields responses."""
+
+    async def counted(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+        async for request in requests:
+            call.series.received.inc()
+            yield request
+
+    async def generator(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+        with call.during(context):
+            async for response in behaviour(counted(requests), context):
+                call.series.sent.inc()
+                yield response
+
+    return generator

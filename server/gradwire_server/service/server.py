@@ -1,0 +1,195 @@
+"""The server process: everything wired together, started, and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
+from threadpoolctl import threadpool_limits
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server.service.health import HealthServicer
+from gradwire_server.service.interceptor import CallInterceptor
+from gradwire_server.service.jobs import Waits, Workers
+from gradwire_server.service.logic import GradientLogic
+from gradwire_server.service.metrics import CallMetrics, Metrics
+from gradwire_server.service.servicer import GradientServicer
+from gradwire_server.settings import Settings, is_loopback
+
+SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
+HEALTH: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(health.SERVICE_NAME)
+REFLECTION: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
+
+MESSAGE_MARGIN = 4 << 20
+"""How much more than a message may have gRPC takes, in bytes, so that the error can be ours, with limit and advice."""
+
+GIVE_UP = 0.9
+"""Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
+
+
+class StartError(Exception):
+    """Why the server cannot start, in a line for the operator."""
+
+
+class Server:
+    """A server that is wired up but not yet listening."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._waits = Waits()
+        self._workers = Workers(settings.threads, settings)
+        metrics = Metrics(self._registry)
+        logic = GradientLogic(settings, metrics)
+        metrics.watch(logic.cache, self._workers)
+        self._health = HealthServicer(self._waits)
+        calls = CallMetrics(self._registry, [SERVICE, HEALTH, REFLECTION])
+        self._grpc = grpc.aio.server(interceptors=[CallInterceptor(calls)], options=_options(settings))
+        servicer = GradientServicer(logic, self._workers, self._waits, metrics)
+        self._grpc.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
+        )
+        handlers: Any = _ByName(self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
+        names = [SERVICE.full_name, HEALTH.full_name, REFLECTION.full_name]
+        reflector = reflection.aio.ReflectionServicer(names)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
+        self._log = structlog.get_logger()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Raises:
+            StartError: if an address is taken or cannot be had.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        address = self._listen()
+        metrics_url = self._serve_metrics()
+        await self._grpc.start()
+        await self._health.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        if not is_loopback(self._settings.host):
+            self._log.warning("anyone who reaches this address can use the server", address=address)
+        print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
+        await stop.wait()
+        await self._drain()
+
+    def _listen(self) -> str:
+        host, port = _bracketed(self._settings.host), self._settings.port
+        try:
+            return f"{host}:{self._grpc.add_insecure_port(f'{host}:{port}')}"
+        except RuntimeError:
+            raise StartError(
+                f"cannot listen on {host}:{port}; is another server running there? (--host, --port)"
+            ) from None
+
+    def _serve_metrics(self) -> str:
+        host, port = self._settings.metrics_host or self._settings.host, self._settings.metrics_port
+        try:
+            server, _ = start_http_server(port, host, self._registry)
+        except OSError as error:
+            raise StartError(
+                f"cannot serve metrics on {host}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
+            ) from None
+        return f"http://{_bracketed(host)}:{server.server_port}/metrics"
+
+    async def _drain(self) -> None:
+        self._log.info("draining", in_flight=self._workers.in_flight, grace=self._settings.grace)
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(self._settings.announce)
+        self._waits.end()
+        asyncio.get_running_loop().call_later(GIVE_UP * self._settings.grace, self._workers.give_up)
+        await self._grpc.stop(self._settings.grace)
+        self._workers.close()
+        self._log.info("stopped")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+class _ByName:
+    """Stands for a server where generated code adds handlers, so that they are found by name only.
+
+    Registered with gRPC, every method would have an accept request of its own, and each call of any method
+    would cost a wait over all of these.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        pass
+
+
+def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+    """Handlers without deserializers: the servicer parses, so that it can say what is wrong."""
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in SERVICE.methods:
+        streams = method.client_streaming and method.server_streaming
+        kind = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        handlers[method.name] = kind(getattr(servicer, method.name))
+    return handlers
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    cap = settings.max_message_bytes + MESSAGE_MARGIN
+    return [
+        ("grpc.max_receive_message_length", cap),
+        ("grpc.max_send_message_length", cap),
+        # Large messages: six times the throughput of the defaults.
+        ("grpc.http2.max_frame_size", 1 << 20),
+        ("grpc.http2.lookahead_bytes", 16 << 20),
+        ("grpc.http2.write_buffer_size", 8 << 20),
+        ("grpc.http2.bdp_probe", 0),
+        # Clients may ping every ten seconds, also without calls under way; the default closes their connection.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # A second server on the same port would silently take every other connection.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+def serve(settings: Settings) -> None:
+    """Serve in this process until a signal ends it.
+
+    Raises:
+        StartError: if the process cannot serve here.
+    """
+    if api_implementation.Type() == "python":
+        raise StartError(
+            "protobuf runs in pure Python here, slowly and without limits on nesting; install a protobuf wheel with "
+            "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
+        )
+    # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
+    threadpool_limits(1, user_api="blas")
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    # gRPC binds its server to the loop that runs when it is made.
+    await Server(settings).run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop's where there is one: a small call takes a few per cent less."""
+    try:
+        import uvloop  # noqa: PLC0415  (not on every platform)
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,236 @@
+"""The gRPC methods: bytes in, bytes out, and a status for everything that can be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+import grpc
+import structlog
+from google.protobuf.message import Message
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server import codec
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.frames import Assembler, response_frames
+from gradwire_server.service.jobs import Caller, Waits, Workers
+from gradwire_server.service.logic import Checkpoint, GradientLogic, reply_too_large
+from gradwire_server.service.metrics import Metrics
+from gradwire_server.service.status import abort, error_frame
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
+T = TypeVar("T")
+R = TypeVar("R", bound=Message)
+
+SMALL_BYTES = 1 << 18
+SMALL_NODES = 64
+SMALL_TENSORS = 256
+SMALL_SECONDS = 1e-3
+"""What the event loop does itself; anything larger goes to a thread, so that no other call waits for it."""
+
+_ENDS_STREAM = frozenset(
+    {
+        Reason.MALFORMED_MESSAGE,
+        Reason.INVALID_FRAME,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.CANCELLED,
+        Reason.SHUTTING_DOWN,
+    }
+)
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Work that was checked and is ready to run, with a rough estimate of the seconds it takes."""
+
+    cost: float
+    run: Callable[[Checkpoint], Message]
+
+
+class GradientServicer:
+    """The methods of gradwire.v1.GradientService on messages that are not parsed yet.
+
+    gRPC would answer bytes that do not parse with INTERNAL, before any handler runs.
+    """
+
+    def __init__(self, logic: GradientLogic, workers: Workers, waits: Waits, metrics: Metrics) -> None:
+        self._logic = logic
+        self._workers = workers
+        self._waits = waits
+        self._metrics = metrics
+
+    async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
+        """Check a graph and keep it."""
+        return await self._unary(context, pb.RegisterGraphRequest, raw, self._register)
+
+    async def ComputeGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
+        """Evaluate and differentiate."""
+        return await self._unary(context, pb.ComputeGradientsRequest, raw, self._compute)
+
+    async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
+        """Show every value and gradient of one example."""
+        return await self._unary(context, pb.TraceGraphRequest, raw, lambda r: Step(inf, partial(self._logic.trace, r)))
+
+    async def CheckGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
+        """Compare with finite differences."""
+        return await self._unary(
+            context, pb.CheckGradientsRequest, raw, lambda r: Step(inf, partial(self._logic.check, r))
+        )
+
+    async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
+        """Tell version, ops and limits."""
+        return await self._unary(context, pb.GetServerInfoRequest, raw, lambda _: Step(0, lambda _: self._logic.info()))
+
+    async def StreamGradients(self, _: object, context: Context) -> None:  # noqa: N802
+        """Evaluate and differentiate many times."""
+        await self._guard(context, "StreamGradients", self._stream(context))
+
+    async def _guard(self, context: Context, method: str, work: Awaitable[T]) -> T:
+        """Do the work; whatever goes wrong becomes a status."""
+        try:
+            return await work
+        except Refusal as refusal:
+            self._note(method, refusal)
+            await abort(context, refusal)
+        except grpc.aio.BaseError:
+            raise
+        except Exception:  # noqa: BLE001  (its text is not for the caller)
+            await abort(context, self._fault(method))
+
+    def _fault(self, method: str) -> Refusal:
+        error_id = uuid4().hex
+        _log.exception("internal error", method=method, error_id=error_id)
+        self._metrics.refused(Reason.INTERNAL)
+        return refuse(Reason.INTERNAL, f"internal error; the server's log has it under {error_id}", error_id=error_id)
+
+    def _note(self, method: str, refusal: Refusal) -> None:
+        self._metrics.refused(refusal.reason)
+        _log.info("refused", method=method, reason=refusal.reason.value, message=refusal.message)
+
+    # Unary calls.
+
+    async def _unary(self, context: Context, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+        method = kind.DESCRIPTOR.name.removesuffix("Request")
+        return await self._guard(context, method, self._admitted(Caller(context.time_remaining()), kind, raw, begin))
+
+    async def _admitted(self, caller: Caller, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+        self._metrics.received(len(raw))
+        self._workers.admit(caller)
+        try:
+            reply = await self._answer(caller, kind, raw, begin)
+        finally:
+            self._workers.release(caller)
+        self._metrics.sent(len(reply))
+        return reply
+
+    async def _answer(self, caller: Caller, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+        self._check_size(raw)
+        if len(raw) <= SMALL_BYTES:
+            request = codec.parse(kind, raw)
+            if _is_small(request):
+                step = begin(request)
+                if step.cost <= SMALL_SECONDS:
+                    return self._reply(caller, step)
+                return await self._workers.run(caller, lambda: self._reply(caller, step))
+        return await self._workers.run(caller, lambda: self._reply(caller, begin(codec.parse(kind, raw))))
+
+    def _check_size(self, raw: bytes) -> None:
+        limit = self._logic.limits.max_message_bytes
+        if len(raw) > limit:
+            raise refuse(
+                Reason.LIMIT_EXCEEDED,
+                f"the request has {len(raw)} bytes; this server takes at most {limit} in one message "
+                "(--max-message-bytes or GRADWIRE_MAX_MESSAGE_BYTES of the server); send large tensors in frames of "
+                "StreamGradients",
+                found=len(raw),
+                limit=limit,
+                setting="max_message_bytes",
+                side="server",
+            )
+
+    def _reply(self, caller: Caller, step: Step) -> bytes:
+        caller.checkpoint()
+        response = step.run(caller.checkpoint)
+        found = response.ByteSize()
+        if found > self._logic.limits.max_message_bytes:
+            raise reply_too_large(found, self._logic.limits, "ask for less or use StreamGradients")
+        return response.SerializeToString()
+
+    def _register(self, request: pb.RegisterGraphRequest) -> Step:
+        return Step(0, lambda _: self._logic.register_graph(request))
+
+    def _compute(self, request: pb.ComputeGradientsRequest) -> Step:
+        prepared = self._logic.prepare_compute(request)
+        if prepared.reply_bytes > self._logic.limits.max_message_bytes:
+            raise reply_too_large(
+                prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
+            )
+        return Step(prepared.cost, prepared.run)
+
+    # Streams.
+
+    async def _stream(self, context: Context) -> None:
+        assembler = Assembler(self._logic.limits)
+        while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
+            self._metrics.received(len(raw))
+            for frame in await self._answer_frame(context, assembler, raw):
+                reply = frame.SerializeToString()
+                await context.write(reply)
+                self._metrics.sent(len(reply))
+
+    async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
+        if not assembler.idle:
+            return await context.read()
+        with self._waits:
+            return await context.read()
+
+    async def _answer_frame(
+        self, context: Context, assembler: Assembler, raw: bytes
+    ) -> Iterable[pb.StreamGradientsResponse]:
+        self._check_size(raw)
+        frame = codec.parse(pb.StreamGradientsRequest, raw)
+        try:
+            complete = assembler.feed(frame)
+            if complete is None:
+                return ()
+            return await self._compute_framed(Caller(context.time_remaining()), frame.tag, *complete)
+        except Refusal as refusal:
+            if refusal.reason in _ENDS_STREAM:
+                raise
+            self._note("StreamGradients", refusal)
+            return (error_frame(frame.tag, refusal),)
+
+    async def _compute_framed(
+        self, caller: Caller, tag: int, request: pb.ComputeGradientsRequest, framed: codec.Arrays
+    ) -> Iterable[pb.StreamGradientsResponse]:
+        self._workers.admit(caller)
+        try:
+            if not _is_small(request):
+                return await self._workers.run(
+                    caller,
+                    lambda: response_frames(
+                        tag, *self._logic.prepare_compute(request, framed).evaluate(caller.checkpoint)
+                    ),
+                )
+            prepared = self._logic.prepare_compute(request, framed)
+            if prepared.cost <= SMALL_SECONDS:
+                return response_frames(tag, *prepared.evaluate(caller.checkpoint))
+            evaluation, seconds = await self._workers.run(caller, lambda: prepared.evaluate(caller.checkpoint))
+            return response_frames(tag, evaluation, seconds)
+        finally:
+            self._workers.release(caller)
+
+
+def _is_small(request: Message) -> bool:
+    """Whether checking the request is quick; preparing a graph takes about 10 us a node."""
+    nodes = len(request.graph.nodes) if hasattr(request, "graph") else 0
+    tensors = len(request.tensors) if hasattr(request, "tensors") else 0
+    return nodes <= SMALL_NODES and tensors <= SMALL_TENSORS

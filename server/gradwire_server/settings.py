@@ -1,0 +1,49 @@
+"""Settings of the server: the one place that reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gradwire_server.service.limits import ServiceLimits
+
+PREFIX = "GRADWIRE_"
+
+
+class Settings(ServiceLimits, BaseSettings):
+    """All settings, each a flag of ``gradwire serve`` and a variable GRADWIRE_... of the environment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, use_attribute_docstrings=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid"
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Other machines reach the server only if it is another one than the default, such as
+    0.0.0.0; connections are not encrypted."""
+    port: int = Field(default=50051, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one, which the first line of the output tells."""
+    metrics_host: str | None = None
+    """Address on which Prometheus finds the metrics. Default: that of --host."""
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    """Port on which Prometheus finds the metrics, at /metrics; 0 takes a free one."""
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+    """Threads that compute. Default: one for each core."""
+    grace: float = Field(default=30.0, ge=0)
+    """Seconds that work in flight has to finish when the server is told to stop."""
+    announce: float = Field(default=0.0, ge=0)
+    """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
+    balancers can turn away from it first."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of what is logged; debug has a line for each call."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
