@@ -1,0 +1,79 @@
+"""gradwire: write a loss as an expression, and get its value and gradients from a server.
+
+import gradwire as gw
+
+w = gw.parameter("w", shape=(30,))
+phi = gw.input("phi", shape=(30,), per_example=True)
+y = gw.input("y", per_example=True)
+loss = gw.maximum(0, 1 - gw.dot(w, phi) * y)
+
+with gw.connect("localhost:50051") as client:
+    hinge = client.value_and_grad(loss)
+    value, grads = hinge(w=w0, phi=features, y=labels)
+"""
+
+from gradwire._expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
+from gradwire import _functions
+from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
+from gradwire._channel import Connection
+from gradwire._client import Client, ValueAndGrad, connect
+from gradwire._computation import Options
+from gradwire._errors import (
+    AuthenticationError,
+    CancelledError,
+    DeadlineExceededError,
+    Finding,
+    GradwireError,
+    GraphNotFoundError,
+    InvalidGraphError,
+    InvalidRequestError,
+    LimitExceededError,
+    NonFiniteError,
+    OverloadedError,
+    ServerError,
+    UnavailableError,
+    UnimplementedError,
+    UsageError,
+)
+from gradwire._functions import *  # noqa: F403  (its __all__ is the list)
+from gradwire._graph import graph
+from gradwire._results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
+from gradwire._stream import Stream
+
+__all__ = [
+    "AsyncClient",
+    "AsyncStream",
+    "AsyncValueAndGrad",
+    "AuthenticationError",
+    "CancelledError",
+    "CheckReport",
+    "Client",
+    "Connection",
+    "DeadlineExceededError",
+    "EdgeTrace",
+    "Expression",
+    "Finding",
+    "GradwireError",
+    "GraphNotFoundError",
+    "InvalidGraphError",
+    "InvalidRequestError",
+    "LimitExceededError",
+    "NodeTrace",
+    "NonFinite",
+    "NonFiniteError",
+    "Options",
+    "OverloadedError",
+    "Result",
+    "ServerError",
+    "ServerInfo",
+    "SourceCheck",
+    "Stream",
+    "Trace",
+    "UnavailableError",
+    "UnimplementedError",
+    "UsageError",
+    "ValueAndGrad",
+    "connect",
+    "graph",
+]
+__all__ += _functions.__all__

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gradwire._expression import Expression
-
 MAX_NODES = 200
 """Nodes beyond which a picture tells nothing any more."""
 
@@ -108,12 +106,10 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 
-def svg_of(expression: Expression) -> str | None:
-    """An expression's graph as SVG; None if it is too large or the libraries are missing."""
-    from gradwire._graph import graph  # noqa: PLC0415  (only notebooks draw an expression)
-
+def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
+    """A graph as SVG, for notebooks; None if it is too large or the libraries are missing."""
     try:
-        figure = draw(graph(expression))
+        figure = draw(graph, trace)
     except GradwireError:
         return None
     target = io.StringIO()
@@ -148,7 +144,7 @@ def _box(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse 
 def _text(tensor: tensor_pb2.Tensor) -> str:
     array = decode_tensor(tensor)
     if array.ndim == 0:
-        return _number(array[()])
+        return _number(array.item())
     few = ", ".join(map(_number, array.flat[:_SHOWN_ELEMENTS]))
     if array.ndim == 1 and array.size <= _SHOWN_ELEMENTS:
         return f"[{few}]"

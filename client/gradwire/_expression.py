@@ -86,10 +86,11 @@ class Expression:
         return f"<{_formula(self)}, shape {self.shape}>"
 
     def _repr_svg_(self) -> str | None:
-        """The graph as a picture, for notebooks; None (and so the text) if the libraries for it are missing."""
-        from gradwire._drawing import svg_of  # noqa: PLC0415  (pictures are optional)
+        """The graph of a scalar as a picture, for notebooks; None, and so the text, where there is no picture."""
+        from gradwire._drawing import svg_of  # noqa: PLC0415  (it needs graphs, and they this class)
+        from gradwire._graph import graph  # noqa: PLC0415  (as above)
 
-        return svg_of(self)
+        return svg_of(graph(self)) if self.shape == () else None
 
     # Arithmetic.
 

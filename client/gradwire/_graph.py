@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from gradwire._expression import Expression
 from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
-Outputs = Mapping[str, Expression] | Sequence[Expression] | None
+Outputs = Mapping[str, Expression] | Sequence[Expression | str] | str | None
+"""Of an expression: named ones, or expressions by name. Of a graph: names of its nodes."""
 
 TIES = {"zero": graph_pb2.TIE_RULE_ZERO, "split": graph_pb2.TIE_RULE_SPLIT}
 
@@ -28,16 +29,21 @@ def graph(loss: Expression, *, ties: str = "zero", outputs: Outputs = None) -> g
     Raises:
         InvalidGraphError: The loss is no scalar, two different sources have one name, or a choice is unknown.
     """
-    loss = as_expression(loss)
+    return build_graph(as_expression(loss), ties, output_names(outputs))
+
+
+def build_graph(
+    loss: Expression, ties: str, outputs: Mapping[str, Expression], sources: Iterable[Expression] = ()
+) -> graph_pb2.Graph:
+    """``graph``, with sources that are kept although the loss may not need them."""
     if loss.shape != ():
         raise InvalidGraphError(
             f"the loss {loss!r} is no scalar for one example; reduce it first, with gw.sum or gw.mean", node=loss.name
         )
     if ties not in TIES:
         raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
-    names = output_names(outputs)
-    builder = _Builder({id(node): name for name, node in names.items()})
-    for root in (loss, *names.values()):
+    builder = _Builder({id(node): name for name, node in outputs.items()})
+    for root in (*sources, loss, *outputs.values()):
         builder.add(root)
     return graph_pb2.Graph(nodes=builder.nodes, loss=builder.places[id(loss)], ties=TIES[ties])
 
@@ -46,7 +52,15 @@ def output_names(outputs: Outputs) -> dict[str, Expression]:
     """The outputs by name."""
     if outputs is None:
         return {}
-    named = dict(outputs) if isinstance(outputs, Mapping) else {node.name: node for node in outputs}
+    if isinstance(outputs, Mapping):
+        named = dict(outputs)
+    else:
+        strings = [outputs] if isinstance(outputs, str) else [node for node in outputs if isinstance(node, str)]
+        if strings:
+            raise InvalidGraphError(
+                f'output "{strings[0]}" is a string; beside an expression, outputs are expressions with a name'
+            )
+        named = {node.name: node for node in outputs if isinstance(node, Expression)}
     for name, node in named.items():
         if not name:
             raise InvalidGraphError(f"output {node!r} has no name; give one: expression.named('...')")

@@ -89,8 +89,9 @@ def backward(
             for slot, (target, contribution) in enumerate(zip(targets, contributions, strict=True)):
                 if target is None or contribution is None:
                     continue
+                fitting = contribution
                 if contribution.shape != target.shape:
-                    contribution = unbroadcast(contribution, target.shape)
-                np.add(target, contribution, out=target)
+                    fitting = unbroadcast(contribution, target.shape)
+                np.add(target, fitting, out=target)
                 if observe is not None:
-                    observe(i, slot, contribution)
+                    observe(i, slot, fitting)

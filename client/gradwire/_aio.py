@@ -1,0 +1,120 @@
+"""What carries the steps of a call in asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+import grpc
+
+from gradwire import _channel
+from gradwire._computation import Computation
+from gradwire._errors import GradwireError, ServerError, UsageError
+from gradwire._frames import Assembler, request_frames, whole
+from gradwire._grpc import GrpcTransport, in_frames
+from gradwire._local import LocalTransport
+from gradwire._steps import Answer, Compute, Step
+from gradwire._stream import Stream
+from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
+
+
+class AsyncTransport(Protocol):
+    """Carries steps; see ``Transport``."""
+
+    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
+        """The answer to a step."""
+
+    def stream(self, computation: Computation) -> Stream:
+        """A stream, which threads of its own serve."""
+
+    async def close(self) -> None:
+        """Let go of what it holds."""
+
+
+class AsyncLocalTransport:
+    """The engine in this process, on threads."""
+
+    def __init__(self) -> None:
+        self._local = LocalTransport()
+
+    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
+        """See ``AsyncTransport``."""
+        return await asyncio.to_thread(self._local.send, step, timeout)
+
+    def stream(self, computation: Computation) -> Stream:
+        """See ``AsyncTransport``."""
+        return self._local.stream(computation)
+
+    async def close(self) -> None:
+        """See ``AsyncTransport``."""
+        self._local.close()
+
+
+class AsyncGrpcTransport:
+    """A channel of ``grpc.aio`` to a server, opened at the first call; streams have a blocking one."""
+
+    def __init__(self, address: _channel.Address) -> None:
+        self._address = address
+        self._channel: grpc.aio.Channel | None = None
+        self._stub: Any = None
+        self._streams = GrpcTransport(address)
+        self._closed = False
+
+    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
+        """See ``AsyncTransport``."""
+        stub = self._connected()
+        graph = None
+        try:
+            if not isinstance(step, Compute):
+                graph = getattr(step.request, "graph", None)
+                method = getattr(stub, step.method)
+                return await method(step.request, timeout=timeout, metadata=self._address.metadata)
+            if in_frames(step):
+                return await self._framed(stub, step, timeout)
+            response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=self._address.metadata)
+            return Answer(response, {})
+        except grpc.RpcError as error:
+            if self._closed:
+                raise _channel.closed() from None
+            raise _channel.error_of(error, self._address.target, graph) from None
+        except asyncio.CancelledError:
+            # Of the task, or of the call, whose channel was closed.
+            if self._closed:
+                raise _channel.closed() from None
+            raise
+
+    async def _framed(self, stub: Any, step: Compute, timeout: float | None) -> Answer:  # noqa: ANN401, ASYNC109  (generated; as above)
+        assembler = Assembler()
+        answer: Answer | GradwireError | None = None
+        frames = request_frames(0, step)
+        async for frame in stub.StreamGradients(frames, timeout=timeout, metadata=self._address.metadata):
+            answer = assembler.feed(frame) or answer
+        if isinstance(answer, GradwireError):
+            raise answer
+        if answer is None:
+            raise ServerError(f"the server at {self._address.target} ended the stream without an answer")
+        return answer
+
+    def stream(self, computation: Computation) -> Stream:
+        """See ``AsyncTransport``."""
+        return self._streams.stream(computation)
+
+    async def close(self) -> None:
+        """See ``AsyncTransport``."""
+        self._closed = True
+        self._streams.close()
+        if self._channel is not None:
+            await self._channel.close()
+
+    def _connected(self) -> Any:  # noqa: ANN401  (generated)
+        if self._closed:
+            raise UsageError("the client is closed; make another one")
+        if self._channel is None:
+            options = _channel.options(self._address)
+            self._channel = (
+                grpc.aio.secure_channel(self._address.target, _channel.credentials(self._address), options)
+                if self._address.tls
+                else grpc.aio.insecure_channel(self._address.target, options)
+            )
+            self._stub = GradientServiceStub(self._channel)
+        return self._stub

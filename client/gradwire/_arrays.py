@@ -1,0 +1,121 @@
+"""Arrays of NumPy <-> tensors of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from gradwire._errors import InvalidRequestError
+from gradwire.v1 import tensor_pb2
+
+Array = NDArray[Any]
+
+FLOAT32, FLOAT64, INT64 = np.dtype("<f4"), np.dtype("<f8"), np.dtype("<i8")
+NUMBERS: Mapping[np.dtype[Any], tensor_pb2.Dtype] = {
+    FLOAT32: tensor_pb2.DTYPE_FLOAT32,
+    FLOAT64: tensor_pb2.DTYPE_FLOAT64,
+    INT64: tensor_pb2.DTYPE_INT64,
+}
+_DTYPES = {number: dtype for dtype, number in NUMBERS.items()}
+
+
+def float_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
+    """The float dtype of a call; None if its arrays decide.
+
+    Raises:
+        InvalidRequestError: It is neither float32 nor float64.
+    """
+    if dtype is None:
+        return None
+    try:
+        found = np.dtype(dtype).newbyteorder("<")
+    except TypeError:
+        found = None
+    if found not in (FLOAT32, FLOAT64):
+        raise InvalidRequestError(f"dtype={dtype!r} is unknown; choose 'float32' or 'float64'")
+    return found
+
+
+def convert(
+    values: Mapping[str, ArrayLike], integers: Collection[str], dtype: np.dtype[Any] | None
+) -> tuple[dict[str, Array], np.dtype[Any]]:
+    """What a caller gives as little-endian, C-contiguous arrays of one float dtype, and that dtype.
+
+    Args:
+        values: By name. Whole numbers become floats; numbers and lists have no dtype of their own.
+        integers: Names of sources of row indices, which stay int64.
+        dtype: Float dtype to cast to. None: that of the arrays, or float64 if no array has one.
+
+    Raises:
+        InvalidRequestError: A value is no array of numbers, or float arrays differ in dtype.
+    """
+    arrays = {name: _as_array(name, value) for name, value in values.items()}
+    indices = {name: _as_indices(name, array) for name, array in arrays.items() if name in integers}
+    common = dtype or _common(
+        {name: a for name, a in arrays.items() if name not in integers and hasattr(values[name], "dtype")}
+    )
+    with np.errstate(over="ignore"):
+        floats = {name: np.asarray(a, common, order="C") for name, a in arrays.items() if name not in integers}
+    return {name: indices.get(name, floats.get(name)) for name in arrays}, common  # type: ignore[misc]  # one of the two
+
+
+def _as_array(name: str, value: ArrayLike) -> Array:
+    if np.ma.is_masked(value):
+        raise InvalidRequestError(f'array "{name}" has masked elements; fill them or leave them out', node=name)
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever the caller's object raises
+        raise InvalidRequestError(f'"{name}" is no array: {error}', node=name) from error
+    if array.dtype.kind not in "biuf":
+        raise InvalidRequestError(
+            f'array "{name}" has dtype {array.dtype}; expected real numbers, all in one rectangular shape', node=name
+        )
+    return array
+
+
+def _as_indices(name: str, array: Array) -> Array:
+    if array.dtype.kind not in "iu":
+        raise InvalidRequestError(f'array "{name}" has dtype {array.dtype}; row indices are integers', node=name)
+    if array.size and array.max() > np.iinfo(np.int64).max:
+        raise InvalidRequestError(f'array "{name}" has index {array.max()}; indices are of 64 bits, signed', node=name)
+    return np.asarray(array, INT64, order="C")
+
+
+def _common(arrays: Mapping[str, Array]) -> np.dtype[Any]:
+    first: dict[np.dtype[Any], str] = {}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f":
+            first.setdefault(array.dtype.newbyteorder("<"), name)
+    for dtype, name in first.items():
+        if dtype not in (FLOAT32, FLOAT64):
+            raise InvalidRequestError(
+                f'array "{name}" has dtype {dtype}; expected float32 or float64, or choose with dtype=', node=name
+            )
+    if len(first) > 1:
+        raise InvalidRequestError(
+            f'array "{first[FLOAT32]}" has dtype float32 and array "{first[FLOAT64]}" float64; nothing is promoted: '
+            "convert one of them, or choose with dtype=",
+            node=first[FLOAT32],
+        )
+    return next(iter(first), FLOAT64)
+
+
+def encode_tensor(array: Array) -> tensor_pb2.Tensor:
+    """The tensor of an array as ``convert`` makes them."""
+    return tensor_pb2.Tensor(dtype=NUMBERS[array.dtype], shape=array.shape, raw=array.tobytes())
+
+
+def decode_tensor(tensor: tensor_pb2.Tensor) -> Array:
+    """The array of a tensor; it may be written to."""
+    dtype = _DTYPES.get(tensor.dtype, FLOAT64)
+    if tensor.values:
+        return np.array(tensor.values, dtype).reshape(tensor.shape)
+    return np.frombuffer(bytearray(tensor.raw), dtype).reshape(tensor.shape)
+
+
+def empty(dtype: tensor_pb2.Dtype, shape: Collection[int]) -> Array:
+    """An array whose elements come later."""
+    return np.empty(tuple(shape), _DTYPES.get(dtype, FLOAT64))

@@ -1,0 +1,201 @@
+"""The client for asyncio: the same calls, to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from numpy.typing import ArrayLike
+
+from gradwire import _channel
+from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport
+from gradwire._arrays import Array
+from gradwire._client import LOCAL, info, register
+from gradwire._computation import Computation, Loss, Options, merged
+from gradwire._errors import DeadlineExceededError, GradwireError
+from gradwire._expression import Expression
+from gradwire._results import CheckReport, Result, ServerInfo, Trace
+from gradwire._steps import Step, Steps
+from gradwire._stream import Stream
+from gradwire.v1 import graph_pb2
+
+T = TypeVar("T")
+
+
+async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -> T:
+    """Go through the steps, sending each: ``_steps.perform``, with an await."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await send(step)
+            except GradwireError as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def _send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
+    """Perform the steps of a call, all of them within ``timeout`` seconds."""
+    deadline = None if timeout is None else monotonic() + timeout
+
+    async def send(step: Step) -> object:
+        left = None if deadline is None else deadline - monotonic()
+        if left is not None and left <= 0:
+            raise DeadlineExceededError(f"the call took longer than its timeout of {timeout} s")
+        return await transport.send(step, left)
+
+    return await _perform(steps, send)
+
+
+class AsyncValueAndGrad:
+    """A loss that a server evaluates and differentiates; made by ``client.value_and_grad``."""
+
+    def __init__(self, transport: AsyncTransport, computation: Computation) -> None:
+        self._transport = transport
+        self._computation = computation
+
+    async def __call__(
+        self,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  (it travels to the server)
+        **named: ArrayLike,
+    ) -> tuple[Any, dict[str, Array]]:
+        """Loss and gradients; see ``ValueAndGrad``. Cancelling the task cancels the call."""
+        result = await self.evaluate(arrays, timeout=timeout, **named)
+        return result.loss, result.gradients
+
+    async def evaluate(
+        self,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  (as above)
+        **named: ArrayLike,
+    ) -> Result:
+        """The whole result; see ``ValueAndGrad``."""
+        return await _send_within(self._transport, self._computation.run(merged(arrays, named)), timeout)
+
+
+class AsyncStream:
+    """Calls of one loss in a row, over one stream; see ``Stream``. Calls that overlap share it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def __call__(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike
+    ) -> tuple[Any, dict[str, Array]]:
+        """Loss and gradients."""
+        result = await self.evaluate(arrays, **named)
+        return result.loss, result.gradients
+
+    async def evaluate(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Result:
+        """Send a request and wait for the whole result."""
+        # Submitting may wait for the connection, or for room.
+        future = await asyncio.to_thread(self._stream.submit, arrays, **named)
+        return await asyncio.wrap_future(future)
+
+    async def close(self, *, cancel: bool = False) -> None:
+        """Wait for the results that are to come, or give them up, and end the stream."""
+        await asyncio.to_thread(self._stream.close, cancel=cancel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close(cancel=kind is not None)
+
+
+class AsyncClient:
+    """Calls to a server, or to the engine in this process, from asyncio; see ``Client`` and ``connect``.
+
+    Used in the event loop that makes its first call, and only there.
+
+    Args:
+        target: As for ``gw.connect``.
+        **options: As for ``gw.connect``.
+
+    Raises:
+        UsageError: The arguments make no sense.
+    """
+
+    def __init__(self, target: str, **options: Unpack[_channel.Connection]) -> None:
+        self._transport: AsyncTransport = (
+            AsyncLocalTransport() if target == LOCAL else AsyncGrpcTransport(_channel.address(target, **options))
+        )
+
+    def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
+        """A callable that gives the loss and its gradients; see ``Client.value_and_grad``."""
+        return AsyncValueAndGrad(self._transport, Computation(loss, **options))
+
+    def stream(self, loss: Loss, **options: Unpack[Options]) -> AsyncStream:
+        """A stream of calls of one loss; use it in an ``async with`` block."""
+        return AsyncStream(self._transport.stream(Computation(loss, **options)))
+
+    async def trace(
+        self,
+        loss: Loss,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        options: Options | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  (it travels to the server)
+        **named: ArrayLike,
+    ) -> Trace:
+        """Every node's value and every edge's gradient, of one example; see ``Client.trace``."""
+        steps = Computation(loss, **(options or {})).trace(merged(arrays, named))
+        return await _send_within(self._transport, steps, timeout)
+
+    async def check(
+        self,
+        loss: Loss,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        options: Options | None = None,
+        step: float | None = None,
+        tolerance: float | None = None,
+        max_probes: int | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  (as above)
+        **named: ArrayLike,
+    ) -> CheckReport:
+        """Compare the gradient with central finite differences; see ``Client.check``."""
+        steps = Computation(loss, **(options or {})).check(merged(arrays, named), step, tolerance, max_probes)
+        return await _send_within(self._transport, steps, timeout)
+
+    async def register(
+        self,
+        loss: Expression | graph_pb2.Graph,
+        *,
+        ties: str = "zero",
+        timeout: float | None = None,  # noqa: ASYNC109  (as above)
+    ) -> str:
+        """Make a graph known to the server, and return its id."""
+        return await _send_within(self._transport, register(loss, ties), timeout)
+
+    async def info(self, *, timeout: float | None = None) -> ServerInfo:  # noqa: ASYNC109  (as above)
+        """Version, ops and limits of the server."""
+        return await _send_within(self._transport, info(), timeout)
+
+    async def close(self) -> None:
+        """Let go of the connection; calls under way are cancelled."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,203 @@
+"""How to reach a server: target, options of the channel, credentials; and what gRPC's own errors mean."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+import grpc
+from google.rpc.status_pb2 import Status
+
+from gradwire._errors import (
+    CancelledError,
+    GradwireError,
+    LimitExceededError,
+    UnavailableError,
+    UnimplementedError,
+    UsageError,
+    from_status,
+)
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
+
+MAX_MESSAGE_BYTES = 132 << 20
+"""Largest message that a client sends or takes; what is larger travels in frames."""
+
+_STATUS_KEY = "grpc-status-details-bin"
+_HAS_PORT = re.compile(r":\d+$")
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
+_TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server and how to speak to it."""
+
+    target: str
+    tls: bool
+    ca: Path | None
+    certificate: Path | None
+    key: Path | None
+    token: str | None
+    max_attempts: int
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+
+class Connection(TypedDict, total=False):
+    """How to connect to a server."""
+
+    tls: bool
+    """Whether to encrypt, and check the server's certificate."""
+    ca: str | Path | None
+    """File of the certificates to trust (PEM). Default: gRPC's own."""
+    certificate: str | Path | None
+    """File of this client's certificate (PEM), for servers that ask for one."""
+    key: str | Path | None
+    """File of the key to it (PEM)."""
+    token: str | None
+    """Bearer token to send with every call. Needs ``tls``, except on this machine."""
+    max_attempts: int
+    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of about eight seconds
+    together."""
+
+
+def address(
+    target: str,
+    *,
+    tls: bool = False,
+    ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    key: str | Path | None = None,
+    token: str | None = None,
+    max_attempts: int = 5,
+) -> Address:
+    """Checked arguments of ``connect``.
+
+    Raises:
+        UsageError: They make no sense.
+    """
+    if not target:
+        raise UsageError(f"target {target!r} is no address; expected one such as 'localhost:50051', or 'local'")
+    if "://" in target and not target.startswith(_SCHEMES):
+        raise UsageError(f"target {target!r} has a scheme that gRPC does not know; leave it out: 'host:port'")
+    if not target.startswith(_SCHEMES) and not _HAS_PORT.search(target):
+        raise UsageError(f"target {target!r} has no port; expected 'host:port', such as 'localhost:50051'")
+    if (certificate is None) != (key is None):
+        raise UsageError("certificate= and key= come together: give both or none")
+    if (ca or certificate) and not tls:
+        raise UsageError("ca=, certificate= and key= need tls=True")
+    if token is not None and not tls and not _is_loopback(target):
+        raise UsageError("a token would travel in the clear; use tls=True, or a server on this machine")
+    if not 1 <= max_attempts <= 5:  # gRPC's own bound
+        raise UsageError(f"max_attempts={max_attempts}: expected a number from 1, for no retry, to 5")
+    return Address(
+        target=target,
+        tls=tls,
+        ca=_path(ca),
+        certificate=_path(certificate),
+        key=_path(key),
+        token=token,
+        max_attempts=max_attempts,
+    )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.") or target.startswith("unix")
+
+
+def credentials(to: Address) -> grpc.ChannelCredentials:
+    """TLS credentials from the files of an address.
+
+    Raises:
+        UsageError: A file cannot be read.
+    """
+    try:
+        contents = [None if path is None else path.read_bytes() for path in (to.ca, to.key, to.certificate)]
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+    return grpc.ssl_channel_credentials(*contents)
+
+
+def options(to: Address) -> Sequence[tuple[str, int | str]]:
+    """Options of the channel."""
+    retry = {
+        "maxAttempts": to.max_attempts,
+        # About eight seconds together: a server that is restarted is back by then.
+        "initialBackoff": "0.3s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2.5,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    config = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [{"name": [{}]} | ({"retryPolicy": retry} if to.max_attempts > 1 else {})],
+    }
+    return (
+        ("grpc.service_config", json.dumps(config)),
+        # Calls larger than this are not tried again; the default is 256 KiB.
+        ("grpc.per_rpc_retry_buffer_size", 1 << 30),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # Large messages: six times the throughput of the defaults.
+        ("grpc.http2.max_frame_size", 1 << 20),
+        ("grpc.http2.lookahead_bytes", 16 << 20),
+        ("grpc.http2.write_buffer_size", 8 << 20),
+        ("grpc.http2.bdp_probe", 0),
+        # A connection that is gone without a word is found within half a minute.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    )
+
+
+def error_of(error: grpc.RpcError, target: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
+    """The error that a failed call means. ``grpc.aio``'s errors have the same methods."""
+    code, details = error.code(), error.details() or ""
+    # The stubs know neither of the two metadata classes of gRPC.
+    trailers: Iterable[tuple[str, Any]] = cast("Any", error.trailing_metadata()) or ()
+    for key, value in trailers:
+        if key == _STATUS_KEY:
+            return from_status(Status.FromString(value), graph)
+    too_large = _TOO_LARGE.search(details)
+    if too_large:
+        return _too_large(too_large, details, target)
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return UnavailableError(f"no server answers at {target}: {details}; does `gradwire serve` run there?")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return UnimplementedError(f"the server at {target} does not speak {SERVICE.full_name}: {details}")
+    return from_status(Status(code=code.value[0], message=f"{target}: {details}"))
+
+
+def _too_large(found: re.Match[str], details: str, target: str) -> LimitExceededError:
+    sent, size, limit = found[1] == "Sent", found[2], found[3]
+    # gRPC names the side; what a client sends or takes itself is over its own limit.
+    server = details.startswith("SERVER") or (not details.startswith("CLIENT") and not sent)
+    side, setting = ("server", "--max-message-bytes") if server else ("client", "client.stream")
+    advice = "raise --max-message-bytes there" if server else "ask for less, or use client.stream"
+    what = "request" if sent != server else "response"
+    return LimitExceededError(
+        f"a {what} of {size} bytes is larger than the {side} of {target} takes, {limit}; {advice}",
+        metadata={"found": size, "limit": limit, "side": side, "setting": setting},
+    )
+
+
+def closed() -> CancelledError:
+    """The error of a call that its client's end cut off."""
+    return CancelledError("the client was closed while the call was under way")

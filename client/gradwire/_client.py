@@ -1,0 +1,213 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from numpy.typing import ArrayLike
+
+from gradwire import _channel
+from gradwire._arrays import Array
+from gradwire._computation import Computation, Loss, Options, merged, problem_of
+from gradwire._errors import DeadlineExceededError, InvalidRequestError
+from gradwire._expression import Expression
+from gradwire._grpc import GrpcTransport
+from gradwire._local import LocalTransport
+from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
+from gradwire._steps import Steps, Unary, perform
+from gradwire._stream import Stream
+from gradwire._transport import Transport
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
+
+T = TypeVar("T")
+
+LOCAL = "local"
+"""The target that is no server, but the engine in this process."""
+
+
+def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
+    """A client of the server at ``target``; it connects at the first call.
+
+    Args:
+        target: ``"host:port"``, or another name that gRPC resolves, such as ``"dns:///gradwire:50051"``, whose
+            addresses take turns; or ``"local"``, the engine in this process.
+        **options: ``tls``, ``ca``, ``certificate``, ``key``, ``token`` and ``max_attempts``; see ``gw.Connection``.
+
+    Raises:
+        UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
+    """
+    return Client(LocalTransport() if target == LOCAL else GrpcTransport(_channel.address(target, **options)))
+
+
+def send_within(transport: Transport, steps: Steps[T], timeout: float | None) -> T:
+    """Perform the steps of a call, all of them within ``timeout`` seconds."""
+    if timeout is None:
+        return perform(steps, lambda step: transport.send(step, None))
+    deadline = monotonic() + timeout
+
+    def send(step: Any) -> object:  # noqa: ANN401  (a step)
+        left = deadline - monotonic()
+        if left <= 0:
+            raise DeadlineExceededError(f"the call took longer than its timeout of {timeout} s")
+        return transport.send(step, left)
+
+    return perform(steps, send)
+
+
+class ValueAndGrad:
+    """A loss that a server evaluates and differentiates; made by ``client.value_and_grad``."""
+
+    def __init__(self, transport: Transport, computation: Computation) -> None:
+        self._transport = transport
+        self._computation = computation
+
+    def __call__(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
+    ) -> tuple[Any, dict[str, Array]]:
+        """Loss and gradients for these arrays.
+
+        Args:
+            arrays: By name, where a name is no Python name; most are given by keyword.
+            timeout: Seconds for the whole call. Default: no bound.
+            **named: The array of each source: ``[*shape]``, or ``[N, *shape]`` of a per-example input.
+
+        Returns:
+            The loss (a scalar, or ``[N]`` if nothing is reduced), and the gradient in each source by its name.
+
+        Raises:
+            GradwireError: Whatever is wrong.
+        """
+        result = self.evaluate(arrays, timeout=timeout, **named)
+        return result.loss, result.gradients
+
+    def evaluate(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
+    ) -> Result:
+        """The whole result, with outputs, the report of non-finite values, and timings; arguments as for a call."""
+        return send_within(self._transport, self._computation.run(merged(arrays, named)), timeout)
+
+
+class Client:
+    """Calls to a server, or to the engine in this process; made by ``connect``.
+
+    Safe to share among threads; may be made before a fork and used after it.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> ValueAndGrad:
+        """A callable that gives the loss and its gradients.
+
+        Args:
+            loss: An expression, a ``Graph`` of the contract, or a Python function of arrays that is traced: its
+                arguments are parameters, but for those named in ``inputs`` and ``per_example``.
+            **options: ``reduction``, ``wrt``, ``ties``, ``dtype``, ``outputs``, ``inputs``, ``per_example`` and
+                ``reject_non_finite``; see ``gw.Options``.
+
+        Raises:
+            InvalidGraphError: The graph breaks a rule.
+            InvalidRequestError: An option is unknown.
+        """
+        return ValueAndGrad(self._transport, Computation(loss, **options))
+
+    def stream(self, loss: Loss, **options: Unpack[Options]) -> Stream:
+        """A stream of calls of one loss, for training loops; use it in a ``with`` block.
+
+        Arguments and errors as for ``value_and_grad``.
+        """
+        return self._transport.stream(Computation(loss, **options))
+
+    def trace(
+        self,
+        loss: Loss,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        options: Options | None = None,
+        timeout: float | None = None,
+        **named: ArrayLike,
+    ) -> Trace:
+        """Every node's value and every edge's gradient, of ONE example: all arrays are ``[*shape]``.
+
+        Args:
+            loss: As for ``value_and_grad``.
+            arrays: As for a call.
+            options: As for ``value_and_grad``, in a dict, for names of arrays have the keywords.
+            timeout: Seconds for the whole call.
+            **named: As for a call.
+        """
+        steps = Computation(loss, **(options or {})).trace(merged(arrays, named))
+        return send_within(self._transport, steps, timeout)
+
+    def check(
+        self,
+        loss: Loss,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        options: Options | None = None,
+        step: float | None = None,
+        tolerance: float | None = None,
+        max_probes: int | None = None,
+        timeout: float | None = None,
+        **named: ArrayLike,
+    ) -> CheckReport:
+        """Compare the gradient with central finite differences, taken in float64.
+
+        Args:
+            loss: As for ``value_and_grad``.
+            arrays: As for a call.
+            options: As for ``value_and_grad``, in a dict, for names of arrays have the keywords.
+            step: Of the differences, relative to max(1, |x|). Default: the cube root of the machine epsilon.
+            tolerance: Largest relative difference, beyond rounding. Default: 1e-6 of float64, 1e-3 of float32.
+            max_probes: Elements to probe of each source. Default: 100.
+            timeout: Seconds for the whole call.
+            **named: As for a call.
+        """
+        computation = Computation(loss, **(options or {}))
+        steps = computation.check(merged(arrays, named), step, tolerance, max_probes)
+        return send_within(self._transport, steps, timeout)
+
+    def register(self, loss: Expression | graph_pb2.Graph, *, ties: str = "zero", timeout: float | None = None) -> str:
+        """Make a graph known to the server ahead of the first call, and return its id.
+
+        Raises:
+            InvalidGraphError: The graph breaks a rule.
+        """
+        return send_within(self._transport, register(loss, ties), timeout)
+
+    def info(self, *, timeout: float | None = None) -> ServerInfo:
+        """Version, ops and limits of the server."""
+        return send_within(self._transport, info(), timeout)
+
+    def close(self) -> None:
+        """Let go of the connection; calls under way are cancelled."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def register(loss: Expression | graph_pb2.Graph, ties: str) -> Steps[str]:
+    """The course of ``Client.register``."""
+    if not isinstance(loss, Expression | graph_pb2.Graph):
+        raise InvalidRequestError(f"register takes an expression or a graph; found {type(loss).__name__}")
+    response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem_of(loss, ties, None).graph))
+    graph_id: str = response.graph_id
+    return graph_id
+
+
+def info() -> Steps[ServerInfo]:
+    """The course of ``Client.info``."""
+    response = yield Unary("GetServerInfo", pb.GetServerInfoRequest())
+    return decode_info(response)

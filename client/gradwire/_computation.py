@@ -1,0 +1,300 @@
+"""A loss with how to reduce and differentiate it, and the course of each call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype
+from gradwire._errors import GraphNotFoundError, InvalidGraphError, InvalidRequestError
+from gradwire._expression import Expression
+from gradwire._graph import Outputs, build_graph, output_names, trace_function
+from gradwire._primitives import input as input_
+from gradwire._primitives import parameter
+from gradwire._results import CheckReport, Result, Trace, decode_check, decode_result
+from gradwire._steps import Answer, Compute, Steps, Unary
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2, tensor_pb2
+
+Loss: TypeAlias = Expression | graph_pb2.Graph | Callable[..., Any]
+Names: TypeAlias = str | Sequence[str]
+
+REDUCTIONS = {"mean": pb.REDUCTION_MEAN, "sum": pb.REDUCTION_SUM, "none": pb.REDUCTION_NONE}
+
+
+def merged(arrays: Mapping[str, ArrayLike] | None, named: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Arrays given in a mapping and by keyword.
+
+    Raises:
+        InvalidRequestError: A name is given in both ways.
+    """
+    twice = sorted(set(arrays or ()) & set(named))
+    if twice:
+        raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
+    return {**(arrays or {}), **named}
+
+
+@dataclass(slots=True)
+class Problem:
+    """A graph, and what its sources and outputs are."""
+
+    graph: graph_pb2.Graph
+    outputs: dict[str, int]
+    """Indices of the nodes to return, by name."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    integers: set[str] = field(default_factory=set)
+    per_example: set[str] = field(default_factory=set)
+    parameters: list[str] = field(default_factory=list)
+    graph_id: str = ""
+    """Empty until a server has told it."""
+
+    def __post_init__(self) -> None:
+        for node in self.graph.nodes:
+            kind = node.WhichOneof("kind")
+            if kind == "parameter":
+                self.parameters.append(node.name)
+                self.shapes[node.name] = tuple(node.parameter.shape)
+            elif kind == "input":
+                self.shapes[node.name] = tuple(node.input.shape)
+                if node.input.dtype == tensor_pb2.DTYPE_INT64:
+                    self.integers.add(node.name)
+                if node.input.per_example:
+                    self.per_example.add(node.name)
+
+
+def problem_of(
+    loss: Expression | graph_pb2.Graph, ties: str, outputs: Outputs, sources: Iterable[Expression] = ()
+) -> Problem:
+    """The problem of an expression, or of a graph, whose outputs are given by name.
+
+    Args:
+        loss: What to compute.
+        ties: As for ``gw.graph``; a graph has its own.
+        outputs: What to return too.
+        sources: To keep in the graph, also where the loss does not need them.
+
+    Raises:
+        InvalidGraphError: See ``gw.graph``; or a graph has no node of an output's name.
+    """
+    if isinstance(loss, graph_pb2.Graph):
+        message = loss
+        names = [outputs] if isinstance(outputs, str) else [str(name) for name in outputs or ()]
+    else:
+        named = output_names(outputs)
+        message = build_graph(loss, ties, named, sources)
+        names = list(named)
+    places = {node.name: index for index, node in enumerate(message.nodes) if node.name}
+    for name in names:
+        if name not in places:
+            raise InvalidGraphError(f'output "{name}": the graph has no node of this name', node=name)
+    return Problem(message, {name: places[name] for name in names})
+
+
+class Options(TypedDict, total=False):
+    """How to reduce and differentiate a loss."""
+
+    reduction: str
+    """How the losses of the examples become one: ``"mean"`` (default), ``"sum"``; or ``"none"``, which gives N losses
+    and a gradient for each example."""
+    wrt: Names | None
+    """Names of the sources to differentiate in. Default: all parameters."""
+    ties: str
+    """``"zero"`` (default) or ``"split"``, see ``gw.graph``; a ``Graph`` has its own."""
+    dtype: DTypeLike | None
+    """``"float32"`` or ``"float64"``; arrays are cast to it. Default: that of the arrays, which must agree; float64 if
+    none has one."""
+    outputs: Outputs
+    """Nodes to return too: expressions by name, named expressions, or names of a ``Graph``'s nodes."""
+    inputs: Names
+    """Of a Python function: arguments that are data, the same for all examples."""
+    per_example: Names
+    """Of a Python function: arguments that are data with one more leading axis, of examples."""
+    reject_non_finite: bool
+    """Whether an infinity or NaN raises ``NonFiniteError`` instead of being reported."""
+
+
+class Computation:
+    """A loss with how to reduce and differentiate it, for one client.
+
+    Raises:
+        InvalidGraphError: The graph breaks a rule that is checked here.
+        InvalidRequestError: An option is unknown.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        *,
+        reduction: str = "mean",
+        wrt: Names | None = None,
+        ties: str = "zero",
+        dtype: DTypeLike | None = None,
+        outputs: Outputs = None,
+        inputs: Names = (),
+        per_example: Names = (),
+        reject_non_finite: bool = False,
+    ) -> None:
+        if reduction not in REDUCTIONS:
+            raise InvalidRequestError(f"reduction={reduction!r} is unknown; choose {', '.join(map(repr, REDUCTIONS))}")
+        self._loss = loss
+        self._ties = ties
+        self._outputs = outputs
+        self._dtype = float_dtype(dtype)
+        self._separate = reduction == "none"
+        self._inputs = frozenset(_names(inputs))
+        self._per_example = frozenset(_names(per_example))
+        self._template = pb.ComputeGradientsRequest(
+            reduction=REDUCTIONS[reduction], reject_non_finite=reject_non_finite
+        )
+        self._wrt = None if wrt is None else _names(wrt)
+        if self._wrt is not None:
+            self._template.wrt.names.extend(self._wrt)
+            self._template.wrt.SetInParent()
+        self._traced: dict[object, Problem] = {}
+        self._problem: Problem | None = None
+        if isinstance(loss, Expression | graph_pb2.Graph):
+            if self._inputs or self._per_example:
+                raise InvalidRequestError("inputs= and per_example= are for Python functions; here the graph says it")
+            self._problem = problem_of(loss, ties, outputs)
+        elif not callable(loss):
+            raise InvalidRequestError(
+                f"a loss is an expression, a graph or a function of arrays; found {type(loss).__name__}"
+            )
+
+    # The courses of the calls.
+
+    def run(self, values: Mapping[str, ArrayLike]) -> Steps[Result]:
+        """Evaluate and differentiate; registers the graph where it is not known."""
+        problem, arrays, dtype = self.prepared(values)
+        if not problem.graph_id:
+            yield from self.register(problem)
+        try:
+            answer = yield self.compute(problem, arrays, dtype)
+        except GraphNotFoundError:
+            # Another replica, or one that was restarted.
+            yield from self.register(problem)
+            answer = yield self.compute(problem, arrays, dtype)
+        return self.result(problem, answer)
+
+    def register(self, problem: Problem) -> Steps[None]:
+        """Make the graph known to the server."""
+        response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
+        problem.graph_id = response.graph_id
+
+    def compute(self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Compute:
+        """The one step that computes."""
+        request = pb.ComputeGradientsRequest()
+        request.CopyFrom(self._template)
+        request.graph_id = problem.graph_id
+        request.dtype = NUMBERS[dtype]
+        request.outputs.extend(problem.outputs.values())
+        return Compute(request, arrays, self._reply_bytes(problem, arrays, dtype.itemsize))
+
+    def result(self, problem: Problem, answer: Answer) -> Result:
+        """What the caller gets."""
+        return decode_result(answer.response, answer.framed, problem.outputs)
+
+    def trace(self, values: Mapping[str, ArrayLike]) -> Steps[Trace]:
+        """Every value and gradient of one example."""
+        problem, arrays, dtype = self.prepared(values, examples=False)
+        request = pb.TraceGraphRequest(graph=problem.graph, dtype=NUMBERS[dtype], tensors=_tensors(arrays))
+        response = yield Unary("TraceGraph", request)
+        return Trace(problem.graph, response)
+
+    def check(
+        self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
+    ) -> Steps[CheckReport]:
+        """The gradient against finite differences."""
+        problem, arrays, dtype = self.prepared(values)
+        request = pb.CheckGradientsRequest(
+            graph=problem.graph,
+            dtype=NUMBERS[dtype],
+            tensors=_tensors(arrays),
+            reduction=self._template.reduction,
+            wrt=self._template.wrt if self._wrt is not None else None,
+            step=step,
+            tolerance=tolerance,
+            max_probes=max_probes,
+        )
+        response = yield Unary("CheckGradients", request)
+        return decode_check(response)
+
+    # What they need.
+
+    def prepared(
+        self, values: Mapping[str, ArrayLike], *, examples: bool = True
+    ) -> tuple[Problem, dict[str, Array], np.dtype[Any]]:
+        """The graph for these values, and they as arrays of one dtype.
+
+        Args:
+            values: As the caller gives them.
+            examples: Whether per-example arrays have an axis of examples; a trace has one example, without it.
+        """
+        if self._problem is not None:
+            return (self._problem, *convert(values, self._problem.integers, self._dtype))
+        integers = {
+            name
+            for name in self._inputs | self._per_example
+            if name in values and np.asarray(values[name]).dtype.kind in "iu"
+        }
+        arrays, dtype = convert(values, integers, self._dtype)
+        return self._trace_function(arrays, integers, examples=examples), arrays, dtype
+
+    def _trace_function(self, arrays: Mapping[str, Array], integers: set[str], *, examples: bool) -> Problem:
+        function: Any = self._loss
+        shapes = {
+            name: a.shape[1:] if examples and name in self._per_example else a.shape for name, a in arrays.items()
+        }
+        key = tuple(sorted((name, shape, name in integers) for name, shape in shapes.items()))
+        if key not in self._traced:
+            _check_arguments(function, arrays, self._inputs | self._per_example)
+            sources = {
+                name: input_(
+                    name,
+                    shape,
+                    per_example=name in self._per_example,
+                    dtype="int64" if name in integers else None,
+                )
+                if name in self._inputs | self._per_example
+                else parameter(name, shape)
+                for name, shape in shapes.items()
+            }
+            self._traced[key] = problem_of(
+                trace_function(function, sources), self._ties, self._outputs, sources.values()
+            )
+        return self._traced[key]
+
+    def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
+        examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)
+        elements = 0
+        for name in problem.parameters if self._wrt is None else self._wrt:
+            separate = self._separate or name in problem.per_example
+            elements += prod(problem.shapes.get(name, ())) * (examples if separate else 1)
+        return elements * itemsize
+
+
+def _names(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _check_arguments(function: Callable[..., Any], arrays: Mapping[str, Array], data: frozenset[str]) -> None:
+    called = getattr(function, "__name__", repr(function))
+    try:
+        inspect.signature(function).bind(**arrays)
+    except TypeError as error:
+        raise InvalidRequestError(f"function {called} does not take the arrays {sorted(arrays)}: {error}") from None
+    except ValueError:  # it has no signature; calling it will tell
+        pass
+    absent = sorted(data - set(arrays))
+    if absent:
+        raise InvalidRequestError(f'function {called}: no array is given for input "{absent[0]}"', node=absent[0])
+
+
+def _tensors(arrays: Mapping[str, Array]) -> dict[str, tensor_pb2.Tensor]:
+    return {name: encode_tensor(array) for name, array in arrays.items()}

@@ -1,0 +1,90 @@
+"""Requests cut into frames, and responses put together from them. No I/O happens here."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from google.rpc.status_pb2 import Status
+
+from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
+from gradwire._errors import GradwireError, ServerError, from_status
+from gradwire._steps import Answer, Compute
+from gradwire.v1 import gradient_service_pb2 as pb
+
+INLINE_BYTES = 1 << 18
+"""Tensors that travel in the head of a request, together, in bytes; the others follow in chunks."""
+
+CHUNK_BYTES = (1 << 20) - (1 << 10)
+"""Elements of a chunk, in bytes, so that the frame with its wrapping stays within 1 MiB."""
+
+
+def whole(step: Compute) -> pb.ComputeGradientsRequest:
+    """The request in one message."""
+    request = step.request
+    for name, array in step.arrays.items():
+        request.tensors[name].CopyFrom(encode_tensor(array))
+    return request
+
+
+def request_frames(tag: int, step: Compute) -> Iterator[pb.StreamGradientsRequest]:
+    """The frames of a request: the head with what is small, then chunks of the large tensors."""
+    head = pb.StreamRequestHead(request=step.request)
+    framed: list[Array] = []
+    inline = 0
+    for name, array in step.arrays.items():
+        if inline + array.nbytes > INLINE_BYTES:
+            framed.append(array)
+            head.framed.append(pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape))
+        else:
+            inline += array.nbytes
+            head.request.tensors[name].CopyFrom(encode_tensor(array))
+    yield pb.StreamGradientsRequest(tag=tag, head=head)
+    for array in framed:
+        elements = array.reshape(-1).view(np.uint8)
+        for start in range(0, len(elements), CHUNK_BYTES):
+            yield pb.StreamGradientsRequest(tag=tag, chunk=elements[start : start + CHUNK_BYTES].tobytes())
+
+
+class Assembler:
+    """Puts the responses of one stream together."""
+
+    def __init__(self) -> None:
+        self._response = pb.ComputeGradientsResponse()
+        self._framed: dict[str, Array] = {}
+        self._pending: deque[memoryview] = deque()
+
+    def feed(self, frame: pb.StreamGradientsResponse) -> Answer | GradwireError | None:
+        """The answer or error that the frame completes, if it does.
+
+        Raises:
+            ServerError: The frames make no sense.
+        """
+        kind = frame.WhichOneof("frame")
+        if kind == "head":
+            return self._begin(frame.head)
+        if kind == "chunk":
+            return self._append(frame.chunk)
+        if kind == "error":
+            return from_status(Status(code=frame.error.code, message=frame.error.message, details=frame.error.details))
+        raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
+
+    def _begin(self, head: pb.StreamResponseHead) -> Answer | None:
+        self._response = head.response
+        self._framed = {tensor.name: empty(tensor.dtype, tensor.shape) for tensor in head.framed}
+        self._pending.extend(array.reshape(-1).view(np.uint8).data for array in self._framed.values() if array.nbytes)
+        return self._complete()
+
+    def _append(self, chunk: bytes) -> Answer | None:
+        if not self._pending or len(chunk) > len(self._pending[0]):
+            raise ServerError(f"the server sent a chunk of {len(chunk)} bytes that no gradient lacks")
+        target = self._pending[0]
+        target[: len(chunk)] = chunk
+        self._pending[0] = target[len(chunk) :]
+        if not self._pending[0]:
+            self._pending.popleft()
+        return self._complete()
+
+    def _complete(self) -> Answer | None:
+        return None if self._pending else Answer(self._response, self._framed)

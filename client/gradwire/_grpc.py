@@ -1,0 +1,111 @@
+"""Calls over gRPC, blocking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+import grpc
+
+from gradwire import _channel
+from gradwire._computation import Computation
+from gradwire._errors import GradwireError, ServerError, UsageError
+from gradwire._frames import Assembler, request_frames, whole
+from gradwire._grpc_stream import GrpcStream
+from gradwire._steps import Answer, Compute, Step
+from gradwire._stream import Stream
+from gradwire.v1 import graph_pb2
+from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
+
+UNARY_BYTES = 1 << 20
+"""Tensors of a unary call, there or back, together; larger ones travel faster in frames."""
+
+
+def in_frames(step: Compute) -> bool:
+    """Whether a computation is too large for one message."""
+    return max(step.reply_bytes, sum(array.nbytes for array in step.arrays.values())) > UNARY_BYTES
+
+
+class GrpcTransport:
+    """A channel to a server, opened at the first call."""
+
+    def __init__(self, address: _channel.Address) -> None:
+        self._address = address
+        self._lock = Lock()
+        self._channel: grpc.Channel | None = None
+        self._stub: Any = None
+        self._pid = 0
+        self._closed = False
+
+    def send(self, step: Step, timeout: float | None) -> object:
+        """See ``Transport``."""
+        stub = self._connected()
+        graph = None
+        try:
+            if not isinstance(step, Compute):
+                graph = getattr(step.request, "graph", None)
+                return self._unary(getattr(stub, step.method), step.request, timeout)
+            if in_frames(step):
+                return self._framed(stub, step, timeout)
+            return Answer(self._unary(stub.ComputeGradients, whole(step), timeout), {})
+        except grpc.RpcError as error:
+            raise self.error(error, graph) from None
+
+    def _unary(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401  (its response)
+        return method(request, timeout=timeout, metadata=self._address.metadata)
+
+    def _framed(self, stub: Any, step: Compute, timeout: float | None) -> Answer:  # noqa: ANN401  (generated)
+        assembler = Assembler()
+        answer: Answer | GradwireError | None = None
+        for frame in stub.StreamGradients(request_frames(0, step), timeout=timeout, metadata=self._address.metadata):
+            answer = assembler.feed(frame) or answer
+        if isinstance(answer, GradwireError):
+            raise answer
+        if answer is None:
+            raise ServerError(f"the server at {self._address.target} ended the stream without an answer")
+        return answer
+
+    def stream(self, computation: Computation) -> Stream:
+        """See ``Transport``."""
+        return GrpcStream(self, computation)
+
+    def open_stream(self, requests: object) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
+        """A call of StreamGradients with this iterator of frames."""
+        return self._connected().StreamGradients(requests, metadata=self._address.metadata)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def error(self, error: grpc.RpcError, graph: graph_pb2.Graph | None = None) -> GradwireError:
+        """The error that a failed call means."""
+        if self._closed:
+            return _channel.closed()
+        return _channel.error_of(error, self._address.target, graph)
+
+    def close(self) -> None:
+        """See ``Transport``."""
+        with self._lock:
+            self._closed = True
+            if self._channel is not None and self._pid == os.getpid():
+                self._channel.close()
+
+    def _connected(self) -> Any:  # noqa: ANN401  (generated)
+        with self._lock:
+            if self._closed:
+                raise UsageError("the client is closed; connect again")
+            if self._channel is None:
+                self._pid = os.getpid()
+                options = _channel.options(self._address)
+                self._channel = (
+                    grpc.secure_channel(self._address.target, _channel.credentials(self._address), options)
+                    if self._address.tls
+                    else grpc.insecure_channel(self._address.target, options)
+                )
+                self._stub = GradientServiceStub(self._channel)
+            if self._pid != os.getpid():
+                raise UsageError("this client was used before the process was forked; connect in the child itself")
+            return self._stub

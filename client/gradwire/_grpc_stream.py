@@ -1,0 +1,171 @@
+"""A stream of calls over gRPC, which survives a restart of the server."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Lock, Thread
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from numpy.typing import ArrayLike
+
+from gradwire._computation import Computation, Problem, merged
+from gradwire._errors import CancelledError, GradwireError, GraphNotFoundError, UnavailableError, UsageError
+from gradwire._frames import Assembler, request_frames
+from gradwire._results import Result
+from gradwire._steps import Answer, Compute, perform
+from gradwire._stream import Stream
+from gradwire.v1 import gradient_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from gradwire._grpc import GrpcTransport
+
+MAX_PENDING = 64
+"""Requests under way on one stream; more would only fill memory."""
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A request whose answer is to come."""
+
+    problem: Problem
+    step: Compute
+    registered: bool = False
+    """Whether its graph was registered again, because the server did not hold it."""
+    future: Future[Result] = field(default_factory=Future)
+
+
+Requests = SimpleQueue[_Pending | None]
+
+
+class GrpcStream(Stream):
+    """See ``Stream``. One thread reads the answers, which come in the order of requests."""
+
+    def __init__(self, transport: GrpcTransport, computation: Computation) -> None:
+        self._transport = transport
+        self._computation = computation
+        self._slots = BoundedSemaphore(MAX_PENDING)
+        self._lock = Lock()
+        self._pending: deque[_Pending] = deque()
+        self._requests: Requests = SimpleQueue()
+        self._call: Any = None
+        self._reader: Thread | None = None
+        self._closed = False
+
+    def submit(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Future[Result]:
+        """See ``Stream``."""
+        problem, converted, dtype = self._computation.prepared(merged(arrays, named))
+        if not problem.graph_id:
+            self._register(problem)
+        pending = _Pending(problem, self._computation.compute(problem, converted, dtype))
+        pending.future.set_running_or_notify_cancel()
+        self._slots.acquire()
+        with self._lock:
+            if self._closed:
+                self._slots.release()
+                raise UsageError("the stream is closed; open another one")
+            self._pending.append(pending)
+            if self._call is None:
+                self._open()
+                self._reader = Thread(target=self._read, name="gradwire-stream", daemon=True)
+                self._reader.start()
+            else:
+                self._requests.put(pending)
+        return pending.future
+
+    def close(self, *, cancel: bool = False) -> None:
+        """See ``Stream``."""
+        with self._lock:
+            self._closed = True
+            self._requests.put(None)
+            if cancel and self._call is not None:
+                self._call.cancel()
+            reader = self._reader
+        if reader is not None:
+            reader.join()
+
+    def _open(self) -> None:
+        """Begin a call, with all that is not answered yet."""
+        self._requests = SimpleQueue()
+        for pending in self._pending:
+            self._requests.put(pending)
+        if self._closed:
+            self._requests.put(None)
+        self._call = self._transport.open_stream(_frames(self._requests))
+
+    def _register(self, problem: Problem) -> None:
+        perform(self._computation.register(problem), lambda step: self._transport.send(step, None))
+
+    def _read(self) -> None:
+        """Settle what is pending; open another call where one ended early, unless that does not help."""
+        helps = True
+        while True:
+            answered, error = self._read_call()
+            with self._lock:
+                helps = answered or helps
+                lost = isinstance(error, UnavailableError) and self._pending
+                if lost and helps and not self._transport.is_closed:
+                    helps = False
+                    self._open()
+                    continue
+                self._call = None
+                self._requests.put(None)
+                failed, self._pending = self._pending, deque()
+            for pending in failed:
+                pending.future.set_exception(error)
+                self._slots.release()
+            return
+
+    def _read_call(self) -> tuple[bool, GradwireError]:
+        """Whether any answer came, and how the call ended."""
+        answered = False
+        assembler = Assembler()
+        try:
+            for frame in self._call:
+                done = assembler.feed(frame)
+                if done is not None:
+                    self._settle(done)
+                    answered = True
+        except grpc.RpcError as failure:
+            if self._closed and failure.code() is grpc.StatusCode.CANCELLED:
+                return answered, CancelledError("the stream was closed before the answer came")
+            return answered, self._transport.error(failure)
+        except GradwireError as failure:
+            self._call.cancel()
+            return answered, failure
+        return answered, UnavailableError("the server ended the stream")
+
+    def _settle(self, done: Answer | GradwireError) -> None:
+        """Pass on the answer to the oldest request."""
+        with self._lock:
+            pending = self._pending.popleft()
+        if isinstance(done, GraphNotFoundError) and not pending.registered:
+            try:
+                self._send_again(pending)
+            except GradwireError as error:
+                done = error
+            else:
+                return
+        if isinstance(done, GradwireError):
+            pending.future.set_exception(done)
+        else:
+            pending.future.set_result(self._computation.result(pending.problem, done))
+        self._slots.release()
+
+    def _send_again(self, pending: _Pending) -> None:
+        """To another replica, or one that was restarted and does not hold the graph."""
+        pending.registered = True
+        self._register(pending.problem)
+        pending.step.request.graph_id = pending.problem.graph_id
+        with self._lock:
+            self._pending.append(pending)
+            self._requests.put(pending)
+
+
+def _frames(requests: Requests) -> Iterator[pb.StreamGradientsRequest]:
+    while (pending := requests.get()) is not None:
+        yield from request_frames(0, pending.step)

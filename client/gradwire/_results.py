@@ -1,0 +1,246 @@
+"""What calls return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gradwire import _drawing
+from gradwire._arrays import Array, decode_tensor
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
+
+Phase = Literal["value", "gradient", "reduction"]
+
+_PHASES: Mapping[int, Phase] = {
+    pb.NonFinite.PHASE_VALUE: "value",
+    pb.NonFinite.PHASE_GRADIENT: "gradient",
+    pb.NonFinite.PHASE_REDUCTION: "reduction",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NonFinite:
+    """The first value or gradient that is infinite or not a number."""
+
+    phase: Phase
+    """As the node's value, in its backward step, or in the sum over examples."""
+    node: str
+    """Name of the node that made it, or its label, such as ``log_3``, if it has none."""
+    example: int | None
+    """Which example, counted from 0; None if the node does not depend on examples."""
+    position: tuple[int, ...]
+    """Where in the tensor of one example."""
+    value: float
+    operands: tuple[tuple[str, float], ...]
+    """Name and value of each operand of the node, at that element."""
+
+    def __str__(self) -> str:
+        where = f" at {list(self.position)}" if self.position else ""
+        example = "" if self.example is None else f" of example {self.example}"
+        operands = ", ".join(f"{name} = {value:g}" for name, value in self.operands)
+        return f"{self.phase} {self.value:g} at node {self.node}{where}{example}" + (
+            f", from {operands}" * bool(operands)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The whole answer to a call."""
+
+    loss: Any
+    """A scalar of NumPy, or ``[N]`` if nothing is reduced."""
+    gradients: dict[str, Array]
+    """By source: ``[*shape]``, or ``[N, *shape]`` of per-example inputs and if nothing is reduced."""
+    outputs: dict[str, Array]
+    """What ``outputs=`` asked for, by name: ``[*shape]``, or ``[N, *shape]`` if it depends on examples."""
+    non_finite: NonFinite | None
+    """None if every value and gradient is finite."""
+    compute_seconds: float
+    """Time inside the engine."""
+    examples: int
+    """N; 1 if there are no per-example inputs."""
+    blocks: int
+    """Blocks of examples that were run one after another."""
+
+
+def decode_result(
+    response: pb.ComputeGradientsResponse, framed: Mapping[str, Array], outputs: Mapping[str, int]
+) -> Result:
+    """The result, with the gradients that came in frames; ``outputs`` has the index of each node asked for."""
+    gradients = {name: decode_tensor(tensor) for name, tensor in response.gradients.items()}
+    gradients.update(framed)
+    stats = response.stats
+    return Result(
+        loss=decode_tensor(response.loss)[()],
+        gradients=dict(sorted(gradients.items())),
+        outputs={name: decode_tensor(response.outputs[index]) for name, index in outputs.items()},
+        non_finite=_non_finite(response),
+        compute_seconds=stats.compute_time.seconds + stats.compute_time.nanos / 1e9,
+        examples=stats.examples,
+        blocks=stats.blocks,
+    )
+
+
+def _non_finite(response: pb.ComputeGradientsResponse | pb.TraceGraphResponse) -> NonFinite | None:
+    if not response.HasField("non_finite"):
+        return None
+    report = response.non_finite
+    return NonFinite(
+        phase=_PHASES[report.phase],
+        node=report.name,
+        example=report.example if report.HasField("example") else None,
+        position=tuple(report.position),
+        value=report.value,
+        operands=tuple((operand.name, operand.value) for operand in report.operands),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeTrace:
+    """What came back along one edge."""
+
+    operand: str
+    """Name or label of the operand's node."""
+    gradient: Array | None
+    """What this consumer adds to the operand's gradient; None for row indices."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTrace:
+    """What happened at one node."""
+
+    name: str
+    """Name, or label if it has none."""
+    op: str
+    """An op's name, ``parameter``, ``input`` or ``constant``."""
+    value: Array
+    gradient: Array | None
+    """Gradient of the loss in the node's value; None for row indices."""
+    operands: tuple[EdgeTrace, ...]
+
+
+class Trace:
+    """Every node's value and every edge's gradient, of one example. A notebook shows it as a picture."""
+
+    def __init__(self, graph: graph_pb2.Graph, response: pb.TraceGraphResponse) -> None:
+        self._graph = graph
+        self._response = response
+        names = [node.name for node in response.nodes]
+        self.nodes = tuple(
+            NodeTrace(
+                name=node.name,
+                op=node.op,
+                value=decode_tensor(node.value),
+                gradient=decode_tensor(node.gradient) if node.HasField("gradient") else None,
+                operands=tuple(
+                    EdgeTrace(names[edge.node], decode_tensor(edge.gradient) if edge.HasField("gradient") else None)
+                    for edge in node.operands
+                ),
+            )
+            for node in response.nodes
+        )
+        """In the order of the graph."""
+        self.loss = self.nodes[graph.loss].value[()]
+        self.non_finite = _non_finite(response)
+        """None if every value and gradient is finite."""
+
+    def __getitem__(self, name: str) -> NodeTrace:
+        """The node of this name or label."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def save(self, path: str | Path, *, title: str | None = None) -> None:
+        """Write the picture: values in the boxes, gradients on the edges. SVG or PNG, by the suffix.
+
+        Raises:
+            GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
+        """
+        _drawing.save(_drawing.draw(self._graph, self._response, title=title), path)
+
+    def _repr_svg_(self) -> str | None:
+        return _drawing.svg_of(self._graph, self._response)
+
+    def __repr__(self) -> str:
+        return f"<trace of {len(self.nodes)} nodes, loss {self.loss:g}>"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCheck:
+    """How well the gradient in one source agrees with finite differences."""
+
+    name: str
+    passed: bool
+    probed: int
+    """Elements probed."""
+    failed: int
+    """Elements that do not agree."""
+    worst_position: tuple[int, ...]
+    analytic: float
+    """The gradient at the element that agrees least."""
+    numeric: float
+    """The central difference there."""
+    relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The gradient against central finite differences."""
+
+    passed: bool
+    sources: tuple[SourceCheck, ...]
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        lines = [
+            f"{s.name}: {'passed' if s.passed else 'FAILED'}, {s.failed} of {s.probed} probed elements disagree; "
+            f"worst at {list(s.worst_position)}: analytic {s.analytic:.9g}, numeric {s.numeric:.9g}"
+            for s in self.sources
+        ]
+        return "\n".join(lines) or "nothing to check"
+
+
+def decode_check(response: pb.CheckGradientsResponse) -> CheckReport:
+    """The report of a response."""
+    return CheckReport(
+        passed=response.passed,
+        sources=tuple(
+            SourceCheck(
+                name=source.name,
+                passed=source.passed,
+                probed=source.probed,
+                failed=source.failed,
+                worst_position=tuple(source.worst_position),
+                analytic=source.analytic,
+                numeric=source.numeric,
+                relative_error=source.relative_error,
+            )
+            for source in response.sources
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says of itself."""
+
+    version: str
+    ops: Mapping[str, str]
+    """What each op computes, by its name."""
+    limits: Mapping[str, int]
+    """By setting."""
+
+
+def decode_info(response: pb.GetServerInfoResponse) -> ServerInfo:
+    """The info of a response."""
+    return ServerInfo(
+        version=response.version,
+        ops={op.name: op.summary for op in response.ops},
+        limits={limit.setting: limit.value for limit in response.limits},
+    )
