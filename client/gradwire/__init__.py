@@ -18,6 +18,7 @@ from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
 from gradwire._channel import Connection
 from gradwire._client import Client, ValueAndGrad, connect
 from gradwire._computation import Options
+from gradwire._drawing import save_picture
 from gradwire._errors import (
     AuthenticationError,
     CancelledError,
@@ -75,5 +76,6 @@ __all__ = [
     "ValueAndGrad",
     "connect",
     "graph",
+    "save_picture",
 ]
 __all__ += _functions.__all__

@@ -98,11 +98,18 @@ def draw(
     return figure
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure to a file, as SVG or PNG by its suffix."""
+def save_picture(
+    graph: graph_pb2.Graph,
+    path: str | Path,
+    trace: gradient_service_pb2.TraceGraphResponse | None = None,
+    *,
+    title: str | None = None,
+) -> None:
+    """Write the picture of a graph to a file, as SVG or PNG by its suffix; arguments and errors as for ``draw``."""
     target = Path(path)
     if target.suffix not in (".svg", ".png"):
         raise GradwireError(f"{target.name} is neither .svg nor .png; a picture is written as one of them")
+    figure = draw(graph, trace, title=title)
     figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 

@@ -160,7 +160,7 @@ class Trace:
         Raises:
             GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
         """
-        _drawing.save(_drawing.draw(self._graph, self._response, title=title), path)
+        _drawing.save_picture(self._graph, path, self._response, title=title)
 
     def _repr_svg_(self) -> str | None:
         return _drawing.svg_of(self._graph, self._response)

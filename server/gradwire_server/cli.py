@@ -1,0 +1,117 @@
+"""The command ``gradwire``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from google.protobuf import json_format
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliImplicitFlag,
+    CliPositionalArg,
+    CliSubCommand,
+    SettingsConfigDict,
+    SettingsError,
+    get_subcommand,
+)
+
+from gradwire_server import logs
+from gradwire_server.errors import Refusal
+from gradwire_server.service.server import StartError, serve
+from gradwire_server.settings import PREFIX, Settings
+from gradwire_server.version import VERSION
+
+
+class Explain(BaseModel):
+    """Draw a graph as a picture: values in the boxes, gradients on the edges.
+
+    REQUEST is a TraceGraphRequest in protobuf's JSON, with the graph in it, or a Graph alone, which is drawn without
+    values.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    request: CliPositionalArg[Path]
+    """File of the request."""
+    output: Path = Field(default=Path("graph.svg"), alias="o")
+    """File of the picture, .svg or .png."""
+    title: str | None = None
+    """Line above the picture."""
+
+
+class Gradwire(BaseSettings):
+    """A gradient service: a loss comes as a graph, then parameters and examples; losses and gradients go back."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="gradwire",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_enforce_required=True,
+        use_attribute_docstrings=True,
+    )
+
+    serve: CliSubCommand[Settings]
+    """Serve on this machine."""
+    explain: CliSubCommand[Explain]
+    """Draw a graph as a picture."""
+    version: CliImplicitFlag[bool] = False
+    """Print the version."""
+
+
+def main() -> None:
+    """Run the command; exits with 2 for arguments that are wrong, and with 1 if it cannot do what it is asked."""
+    try:
+        command = CliApp.run(Gradwire)
+        if command.version:
+            print(f"gradwire {VERSION}")  # noqa: T201  (asked for)
+            return
+        chosen = get_subcommand(command, is_required=True, cli_exit_on_error=True)
+    except ValidationError as error:
+        _fail(_wrong(error), 2)
+    except SettingsError as error:
+        _fail(str(error), 2)
+    if isinstance(chosen, Settings):
+        _serve(chosen)
+    elif isinstance(chosen, Explain):
+        _explain(chosen)
+
+
+def _serve(settings: Settings) -> None:
+    logs.configure(settings.log_level)
+    try:
+        serve(settings)
+    except StartError as error:
+        _fail(str(error), 1)
+
+
+def _explain(command: Explain) -> None:
+    # The client's half: expressions and pictures are its own.
+    from gradwire import GradwireError  # noqa: PLC0415  (a server needs no pictures)
+    from gradwire_server.explaining import explain  # noqa: PLC0415  (as above)
+
+    try:
+        explain(command.request, command.output, command.title)
+    except OSError as error:
+        _fail(f"cannot read or write {error.filename}: {error.strerror}", 1)
+    except (GradwireError, Refusal, json_format.ParseError) as error:
+        _fail(str(error), 1)
+    print(command.output)  # noqa: T201  (the picture's path)
+
+
+def _wrong(error: ValidationError) -> str:
+    lines = []
+    for found in error.errors(include_url=False):
+        name = str(found["loc"][-1]) if found["loc"] else ""
+        flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+        lines.append(f"{flag}: {found['msg']}; found {found['input']!r}")
+    return "\n".join(lines)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"gradwire: {message}", file=sys.stderr)  # noqa: T201  (for the person at the terminal)
+    sys.exit(code)

@@ -15,7 +15,7 @@ PREFIX = "GRADWIRE_"
 
 
 class Settings(ServiceLimits, BaseSettings):
-    """All settings, each a flag of ``gradwire serve`` and a variable GRADWIRE_... of the environment."""
+    """Serve on this machine. Every flag may also be given in the environment, as GRADWIRE_PORT for --port."""
 
     model_config = SettingsConfigDict(
         frozen=True, use_attribute_docstrings=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid"
