@@ -1,0 +1,1 @@
+"""The gradient service: `gradwire serve`."""
