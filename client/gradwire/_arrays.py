@@ -34,7 +34,8 @@ def float_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
         found = np.dtype(dtype).newbyteorder("<")
     except TypeError:
         found = None
-    if found not in (FLOAT32, FLOAT64):
+    # NumPy takes None for float64.
+    if found is None or found not in (FLOAT32, FLOAT64):
         raise InvalidRequestError(f"dtype={dtype!r} is unknown; choose 'float32' or 'float64'")
     return found
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
@@ -63,7 +64,10 @@ class LocalTransport:
     def _compute(self, step: Compute, checkpoint: Checkpoint) -> Answer:
         evaluation, seconds = self._logic.prepare_compute(step.request, step.arrays).evaluate(checkpoint)
         response, _ = self._encode(evaluation, seconds, list(evaluation.gradients))
-        return Answer(response, evaluation.gradients)
+        # What the caller gets is the caller's.
+        return Answer(
+            response, {name: np.require(g, requirements=("C", "W")) for name, g in evaluation.gradients.items()}
+        )
 
     def stream(self, computation: Computation) -> Stream:
         """See ``Transport``."""

@@ -74,7 +74,7 @@ class CallMetrics:
         return MethodMetrics(
             method=f"{service}/{method}",
             started=self._started.labels(kind, service, method),
-            handled={code: self._handled.labels(kind, service, method, camel_case(code)) for code in codes},
+            handled={code: self._handled.labels(kind, service, method, code_label(code)) for code in codes},
             seconds=self._seconds.labels(kind, service, method),
             received=self._received.labels(kind, service, method),
             sent=self._sent.labels(kind, service, method),
@@ -85,9 +85,11 @@ class CallMetrics:
         return self._methods.get(method, self._unknown)
 
 
-def camel_case(code: grpc.StatusCode) -> str:
-    """The code as the gRPC middlewares label it: ``InvalidArgument``, but ``OK``."""
-    return "OK" if code is grpc.StatusCode.OK else code.name.title().replace("_", "")
+def code_label(code: grpc.StatusCode) -> str:
+    """The code as the gRPC middlewares label it, in Go's spelling: ``InvalidArgument``, ``Canceled``, ``OK``."""
+    if code in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
+        return "OK" if code is grpc.StatusCode.OK else "Canceled"
+    return code.name.title().replace("_", "")
 
 
 def _type(method: MethodDescriptor) -> str:

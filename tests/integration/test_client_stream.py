@@ -1,0 +1,93 @@
+"""Streams of the SDK: many calls in a row."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import gradwire as gw
+from tests.integration.server_process import ServerProcess
+from tests.losses import hinge, hinge_by_hand, perceptron, sum_of_squares
+
+
+def test_a_training_loop(client: gw.Client) -> None:
+    case = hinge(examples=50)
+    with client.stream(case.loss) as stream:
+        w = case.arrays["w"]
+        for _ in range(20):
+            _, gradients = stream(**case.arrays | {"w": w})
+            np.testing.assert_allclose(
+                gradients["w"], hinge_by_hand(**case.arrays | {"w": w})[1].mean(axis=0), rtol=1e-12
+            )
+            w = w - 0.1 * gradients["w"]
+
+
+def test_requests_under_way_together_are_answered_each_with_its_own(client: gw.Client) -> None:
+    w = gw.parameter("w")
+    with client.stream(w * w) as stream:
+        futures = [stream.submit(w=float(i)) for i in range(300)]
+        assert [future.result().loss for future in futures] == [i * i for i in range(300)]
+
+
+def test_threads_may_share_a_stream(client: gw.Client) -> None:
+    w = gw.parameter("w")
+    with client.stream(w * w) as stream, ThreadPoolExecutor(8) as pool:
+        values = pool.map(lambda i: stream(w=float(i))[0], range(200))
+        assert list(values) == [i * i for i in range(200)]
+
+
+def test_an_error_of_one_request_leaves_the_others_alone(client: gw.Client) -> None:
+    case = sum_of_squares(300_000)
+    with client.stream(case.loss) as stream:
+        good = stream.submit(**case.arrays)
+        bad = stream.submit(w=np.ones(400_000))
+        after = stream.submit(**case.arrays)
+        assert good.result().loss == after.result().loss
+        with pytest.raises(gw.InvalidRequestError, match=r"\(400000,\).*\(300000,\)") as raised:
+            bad.result()
+        assert raised.value.node == "w"
+
+
+def test_large_tensors_travel_in_frames(client: gw.Client) -> None:
+    case = sum_of_squares(3_000_000)
+    with client.stream(case.loss) as stream:
+        for _ in range(2):
+            value, gradients = stream(**case.arrays)
+            assert value == np.sum(case.arrays["w"] ** 2)
+            np.testing.assert_array_equal(gradients["w"], 2 * case.arrays["w"])
+
+
+def test_closing_waits_for_what_is_under_way(client: gw.Client) -> None:
+    case = perceptron(20_000)
+    with client.stream(case.loss) as stream:
+        futures = [stream.submit(**case.arrays) for _ in range(5)]
+    assert all(future.done() for future in futures)
+    assert len({float(future.result().loss) for future in futures}) == 1
+
+
+def test_a_closed_stream_says_so(client: gw.Client) -> None:
+    with client.stream(gw.parameter("w")) as stream:
+        stream(w=1.0)
+    with pytest.raises(gw.UsageError, match="closed"):
+        stream(w=1.0)
+
+
+def test_a_stream_that_is_given_up_gives_up_its_requests(server: ServerProcess) -> None:
+    case = perceptron(300_000)
+    with gw.connect(server.address) as client:
+        stream = client.stream(case.loss)
+        futures = [stream.submit(**case.arrays) for _ in range(8)]
+        stream.close(cancel=True)
+        with pytest.raises(gw.CancelledError, match="closed"):
+            futures[-1].result()
+
+
+def test_a_timeout_is_of_one_request_and_the_stream_goes_on(server: ServerProcess) -> None:
+    case = perceptron(300_000)
+    with gw.connect(server.address) as client, client.stream(case.loss) as stream:
+        with pytest.raises(gw.DeadlineExceededError, match=r"0\.001 s"):
+            stream(**case.arrays, timeout=0.001)
+        few = perceptron(10)
+        assert stream(**few.arrays)[0] > 0

@@ -1,0 +1,106 @@
+"""How a client finds its server, and what it says when there is none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gradwire as gw
+from tests.integration.server_process import ServerProcess
+from tests.losses import hinge
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "words"),
+    [
+        ("", {}, "no address.*localhost:50051"),
+        ("localhost", {}, "no port.*host:port"),
+        ("http://localhost:50051", {}, "scheme.*host:port"),
+        ("localhost:1", {"certificate": "a.pem"}, "come together"),
+        ("localhost:1", {"ca": "a.pem"}, "tls=True"),
+        ("example.org:1", {"token": "secret"}, "in the clear"),
+        ("localhost:1", {"max_attempts": 0}, "from 1"),
+    ],
+)
+def test_arguments_that_make_no_sense(target: str, options: Any, words: str) -> None:
+    with pytest.raises(gw.UsageError, match=words):
+        gw.connect(target, **options)
+    with pytest.raises(gw.UsageError, match=words):
+        gw.AsyncClient(target, **options)
+
+
+def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with (
+        gw.connect("localhost:1", tls=True, ca=tmp_path / "absent.pem") as client,
+        pytest.raises(gw.UsageError, match=r"absent\.pem: No such file"),
+    ):
+        client.info()
+
+
+def test_nobody_there() -> None:
+    with (
+        gw.connect("127.0.0.1:1", max_attempts=1) as client,
+        pytest.raises(gw.UnavailableError, match=r"127\.0\.0\.1:1.*does `gradwire serve` run there"),
+    ):
+        client.info()
+
+
+def test_somebody_else_there(server: ServerProcess) -> None:
+    with gw.connect(f"127.0.0.1:{server.metrics_port}", max_attempts=1) as client, pytest.raises(gw.UnavailableError):
+        client.info()
+
+
+def test_a_client_made_before_a_fork_works_after_it(server: ServerProcess) -> None:
+    client = gw.connect(server.address)
+    case = hinge()
+    value_and_grad = client.value_and_grad(case.loss)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        # The forks happen in a process that has not used gRPC, as a training script is before its workers start.
+        forked, expected = pool.apply(_fork_and_call, (server.address,))
+    value, _ = value_and_grad(**case.arrays)
+    client.close()
+    assert forked == expected == float(value)
+
+
+def _fork_and_call(address: str) -> tuple[float, float]:
+    case = hinge()
+    value_and_grad = gw.connect(address).value_and_grad(case.loss)
+    ours, theirs = multiprocessing.Pipe()
+    child = os.fork()
+    if child == 0:
+        theirs.send(float(value_and_grad(**case.arrays)[0]))
+        os._exit(0)
+    forked = ours.recv()
+    os.waitpid(child, 0)
+    return forked, float(value_and_grad(**case.arrays)[0])
+
+
+def test_a_client_used_before_a_fork_says_so_after_it(server: ServerProcess) -> None:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert "connect in the child" in pool.apply(_call_and_fork, (server.address,))
+
+
+def _call_and_fork(address: str) -> str:
+    client = gw.connect(address)
+    client.info()
+    ours, theirs = multiprocessing.Pipe()
+    child = os.fork()
+    if child == 0:
+        _tell(client, theirs)
+        os._exit(0)
+    message: str = ours.recv()
+    os.waitpid(child, 0)
+    return message
+
+
+def _tell(client: gw.Client, parent: Connection[str, str]) -> None:
+    try:
+        client.info()
+        parent.send("no error")
+    except gw.UsageError as error:
+        parent.send(str(error))
