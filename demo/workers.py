@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
@@ -24,10 +24,11 @@ def work(address: str, rows: Rows, coordinator: Connection) -> None:
                 w = coordinator.recv()
                 value, gradients = sum_and_grad(w=w, phi=rows.features, y=rows.labels)
                 coordinator.send((float(value), gradients["w"]))
-        except EOFError:
-            return
         except gw.GradwireError as error:
-            coordinator.send(error)
+            with suppress(BrokenPipeError):
+                coordinator.send(error)
+        except (EOFError, BrokenPipeError):
+            return
 
 
 class Workers:

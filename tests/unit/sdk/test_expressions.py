@@ -1,0 +1,170 @@
+"""Expressions are ordinary Python: operators, NumPy's functions, names, and errors at the line that makes them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gradwire as gw
+
+W = gw.parameter("w", shape=(3,))
+M = gw.parameter("m", shape=(2, 3))
+S = gw.parameter("s")
+
+
+def value(expression: gw.Expression, **arrays: Any) -> Any:
+    """The expression's value, as an output beside a loss that depends on nothing."""
+    named = expression if expression.name else expression.named("it")
+    with gw.connect("local") as client:
+        evaluate = client.value_and_grad(gw.constant(0), outputs=[named]).evaluate
+        return evaluate(arrays).outputs[named.name]
+
+
+A = np.array([1.0, -2.0, 3.0])
+B = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+
+OPERATORS: list[Callable[..., Any]] = [
+    lambda w, m: w + m,
+    lambda w, m: m + w,
+    lambda w, m: 1 + w,
+    lambda w, m: w - m,
+    lambda w, m: 2 - w,
+    lambda w, m: w * m,
+    lambda w, m: np.float64(3) * w,
+    lambda w, m: np.array([1.0, 2.0, 3.0]) * w,
+    lambda w, m: [1, 2, 3] * np.array(1) + w,
+    lambda w, m: w / m,
+    lambda w, m: 2 / m,
+    lambda w, m: w**2,
+    lambda w, m: m @ w,
+    lambda w, m: w @ m.T,
+    lambda w, m: B @ w,
+    lambda w, m: -w,
+    lambda w, m: +w,
+    lambda w, m: abs(w),
+    lambda w, m: m[1],
+    lambda w, m: m[-1],
+    lambda w, m: w[1:],
+    lambda w, m: w[::-1],
+    lambda w, m: w[[0, 0, 2]],
+    lambda w, m: sum(w),
+    lambda w, m: m.T,
+    lambda w, m: m.sum(),
+    lambda w, m: m.sum(axis=1),
+    lambda w, m: m.mean(0),
+    lambda w, m: m.max(1, keepdims=True),
+    lambda w, m: m.min(),
+    lambda w, m: m.reshape(3, 2),
+    lambda w, m: m.reshape((6,)),
+    lambda w, m: m.transpose(1, 0),
+    lambda w, m: m.dot(w),
+    lambda w, m: np.maximum(0, 1 - w),
+    lambda w, m: np.minimum(m, w),
+    lambda w, m: np.exp(w) + np.log(m) + np.tanh(w) + np.sqrt(m) + np.square(w) + np.abs(w),
+    lambda w, m: np.add(np.subtract(w, 1), np.multiply(2, np.negative(np.divide(w, m)))),
+    lambda w, m: np.power(m, 1.5) + np.reciprocal(m) + np.logaddexp(w, m),
+    lambda w, m: np.matmul(m, w) + np.dot(m, w),
+    lambda w, m: np.sum(m, axis=0) + np.mean(m, axis=0) + np.max(m, axis=0) + np.min(m, axis=0) + np.var(m, axis=0),
+    lambda w, m: np.reshape(np.transpose(m), (2, 3)) + np.clip(w, -1, 1) + np.take(m, [0, 1], axis=0),
+]
+
+
+@pytest.mark.parametrize("function", OPERATORS, ids=range(len(OPERATORS)))
+def test_it_computes_what_numpy_computes(function: Callable[..., Any]) -> None:
+    expected = function(A, B)
+    built = function(W, M)
+    assert built.shape == np.shape(expected)
+    arrays = {"w": A, "m": B}
+    used = {node.name for node in gw.graph(gw.sum(built)).nodes}
+    np.testing.assert_allclose(value(built, **{n: a for n, a in arrays.items() if n in used}), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq])
+def test_a_comparison_with_a_number_has_no_value(compare: Callable[[Any, Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"no value until it is evaluated.*gw\.maximum"):
+        compare(W, 0)
+
+
+@pytest.mark.parametrize("convert", [bool, float, np.asarray, math.exp])
+def test_a_conversion_has_no_value(convert: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match=r"evaluate"):
+        convert(S)
+
+
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: W + gw.parameter("v", shape=(2,)), r"\(3,\).*\(2,\)"),
+    (lambda: M @ M, r"\(2, 3\).*\(2, 3\)"),
+    (lambda: gw.matmul(S, W), "scalar"),
+    (lambda: gw.reshape(W, (2, 2)), r"\(3,\).*\(2, 2\)|3.*4"),
+    (lambda: gw.reshape(M, (-1, -1)), "-1"),
+    (lambda: gw.sum(W, axis=1), r"1.*\(3,\)|axis 1"),
+    (lambda: gw.sum(W, axis=(0, 0)), "twice|repeated"),
+    (lambda: gw.max(gw.parameter("e", shape=(0,))), "empty"),
+    (lambda: gw.transpose(M, (0, 0)), "twice|permutation|repeated"),
+    (lambda: gw.take(W, 3), "3"),
+    (lambda: gw.take(W, [0.5]), "integer"),
+    (lambda: M[0, 1], "index"),
+    (lambda: S[0], "scalar"),
+    (lambda: gw.power(W, S), r"gw\.exp"),  # type: ignore[arg-type]  # the mistake
+    (gw.maximum, "operand"),
+    (lambda: gw.parameter("a\nb"), "unprintable"),
+    (lambda: gw.parameter("a", shape=(-1,)), "-1"),
+    (lambda: W.named("v"), 'parameter "w" has its name already'),
+    (lambda: np.sin(W), "np.sin cannot.*np.*tanh|sin"),
+    (lambda: np.add.reduce(W), "reduce"),
+    (lambda: np.exp(W, out=np.empty(3)), "out"),
+    (lambda: np.linalg.norm(W), "norm"),
+    (lambda: gw.graph(W), "no scalar"),
+    (lambda: gw.graph(S, ties="first"), "'zero' or 'split'"),
+    (lambda: gw.graph(S + gw.input("s")), 'named "s"'),
+    (lambda: gw.graph(S, outputs=[S + 1]), "no name"),
+    (lambda: gw.constant("abc"), "number|real"),
+    (lambda: gw.input("i", dtype="int32"), "int64"),
+    (lambda: gw.input("i", dtype="int64") + 1, "indices|int64"),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), WRONG, ids=range(len(WRONG)))
+def test_a_mistake_is_an_error_where_it_is_made(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(gw.InvalidGraphError, match=words):
+        make()
+
+
+def test_one_operand_is_itself() -> None:
+    assert gw.maximum(W) is W
+    assert gw.add(W) is W
+
+
+def test_many_operands_are_one_node() -> None:
+    graph = gw.graph(gw.maximum(S, gw.parameter("a"), gw.parameter("b"), 0))
+    assert list(graph.nodes[-1].max.operands) == [0, 1, 2, 3]
+
+
+def test_what_is_used_twice_is_one_node() -> None:
+    shared = gw.exp(S)
+    graph = gw.graph(shared * shared + gw.parameter("s"))
+    assert [node.WhichOneof("kind") for node in graph.nodes] == ["parameter", "exp", "mul", "add"]
+
+
+def test_a_graph_is_built_without_recursion() -> None:
+    chain = S
+    for _ in range(50_000):
+        chain = gw.tanh(chain)
+    assert len(gw.graph(chain).nodes) == 50_001
+    assert len(repr(chain)) < 300
+
+
+def test_what_an_expression_looks_like() -> None:
+    assert repr(W) == "<parameter w, shape (3,)>"
+    assert repr(gw.maximum(0, 1 - S).named("loss")) == "<loss = max(0, add(1, mul(s, -1))), shape ()>"
+
+
+def test_an_expression_can_be_a_key_and_equals_itself() -> None:
+    assert {W: 1}[W] == 1
+    assert W == W  # noqa: PLR0124  (that is what is tested)
+    assert W != M

@@ -1,0 +1,206 @@
+"""Every function on expressions against PyTorch, which is an independent oracle, and against finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812  (its usual name)
+
+import gradwire as gw
+
+Arrays = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A function, how PyTorch writes it, and where both are tried; everything in float64."""
+
+    name: str
+    ours: Callable[..., gw.Expression]
+    theirs: Callable[..., Any]
+    arrays: Arrays
+    data: tuple[str, ...] = ()
+    """Arrays that are not differentiated in, and neither is an expression."""
+
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(3, 4)) * 2
+Y = RANDOM.normal(size=(3, 4))
+V = RANDOM.normal(size=4)
+P = RANDOM.random((3, 4)) + 0.1
+LABELS = RANDOM.random((3, 4))
+ONE_HOT = np.eye(4)[[1, 0, 3]]
+TAILS = np.array([-800.0, -40.0, -1e-9, 1e-9, 40.0, 800.0])
+
+ROWS = [
+    Row("abs", gw.abs, torch.abs, {"x": X}),
+    Row("add", gw.add, lambda x, y, v: x + y + v, {"x": X, "y": Y, "v": V}),
+    Row("clip", lambda x: gw.clip(x, -1, 1.5), lambda x: torch.clip(x, -1, 1.5), {"x": X}),
+    Row("divide", gw.divide, torch.divide, {"x": X, "y": P}),
+    Row("dot", gw.dot, torch.dot, {"x": V, "y": X[0]}),
+    Row("dot", gw.dot, torch.matmul, {"x": X, "y": V}),
+    Row("dot", gw.dot, torch.mul, {"x": X, "y": np.array(3.0)}),
+    Row("exp", gw.exp, torch.exp, {"x": X}),
+    Row("gelu", gw.gelu, lambda x: F.gelu(x, approximate="tanh"), {"x": X}),
+    Row("hinge_loss", gw.hinge_loss, lambda s, y: torch.relu(1 - s * y), {"s": X, "y": np.sign(Y)}, ("y",)),
+    Row("leaky_relu", gw.leaky_relu, F.leaky_relu, {"x": X}),
+    Row("leaky_relu", lambda x: gw.leaky_relu(x, 0.3), lambda x: F.leaky_relu(x, 0.3), {"x": X}),
+    Row("log", gw.log, torch.log, {"x": P}),
+    Row("log_sigmoid", gw.log_sigmoid, F.logsigmoid, {"x": X}),
+    Row("log_sigmoid", gw.log_sigmoid, F.logsigmoid, {"x": TAILS}),
+    Row("log_softmax", gw.log_softmax, lambda x: F.log_softmax(x, -1), {"x": X}),
+    Row("log_softmax", gw.log_softmax, lambda x: F.log_softmax(x, -1), {"x": TAILS}),
+    Row("log_softmax", lambda x: gw.log_softmax(x, 0), lambda x: F.log_softmax(x, 0), {"x": X}),
+    Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": X, "y": Y}),
+    Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": TAILS, "y": TAILS + 1}),
+    Row("logsumexp", gw.logsumexp, lambda x: torch.logsumexp(x, (0, 1)), {"x": X}),
+    Row("logsumexp", lambda x: gw.logsumexp(x, 1), lambda x: torch.logsumexp(x, 1), {"x": X}),
+    Row("logsumexp", gw.logsumexp, lambda x: torch.logsumexp(x, 0), {"x": TAILS}),
+    Row("matmul", gw.matmul, torch.matmul, {"x": X, "y": Y.T}),
+    Row("matmul", gw.matmul, torch.matmul, {"x": np.stack([X, Y]), "y": V}),
+    Row("max", gw.max, lambda x: x.amax(), {"x": X}),
+    Row("max", lambda x: gw.max(x, 0, keepdims=True), lambda x: x.amax(0, keepdim=True), {"x": X}),
+    Row("maximum", gw.maximum, torch.maximum, {"x": X, "y": Y}),
+    Row("mean", gw.mean, torch.mean, {"x": X}),
+    Row("mean", lambda x: gw.mean(x, 1, keepdims=True), lambda x: x.mean(1, keepdim=True), {"x": X}),
+    Row("min", gw.min, lambda x: x.amin(), {"x": X}),
+    Row("min", lambda x: gw.min(x, 0), lambda x: x.amin(0), {"x": X}),
+    Row("minimum", gw.minimum, torch.minimum, {"x": X, "y": Y}),
+    Row("mul", gw.mul, lambda x, y, v: x * y * v, {"x": X, "y": Y, "v": V}),
+    Row("negative", gw.negative, torch.negative, {"x": X}),
+    Row("power", lambda x: gw.power(x, 3), lambda x: x**3, {"x": X}),
+    Row("power", lambda x: gw.power(x, -1.5), lambda x: x**-1.5, {"x": P}),
+    Row("relu", gw.relu, torch.relu, {"x": X}),
+    Row("reshape", lambda x: gw.reshape(x, (2, -1)), lambda x: x.reshape(2, -1), {"x": X}),
+    Row("sigmoid", gw.sigmoid, torch.sigmoid, {"x": X}),
+    Row("sigmoid", gw.sigmoid, torch.sigmoid, {"x": TAILS}),
+    Row(
+        "sigmoid_binary_cross_entropy",
+        gw.sigmoid_binary_cross_entropy,
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none"),
+        {"x": X, "t": LABELS},
+        ("t",),
+    ),
+    Row(
+        "sigmoid_binary_cross_entropy",
+        gw.sigmoid_binary_cross_entropy,
+        lambda x, t: F.binary_cross_entropy_with_logits(x, t, reduction="none"),
+        {"x": TAILS, "t": np.array([0.0, 1, 0, 1, 0, 1])},
+        ("t",),
+    ),
+    Row("silu", gw.silu, F.silu, {"x": X}),
+    Row("softmax", gw.softmax, lambda x: F.softmax(x, -1), {"x": X}),
+    Row("softmax", gw.softmax, lambda x: F.softmax(x, -1), {"x": TAILS}),
+    Row("softmax", lambda x: gw.softmax(x, 0), lambda x: F.softmax(x, 0), {"x": X}),
+    Row(
+        "softmax_cross_entropy",
+        gw.softmax_cross_entropy,
+        lambda x, t: F.cross_entropy(x, t, reduction="none"),
+        {"x": X, "t": ONE_HOT},
+        ("t",),
+    ),
+    Row(
+        "softmax_cross_entropy_with_integer_labels",
+        lambda x: gw.softmax_cross_entropy_with_integer_labels(x, 2),
+        lambda x: F.cross_entropy(x, torch.tensor(2)),
+        {"x": V},
+    ),
+    Row("softplus", gw.softplus, F.softplus, {"x": X}),
+    Row("softplus", gw.softplus, lambda x: -F.logsigmoid(-x), {"x": TAILS}),
+    Row("sqrt", gw.sqrt, torch.sqrt, {"x": P}),
+    Row("square", gw.square, torch.square, {"x": X}),
+    Row("squared_error", gw.squared_error, lambda x, t: (x - t) ** 2, {"x": X, "t": Y}, ("t",)),
+    Row("subtract", gw.subtract, torch.subtract, {"x": X, "y": V}),
+    Row("sum", gw.sum, torch.sum, {"x": X}),
+    Row("sum", lambda x: gw.sum(x, (0, -1), keepdims=True), lambda x: x.sum((0, 1), keepdim=True), {"x": X}),
+    Row("sum", lambda x: gw.sum(x, ()), lambda x: x, {"x": X}),
+    Row("take", lambda x: gw.take(x, [2, 0, 0, -1]), lambda x: x[[2, 0, 0, 2]], {"x": X}),
+    Row("tanh", gw.tanh, torch.tanh, {"x": X}),
+    Row("transpose", gw.transpose, lambda x: x.T, {"x": X}),
+    Row(
+        "transpose",
+        lambda x: gw.transpose(x, (1, -1, 0)),
+        lambda x: x.permute(1, 2, 0),
+        {"x": np.stack([X, Y])},
+    ),
+    Row("var", gw.var, lambda x: x.var(correction=0), {"x": X}),
+    Row("var", lambda x: gw.var(x, 0), lambda x: x.var(0, correction=0), {"x": X}),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[gw.Client]:
+    with gw.connect("local") as client:
+        yield client
+
+
+def test_every_function_has_a_row() -> None:
+    from gradwire import _functions  # noqa: PLC0415  (the list of all)
+
+    assert set(_functions.__all__) - {row.name for row in ROWS} == {"constant", "input", "parameter"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.name}-{i}" for i, row in enumerate(ROWS)])
+def test_value_and_gradient(client: gw.Client, row: Row) -> None:
+    parameters = {name: array for name, array in row.arrays.items() if name not in row.data}
+    operands = [
+        gw.parameter(name, np.shape(array)) if name in parameters else array for name, array in row.arrays.items()
+    ]
+    result = row.ours(*operands)
+    theirs = {name: torch.tensor(array, requires_grad=name in parameters) for name, array in row.arrays.items()}
+    expected = row.theirs(*theirs.values())
+    assert result.shape == tuple(expected.shape)
+
+    # Weights tell the elements of the result apart.
+    weights = np.linspace(1, 2, result.size).reshape(result.shape)
+    loss = gw.sum(result.named("result") * weights) if result.kind != "parameter" else gw.sum(result * weights)
+    value, gradients = client.value_and_grad(loss)(parameters)
+    (expected * torch.tensor(weights)).sum().backward()
+    np.testing.assert_allclose(value, (expected * torch.tensor(weights)).sum().item(), rtol=1e-12, atol=1e-300)
+    for name in parameters:
+        grad = theirs[name].grad
+        assert grad is not None
+        np.testing.assert_allclose(gradients[name], grad.numpy(), rtol=1e-10, atol=1e-15)
+    # Steps grow with |x|, so in the tails differences are coarse.
+    report = client.check(loss, parameters, tolerance=1e-5)
+    assert report, str(report)
+
+
+ZERO = [
+    ("tanh", gw.tanh, 1.0),
+    ("softplus", gw.softplus, 0.5),
+    ("log_sigmoid", gw.log_sigmoid, 0.5),
+    ("sigmoid_binary_cross_entropy", lambda x: gw.sigmoid_binary_cross_entropy(x, 1.0), -0.5),
+    ("relu", gw.relu, 0.0),
+    ("abs", gw.abs, 0.0),
+    ("square", gw.square, 0.0),
+    ("gelu", gw.gelu, 0.5),
+    ("silu", gw.silu, 0.5),
+    ("logaddexp", lambda x: gw.logaddexp(x, 0.0), 0.5),
+]
+
+
+@pytest.mark.parametrize(("function", "slope"), [row[1:] for row in ZERO], ids=[row[0] for row in ZERO])
+def test_slope_at_zero_where_training_starts(client: gw.Client, function: Any, slope: float) -> None:
+    _, gradients = client.value_and_grad(function(gw.parameter("x")))(x=0.0)
+    assert gradients["x"] == slope
+
+
+@pytest.mark.parametrize("ties", ["zero", "split"])
+def test_logsumexp_is_right_where_all_are_equal(client: gw.Client, ties: str) -> None:
+    x = gw.parameter("x", shape=(4,))
+    value, gradients = client.value_and_grad(gw.logsumexp(x), ties=ties)(x=np.full(4, 1000.0))
+    np.testing.assert_allclose(value, 1000 + np.log(4), rtol=1e-15)
+    np.testing.assert_allclose(gradients["x"], 0.25, rtol=1e-15)
+
+
+def test_no_composed_function_makes_a_non_finite_value_in_the_tails(client: gw.Client) -> None:
+    for row in ROWS:
+        if row.arrays.get("x") is TAILS:
+            x = gw.parameter("x", shape=TAILS.shape)
+            rest = [array for name, array in row.arrays.items() if name != "x"]
+            report = client.value_and_grad(gw.sum(row.ours(x, *rest))).evaluate(x=TAILS).non_finite
+            assert report is None, (row.name, str(report))
