@@ -112,6 +112,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: S[0], "scalar"),
     (lambda: gw.power(W, S), r"gw\.exp"),  # type: ignore[arg-type]  # the mistake
     (gw.maximum, "operand"),
+    (lambda: gw.parameter(""), "non-empty"),
     (lambda: gw.parameter("a\nb"), "unprintable"),
     (lambda: gw.parameter("a", shape=(-1,)), "-1"),
     (lambda: W.named("v"), 'parameter "w" has its name already'),

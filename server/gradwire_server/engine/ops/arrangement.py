@@ -117,7 +117,7 @@ def _take_vjp(
 ) -> Iterable[Array | None]:
     a, indices = operands
     rest, lanes = a.shape[1:-1], adjoint.shape[-1]
-    moved = adjoint.reshape(-1, *rest, lanes)
+    moved = adjoint.reshape(size(indices.shape[:-1]), *rest, lanes)
     if indices.shape[-1] == 1:
         grad = np.zeros((a.shape[0], *rest, lanes), adjoint.dtype)
         np.add.at(grad, indices.reshape(-1), moved)
@@ -126,7 +126,7 @@ def _take_vjp(
     if target is not None and target.shape[-1] == 1:
         # All examples add to the same rows.
         grad = np.zeros((a.shape[0], *rest), adjoint.dtype)
-        np.add.at(grad, indices.reshape(-1, lanes), np.moveaxis(moved, -1, 1))
+        np.add.at(grad, indices.reshape(len(moved), lanes), np.moveaxis(moved, -1, 1))
         return [grad[..., np.newaxis], None]
     grad = np.zeros((a.shape[0], *rest, lanes), adjoint.dtype)
     others = np.ix_(*map(range, (*rest, lanes)))

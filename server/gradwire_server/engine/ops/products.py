@@ -30,8 +30,11 @@ def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attrib
 
 
 def _as_matrices(a: Array, b: Array) -> tuple[Array, Array]:
-    """Vectors as a row on the left, as a column on the right."""
-    return (a[np.newaxis] if a.ndim == VECTOR + 1 else a), (b[:, np.newaxis] if b.ndim == VECTOR + 1 else b)
+    """Vectors as a row on the left, as a column on the right; both of one rank, so that lanes may go first."""
+    a = a[np.newaxis] if a.ndim == VECTOR + 1 else a
+    b = b[:, np.newaxis] if b.ndim == VECTOR + 1 else b
+    rank = max(a.ndim, b.ndim)
+    return a.reshape((1,) * (rank - a.ndim) + a.shape), b.reshape((1,) * (rank - b.ndim) + b.shape)
 
 
 def _product(a: Array, b: Array) -> Array:

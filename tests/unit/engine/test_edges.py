@@ -1,0 +1,468 @@
+"""The rules of the semantics, one by one, with the numbers that they imply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwire_server.engine import Evaluation, Phase, Reduction, Ties
+from gradwire_server.errors import Reason, Refusal
+from tests.unit.engine.graphs import Builder, evaluate, refusal_of
+
+INF, NAN = np.inf, np.nan
+
+
+def refused(builder: Builder, arrays: dict[str, Any], **query: Any) -> Refusal:
+    with pytest.raises(Refusal) as raised:
+        evaluate(builder.program(), arrays, **query)
+    return raised.value
+
+
+def unary(op: str, x: Any, **attributes: Any) -> Evaluation:
+    """The sum of an op of x."""
+    builder = Builder()
+    result = builder.op(op, builder.parameter("x", np.shape(x)), **attributes)
+    builder.op("sum", result)
+    return evaluate(builder.program(), {"x": x}, outputs=(result,))
+
+
+def squares(**source: Any) -> Builder:
+    """(w x)^2 of a per-example x."""
+    builder = Builder()
+    product = builder.op("mul", builder.parameter("w"), builder.input("x", per_example=True), name="product")
+    builder.op("mul", product, product)
+    return builder
+
+
+class TestExamples:
+    def test_broadcasting_is_that_of_one_example(self) -> None:
+        builder = Builder()
+        x = builder.input("x", (3,), per_example=True)
+        y = builder.input("y", per_example=True)
+        z = builder.op("mul", x, y)
+        builder.op("sum", z)
+        # [2, 3] and [2] would not broadcast.
+        rows = {"x": [[1, 2, 3], [4, 5, 6]], "y": [10, 100]}
+        result = evaluate(builder.program(), rows, outputs=(z,), reduction=Reduction.NONE)
+        assert result.outputs[z].tolist() == [[10, 20, 30], [400, 500, 600]]
+        assert result.loss.tolist() == [60, 1500]
+
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    def test_an_output_that_depends_on_examples_is_never_reduced(self, reduction: Reduction) -> None:
+        result = evaluate(squares().program(), {"w": 2, "x": [1, 2]}, outputs=(0, 2), reduction=reduction)
+        assert result.outputs[2].tolist() == [2, 4]
+        assert result.outputs[0].tolist() == 2
+
+    def test_a_gradient_in_a_per_example_input_is_of_the_reduced_loss(self) -> None:
+        program = squares().program()
+        slopes = {}
+        for reduction in Reduction:
+            result = evaluate(program, {"w": 3, "x": [1, 2]}, wrt=("x",), reduction=reduction)
+            slopes[reduction] = result.gradients["x"].tolist()
+        assert slopes == {Reduction.MEAN: [9, 18], Reduction.SUM: [18, 36], Reduction.NONE: [18, 36]}
+
+    def test_under_none_every_gradient_has_the_axis_of_examples(self) -> None:
+        builder = Builder()
+        w = builder.parameter("w", (2,))
+        unused = builder.parameter("unused", (3,))
+        shared = builder.input("shared")
+        x = builder.input("x", per_example=True)
+        builder.op("mul", builder.op("sum", w), shared, x)
+        names = ("w", "unused", "shared", "x")
+        result = evaluate(
+            builder.program(),
+            {"w": [1, 2], "unused": [0, 0, 0], "shared": 2, "x": [1, 10]},
+            wrt=names,
+            reduction=Reduction.NONE,
+        )
+        assert {name: result.gradients[name].tolist() for name in names} == {
+            "w": [[2, 2], [20, 20]],
+            "unused": [[0, 0, 0], [0, 0, 0]],
+            "shared": [3, 30],
+            "x": [6, 6],
+        }
+        assert unused == 1
+
+    def test_no_examples_have_no_mean(self) -> None:
+        refusal = refused(squares(), {"w": 2, "x": []})
+        assert "at least one" in refusal.message
+        assert "mean" in refusal.message
+
+    def test_no_examples_sum_to_zero_and_give_empty_arrays(self) -> None:
+        program = squares().program()
+        total = evaluate(program, {"w": 2, "x": []}, reduction=Reduction.SUM, wrt=("w", "x"), outputs=(2,))
+        assert (total.loss, total.gradients["w"]) == (0, 0)
+        assert (total.gradients["x"].shape, total.outputs[2].shape) == ((0,), (0,))
+        none = evaluate(program, {"w": 2, "x": []}, reduction=Reduction.NONE)
+        assert (none.loss.shape, none.gradients["w"].shape) == ((0,), (0,))
+
+    def test_inputs_that_disagree_on_the_number_of_examples_are_both_named(self) -> None:
+        builder = squares()
+        builder.op("mul", 3, builder.input("z", per_example=True))
+        # One example does not broadcast.
+        refusal = refused(builder, {"w": 1, "x": [1, 2], "z": [1]})
+        assert [word for word in ('"x"', '"z"', "2", "1") if word not in refusal.message] == []
+
+    @pytest.mark.parametrize(("reduction", "loss", "slope"), [(Reduction.SUM, 33, 20), (Reduction.MEAN, 16.5, 10)])
+    def test_each_example_counts_with_its_whole_loss(self, reduction: Reduction, loss: float, slope: float) -> None:
+        builder = Builder()
+        w = builder.parameter("w")
+        builder.op("add", builder.input("x", per_example=True), builder.op("mul", builder.constant(10), w))
+        result = evaluate(builder.program(), {"x": [1, 2], "w": 1.5}, reduction=reduction)
+        assert (result.loss, result.gradients["w"]) == (loss, slope)
+
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    def test_without_per_example_inputs_every_reduction_gives_the_plain_value(self, reduction: Reduction) -> None:
+        builder = Builder()
+        w = builder.parameter("w", (2,))
+        builder.op("sum", builder.op("mul", w, w))
+        result = evaluate(builder.program(), {"w": [1, 2]}, reduction=reduction)
+        assert (result.loss.shape, result.loss, result.gradients["w"].tolist()) == ((), 5, [2, 4])
+
+    def test_a_per_example_input_that_the_loss_ignores_still_counts_the_examples(self) -> None:
+        builder = Builder()
+        builder.input("x", per_example=True)
+        builder.op("mul", builder.parameter("w"), builder.constant(3))
+        result = evaluate(builder.program(), {"x": [1, 2, 3, 4], "w": 2}, reduction=Reduction.SUM)
+        assert (result.loss, result.gradients["w"]) == (24, 12)
+
+
+class TestLoss:
+    def test_it_may_be_a_parameter(self) -> None:
+        builder = Builder()
+        builder.parameter("w")
+        result = evaluate(builder.program(), {"w": 5})
+        assert (result.loss, result.gradients["w"]) == (5, 1)
+
+    def test_it_may_be_an_input(self) -> None:
+        builder = Builder()
+        builder.input("x", per_example=True)
+        result = evaluate(builder.program(), {"x": [1, 2]}, wrt=("x",))
+        assert (result.loss, result.gradients["x"].tolist()) == (1.5, [0.5, 0.5])
+
+    def test_it_may_depend_on_nothing(self) -> None:
+        builder = Builder()
+        builder.parameter("w", (2,))
+        builder.constant(7)
+        result = evaluate(builder.program(), {"w": [1, 2]})
+        assert (result.loss, result.gradients["w"].tolist()) == (7, [0, 0])
+
+    def test_what_it_does_not_reach_has_exact_zeros_of_its_shape(self) -> None:
+        builder = Builder()
+        builder.parameter("unused", (2, 0, 3))
+        builder.op("log", builder.parameter("dead", (2,)))
+        builder.parameter("w")
+        result = evaluate(builder.program(), {"unused": np.ones((2, 0, 3)), "dead": [0, -1], "w": 1})
+        assert result.gradients["unused"].shape == (2, 0, 3)
+        assert result.gradients["dead"].tolist() == [0, 0]
+
+    def test_one_element_is_no_scalar(self) -> None:
+        builder = Builder()
+        builder.parameter("w", (1,))
+        refusal = refusal_of(builder)
+        assert refusal.findings[0].path == "loss"
+        assert [word for word in ('"w"', "(1,)", "()") if word not in refusal.message] == []
+
+
+class TestMaximum:
+    @pytest.mark.parametrize(("ties", "slope"), [(Ties.ZERO, 0.0), (Ties.SPLIT, 1.0)])
+    def test_a_node_listed_twice_ties_with_itself(self, ties: Ties, slope: float) -> None:
+        builder = Builder()
+        x = builder.parameter("x")
+        builder.op("max", x, x)
+        assert evaluate(builder.program(ties=ties), {"x": 3}).gradients["x"] == slope
+
+    @pytest.mark.parametrize("pair", [(0.0, -0.0), (INF, INF), (-INF, -INF), (2.0, 2.0)])
+    def test_what_compares_equal_ties(self, pair: tuple[float, float]) -> None:
+        builder = Builder()
+        builder.op("max", builder.parameter("a"), builder.parameter("b"))
+        arrays = {"a": pair[0], "b": pair[1]}
+        assert set(map(float, evaluate(builder.program(), arrays).gradients.values())) == {0.0}
+        split = evaluate(builder.program(ties=Ties.SPLIT), arrays)
+        assert set(map(float, split.gradients.values())) == {0.5}
+
+    @pytest.mark.parametrize("operands", [(NAN, 1.0), (1.0, NAN), (NAN, NAN)])
+    def test_nan_passes_on_and_gets_no_gradient(self, operands: tuple[float, float]) -> None:
+        builder = Builder()
+        builder.op("max", builder.parameter("a"), builder.parameter("b"))
+        for ties in Ties:
+            result = evaluate(builder.program(ties=ties), dict(zip("ab", operands, strict=True)))
+            assert np.isnan(result.loss)
+            assert (result.gradients["a"], result.gradients["b"]) == (0, 0)
+        reduced = unary("reduce_max", list(operands))
+        assert np.isnan(reduced.loss)
+        assert reduced.gradients["x"].tolist() == [0, 0]
+
+    def test_losers_get_exactly_zero_also_of_an_infinite_gradient(self) -> None:
+        builder = Builder()
+        largest = builder.op("max", builder.parameter("a"), builder.parameter("b"), name="largest")
+        builder.op("mul", largest, builder.constant(INF))
+        gradients = evaluate(builder.program(), {"a": 1, "b": 2}).gradients
+        assert (gradients["a"], gradients["b"]) == (0, INF)
+
+    def test_three_operands_are_one_node_and_nested_calls_two(self) -> None:
+        together, nested = Builder(), Builder()
+        for builder in (together, nested):
+            for name in "abc":
+                builder.parameter(name)
+        together.op("max", 0, 1, 2)
+        nested.op("max", nested.op("max", 0, 1), 2)
+        arrays = dict.fromkeys("abc", 1.0)
+        shares = [
+            [float(evaluate(b.program(ties=Ties.SPLIT), arrays).gradients[n]) for n in "abc"]
+            for b in (together, nested)
+        ]
+        assert shares == [[1 / 3, 1 / 3, 1 / 3], [0.25, 0.25, 0.5]]
+
+    def test_over_an_empty_axis_there_is_none(self) -> None:
+        builder = Builder()
+        builder.op("reduce_max", builder.parameter("x", (0,)), name="largest")
+        assert "empty" in refusal_of(builder).message
+
+
+class TestSum:
+    def test_over_an_empty_axis_it_is_zero(self) -> None:
+        result = unary("sum", np.zeros((2, 0)), axes=(1,), keepdims=False)
+        assert (result.loss, result.outputs[1].tolist()) == (0, [0, 0])
+
+    def test_an_empty_list_of_axes_means_all(self) -> None:
+        assert unary("sum", np.ones((2, 3))).outputs[1].shape == ()
+
+    def test_add_and_mul_go_from_left_to_right(self) -> None:
+        for op, values in (("add", (1e16, 1.0, -1e16)), ("mul", (1e200, 1e200, 1e-300))):
+            builder = Builder()
+            builder.op(op, *(builder.parameter(name) for name in "abc"))
+            result = evaluate(builder.program(), dict(zip("abc", values, strict=True)))
+            assert result.loss == (0.0 if op == "add" else INF)
+
+    def test_subnormals_are_kept(self) -> None:
+        tiny = 5e-324
+        builder = Builder()
+        builder.op("mul", builder.parameter("a"), builder.constant(1))
+        assert evaluate(builder.program(), {"a": tiny}).loss == tiny
+        assert unary("sum", [tiny, tiny]).loss == 2 * tiny
+
+    def test_many_float32_examples_do_not_lose_precision(self) -> None:
+        result = evaluate(squares().program(), {"w": 1, "x": np.full(3_000_000, 0.1)}, np.float32)
+        assert result.loss.dtype == np.float32
+        np.testing.assert_allclose(result.loss, np.float32(0.1) ** 2, rtol=3e-7)
+        np.testing.assert_allclose(result.gradients["w"], 2 * np.float32(0.1) ** 2, rtol=3e-7)
+
+
+class TestMul:
+    def test_a_zero_operand_has_its_right_gradient(self) -> None:
+        builder = Builder()
+        builder.op("mul", *(builder.parameter(name) for name in "abcd"))
+        gradients = evaluate(builder.program(), {"a": 2, "b": 0, "c": 3, "d": 5}).gradients
+        assert {name: float(gradients[name]) for name in "abcd"} == {"a": 0, "b": 30, "c": 0, "d": 0}
+
+    def test_a_node_listed_twice_gets_both_shares(self) -> None:
+        builder = Builder()
+        x = builder.parameter("x")
+        builder.op("mul", x, x, x)
+        assert evaluate(builder.program(), {"x": 2}).gradients["x"] == 12
+
+
+class TestPower:
+    @pytest.mark.parametrize(
+        ("x", "exponent", "value", "slope"),
+        [
+            (0, 0, 1, 0), (3, 0, 1, 0), (NAN, 0, 1, 0), (INF, 0, 1, 0),
+            (0, 1, 0, 1), (-2, 1, -2, 1), (INF, 1, INF, 1),
+            (0, 2, 0, 0), (-3, 2, 9, -6), (-2, 3, -8, 12), (2, -1, 0.5, -0.25),
+            (4, 0.5, 2, 0.25), (0, 0.5, 0, INF), (0, -1, INF, -INF),
+        ],
+    )  # fmt: skip
+    def test_value_and_derivative(self, x: float, exponent: float, value: float, slope: float) -> None:
+        result = unary("power", x, exponent=float(exponent))
+        assert (result.outputs[1], result.gradients["x"]) == (value, slope)
+
+    def test_a_fractional_power_of_a_negative_base_is_nan_and_reported(self) -> None:
+        result = unary("power", -1.0, exponent=0.5)
+        assert np.isnan(result.loss)
+        assert result.non_finite is not None
+        assert (result.non_finite.phase, result.non_finite.node) == (Phase.VALUE, 1)
+
+
+class TestNonFinite:
+    def test_the_logarithm_of_zero_is_reported(self) -> None:
+        result = unary("log", [1.0, 0.0])
+        assert result.loss == -INF
+        report = result.non_finite
+        assert report is not None
+        assert (report.phase, report.node, report.position, report.value) == (Phase.VALUE, 1, (1,), -INF)
+        assert [(operand.name, operand.value) for operand in report.operands] == [("x", 0.0)]
+
+    def test_zero_times_an_infinite_slope_is_nan_and_reported_with_its_node(self) -> None:
+        builder = Builder()
+        root = builder.op("power", builder.parameter("x"), exponent=0.5, name="root")
+        builder.op("mul", root, builder.constant(0.0))
+        result = evaluate(builder.program(), {"x": 0})
+        assert np.isnan(result.gradients["x"])
+        report = result.non_finite
+        assert report is not None
+        assert (report.phase, report.name) == (Phase.GRADIENT, "root")
+
+    @pytest.mark.parametrize("bad", [NAN, INF, -INF])
+    def test_what_came_in_is_reported_on_its_source(self, bad: float) -> None:
+        result = evaluate(squares().program(), {"w": 1, "x": [1, bad, bad]})
+        report = result.non_finite
+        assert report is not None
+        assert (report.phase, report.name, report.example) == (Phase.VALUE, "x", 1)
+
+    def test_the_lowest_node_goes_before_the_lowest_example(self) -> None:
+        builder = Builder()
+        x, y = builder.input("x", per_example=True), builder.input("y", per_example=True)
+        first, second = builder.op("log", x, name="first"), builder.op("log", y, name="second")
+        builder.op("add", first, second)
+        report = evaluate(builder.program(), {"x": [1, 1, 0, 0], "y": [0, 1, 1, 1]}).non_finite
+        assert report is not None
+        assert (report.name, report.example) == ("first", 2)
+
+    def test_a_finite_loss_does_not_hide_an_infinite_intermediate(self) -> None:
+        builder = Builder()
+        builder.op("sigmoid", builder.op("exp", builder.parameter("x"), name="huge"))
+        result = evaluate(builder.program(), {"x": 1000})
+        assert result.loss == 1
+        assert result.non_finite is not None
+        assert result.non_finite.name == "huge"
+
+    def test_a_sum_over_examples_that_overflows_is_of_the_reduction(self) -> None:
+        builder = Builder()
+        builder.op("mul", builder.parameter("w"), builder.input("x", per_example=True))
+        result = evaluate(builder.program(), {"w": 1, "x": [1e308] * 2}, reduction=Reduction.SUM)
+        assert result.loss == INF
+        report = result.non_finite
+        assert report is not None
+        assert (report.phase, report.example) == (Phase.REDUCTION, None)
+
+    def test_nodes_that_nobody_needs_report_nothing(self) -> None:
+        builder = Builder()
+        w = builder.parameter("w")
+        dead = builder.op("log", builder.op("mul", w, builder.constant(0.0)), name="dead")
+        loss = builder.op("mul", w, w)
+        program = builder.program(loss)
+        assert evaluate(program, {"w": 1}).non_finite is None
+        report = evaluate(program, {"w": 1}, outputs=(dead,)).non_finite
+        assert report is not None
+        assert report.name == "dead"
+
+    def test_it_refuses_the_request_that_asks_for_that(self) -> None:
+        builder = Builder()
+        builder.op("log", builder.parameter("x"), name="logarithm")
+        refusal = refused(builder, {"x": 0}, reject_non_finite=True)
+        assert refusal.reason is Reason.NON_FINITE
+        assert [word for word in ('"logarithm"', "-inf", "x = 0") if word not in refusal.message] == []
+        assert evaluate(builder.program(), {"x": 1}, reject_non_finite=True).loss == 0
+
+
+class TestTake:
+    def test_negative_indices_count_from_the_end_and_repeated_ones_add_up(self) -> None:
+        builder = Builder()
+        rows, indices = builder.parameter("rows", (3,)), builder.input("indices", (4,), integer=True)
+        taken = builder.op("take", rows, indices)
+        builder.op("sum", taken)
+        arrays = {"rows": [10, 20, 30], "indices": np.array([0, -1, 2, -3])}
+        result = evaluate(builder.program(), arrays, outputs=(taken,))
+        assert result.outputs[taken].tolist() == [10, 30, 30, 10]
+        assert result.gradients["rows"].tolist() == [2, 0, 2]
+
+    @pytest.mark.parametrize("index", [3, -4, 2**62, -(2**63)])
+    def test_an_index_out_of_range_is_named_with_its_place(self, index: int) -> None:
+        builder = Builder()
+        rows = builder.parameter("rows", (3,))
+        builder.op("take", rows, builder.input("i", (2,), per_example=True, integer=True), name="picked")
+        builder.op("sum", 2)
+        arrays = {"rows": [1, 2, 3], "i": np.array([[0, 1], [2, 0], [1, index]])}
+        refusal = refused(builder, arrays)
+        assert refusal.reason is Reason.INDEX_OUT_OF_RANGE
+        words = ('"picked"', str(index), "3 rows", "example 2", "(1,)")
+        assert [word for word in words if word not in refusal.message] == [], refusal.message
+
+    def test_indices_have_no_gradient(self) -> None:
+        builder = Builder()
+        builder.op("take", builder.parameter("rows", (3,)), builder.input("i", integer=True))
+        refusal = refused(builder, {"rows": [1, 2, 3], "i": np.array(1)}, wrt=("i",))
+        assert [word for word in ('"i"', "int64") if word not in refusal.message] == [], refusal.message
+
+    def test_only_take_uses_int64(self) -> None:
+        builder = Builder()
+        builder.input("i", integer=True)
+        assert "int64" in refusal_of(builder).message
+
+
+class TestNames:
+    def test_sources_have_unique_non_empty_names(self) -> None:
+        builder = Builder()
+        builder.parameter("w")
+        builder.input("w")
+        builder.parameter("")
+        findings = refusal_of(builder, 0).findings
+        assert [finding.path for finding in findings] == ["nodes[1].name", "nodes[2].name"]
+        assert "unique" in findings[0].message
+        assert "without a name" in findings[1].message
+
+
+class TestDtype:
+    def test_constants_are_cast_and_gradients_have_the_dtype_of_the_request(self) -> None:
+        builder = Builder()
+        builder.op("mul", builder.parameter("w"), builder.constant(0.1))
+        for dtype in (np.float32, np.float64):
+            result = evaluate(builder.program(), {"w": 3}, dtype)
+            assert (result.loss.dtype, result.gradients["w"].dtype) == (dtype, dtype)
+            assert result.loss == dtype(0.1) * dtype(3)
+
+    def test_float32_is_computed_in_float32(self) -> None:
+        builder = Builder()
+        w = builder.parameter("w")
+        builder.op("add", builder.op("mul", w, builder.constant(1e30), builder.constant(1e30)), w)
+        result = evaluate(builder.program(), {"w": 1}, np.float32)
+        assert result.loss == INF
+        assert result.non_finite is not None
+
+
+class TestAttributes:
+    def test_negative_axes_are_those_from_the_end(self) -> None:
+        assert unary("sum", np.ones((2, 3)), axes=(-1,)).outputs[1].tolist() == [3, 3]
+        transposed = unary("transpose", [[1, 2, 3]], axes=(-1, -2)).outputs[1]
+        assert transposed.tolist() == [[1], [2], [3]]
+
+    def test_transpose_without_a_permutation_reverses_the_axes(self) -> None:
+        assert unary("transpose", np.ones((2, 3, 4))).outputs[1].shape == (4, 3, 2)
+
+    def test_reshape_works_out_one_axis_at_registration(self) -> None:
+        builder = Builder()
+        shaped = builder.op("reshape", builder.parameter("x", (2, 3)), shape=(3, -1))
+        builder.op("sum", shaped)
+        assert builder.program().shapes[shaped] == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("operand", "words"), [(1, "itself"), (2, "later"), (99, "past the end"), (-1, "past the end")]
+)
+def test_operands_are_earlier_nodes(operand: int, words: str) -> None:
+    builder = Builder()
+    builder.parameter("w")
+    builder.op("exp", operand)
+    builder.constant(1)
+    refusal = refusal_of(builder, 0)
+    assert words in refusal.message
+    assert refusal.findings[0].path == "nodes[1].exp.operands[0]"
+
+
+def test_backward_twice_adds_nothing() -> None:
+    program = squares().program()
+    first = evaluate(program, {"w": 3, "x": [1, 2]})
+    again = evaluate(program, {"w": 3, "x": [1, 2]})
+    assert first.gradients["w"].tobytes() == again.gradients["w"].tobytes()
+
+
+def test_branches_add_up() -> None:
+    builder = Builder()
+    w = builder.parameter("w")
+    s = builder.op("sigmoid", w)
+    builder.op("add", builder.op("mul", s, s), s, w)
+    # d/dw (s^2 + s + w) = (2 s + 1) s (1 - s) + 1 at s = 1/2.
+    assert evaluate(builder.program(), {"w": 0}).gradients["w"] == 1.5
