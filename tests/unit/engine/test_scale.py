@@ -1,0 +1,137 @@
+"""Depth, width, memory, blocks, and that neither the machine nor the order of calls shows in a result."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwire_server.engine import Limits, Query, Reduction, bind, compile_graph, run
+from gradwire_server.errors import Reason, Refusal
+from tests.losses import hinge
+from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from tests.unit.engine.test_hinge import program as hinge_program
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_chain_of_a_hundred_thousand_nodes() -> None:
+    builder = Builder()
+    node = builder.parameter("w")
+    half = builder.constant(0.5)
+    for _ in range(50_000):
+        node = builder.op("tanh", builder.op("mul", node, half))
+    result = evaluate(builder.program(), {"w": 1.0})
+    slope = value = 1.0
+    for _ in range(50_000):
+        value = np.tanh(value / 2)
+        slope *= (1 - value**2) / 2
+    np.testing.assert_allclose(result.loss, value, rtol=1e-12)
+    np.testing.assert_allclose(result.gradients["w"], slope, rtol=1e-9)
+
+
+def test_a_sum_of_a_hundred_thousand_leaves_and_a_hundred_thousand_branches() -> None:
+    builder = Builder()
+    w = builder.parameter("w")
+    leaves = [builder.op("mul", w, builder.constant(float(i))) for i in range(50_000)]
+    builder.op("add", *leaves, *[w] * 50_000)
+    result = evaluate(builder.program(), {"w": 2.0})
+    slope = sum(range(50_000)) + 50_000
+    assert (result.loss, result.gradients["w"]) == (2 * slope, slope)
+
+
+def peak_of(examples: int) -> int:
+    arrays = hinge(examples, 50).arrays
+    evaluate(hinge_program(50), hinge(10, 50).arrays)
+    tracemalloc.start()
+    evaluate(hinge_program(50), arrays)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def test_memory_does_not_grow_with_the_number_of_examples() -> None:
+    assert peak_of(200_000) < 1.05 * peak_of(20_000)
+
+
+def test_the_estimate_of_memory_holds() -> None:
+    arrays = hinge(20_000, 50).arrays
+    for reduction in Reduction:
+        query = Query(arrays=arrays, dtype=np.dtype(np.float64), reduction=reduction)
+        job = bind(hinge_program(50), query, LIMITS)
+        run(job, nothing)
+        tracemalloc.start()
+        run(job, nothing)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= job.memory
+
+
+def test_what_would_take_too_much_memory_is_refused_before_it_is_taken() -> None:
+    arrays = hinge(100_000, 50).arrays
+    query = Query(arrays=arrays, dtype=np.dtype(np.float64), reduction=Reduction.NONE)
+    with pytest.raises(Refusal) as raised:
+        bind(hinge_program(50), query, Limits(max_memory_bytes=10 << 20))
+    assert raised.value.reason is Reason.LIMIT_EXCEEDED
+    assert [word for word in ("max_memory_bytes", str(10 << 20)) if word not in raised.value.message] == []
+
+
+def test_a_checkpoint_is_passed_between_blocks_and_may_end_the_run() -> None:
+    query = Query(arrays=hinge(50_000, 30).arrays, dtype=np.dtype(np.float64))
+    job = bind(hinge_program(30), query, LIMITS)
+    passed: list[int] = []
+
+    def checkpoint() -> None:
+        passed.append(1)
+        if len(passed) == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(job, checkpoint)
+    assert len(passed) == 3
+
+
+def digest(result: Any) -> bytes:
+    return bytes(result.loss.tobytes() + result.gradients["w"].tobytes())
+
+
+def test_the_same_request_gives_the_same_bytes_beside_others_and_in_another_process() -> None:
+    arrays = hinge(30_000, 30).arrays
+    program = hinge_program(30)
+    expected = digest(evaluate(program, arrays))
+    with ThreadPoolExecutor(4) as pool:
+        assert {digest(result) for result in pool.map(lambda _: evaluate(program, arrays), range(12))} == {expected}
+    code = (
+        "from tests.unit.engine.test_scale import *\n"
+        "print(digest(evaluate(hinge_program(30), hinge(30_000, 30).arrays)).hex())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected.hex()
+
+
+def test_the_results_of_examples_do_not_depend_on_their_neighbours() -> None:
+    arrays = hinge(10_000, 30).arrays
+    program = hinge_program(30)
+    every = evaluate(program, arrays, reduction=Reduction.NONE)
+    some = evaluate(program, {**arrays, "phi": arrays["phi"][::2], "y": arrays["y"][::2]}, reduction=Reduction.NONE)
+    np.testing.assert_allclose(some.loss, every.loss[::2], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (Limits(max_tensor_bytes=8 * 99), "max_tensor_bytes"),
+        (Limits(max_rank=0), "axes"),
+    ],
+)
+def test_limits_of_graphs(limits: Limits, setting: str) -> None:
+    builder = Builder()
+    builder.op("sum", builder.parameter("w", (100,)))
+    with pytest.raises(Refusal, match=setting):
+        compile_graph(builder.graph(), limits)
