@@ -27,9 +27,7 @@ def service(server: ServerProcess) -> Iterator[Any]:
 
 def tensor(array: Any) -> tensor_pb2.Tensor:
     values = np.asarray(array)
-    return tensor_pb2.Tensor(
-        dtype=I64 if values.dtype == np.int64 else F64, shape=values.shape, raw=values.tobytes()
-    )
+    return tensor_pb2.Tensor(dtype=I64 if values.dtype == np.int64 else F64, shape=values.shape, raw=values.tobytes())
 
 
 def tensors(case: Case) -> dict[str, tensor_pb2.Tensor]:
@@ -51,9 +49,7 @@ def test_register_then_compute_by_id(service: Any) -> None:
         ("phi", False, (3,), True, False),
         ("y", False, (), True, False),
     ]
-    answer = service.ComputeGradients(
-        pb.ComputeGradientsRequest(graph_id=registered.graph_id, tensors=tensors(case))
-    )
+    answer = service.ComputeGradients(pb.ComputeGradientsRequest(graph_id=registered.graph_id, tensors=tensors(case)))
     losses, gradients = hinge_by_hand(**case.arrays)
     np.testing.assert_allclose(array(answer.loss), losses.mean(), rtol=1e-14)
     np.testing.assert_allclose(array(answer.gradients["w"]), gradients.mean(axis=0), rtol=1e-14)
@@ -89,9 +85,7 @@ def test_float32(service: Any) -> None:
     w = tensor_pb2.Tensor(shape=[2], raw=np.array([1, 2], "<f4").tobytes())
     x = gw.parameter("w", shape=(2,))
     answer = service.ComputeGradients(
-        pb.ComputeGradientsRequest(
-            graph=gw.graph(gw.sum(x * x)), dtype=tensor_pb2.DTYPE_FLOAT32, tensors={"w": w}
-        )
+        pb.ComputeGradientsRequest(graph=gw.graph(gw.sum(x * x)), dtype=tensor_pb2.DTYPE_FLOAT32, tensors={"w": w})
     )
     assert answer.loss.dtype == answer.gradients["w"].dtype == tensor_pb2.DTYPE_FLOAT32
     assert np.frombuffer(answer.gradients["w"].raw, "<f4").tolist() == [2, 4]

@@ -97,7 +97,9 @@ WRONG_REQUESTS: list[tuple[str, list[pb.StreamGradientsRequest], tuple[str, ...]
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("frames", "words", "reason"), [row[1:] for row in WRONG_REQUESTS], ids=[row[0] for row in WRONG_REQUESTS])
+@pytest.mark.parametrize(
+    ("frames", "words", "reason"), [row[1:] for row in WRONG_REQUESTS], ids=[row[0] for row in WRONG_REQUESTS]
+)
 def test_an_error_is_of_its_request_and_does_not_end_the_stream(
     service: Any, frames: list[pb.StreamGradientsRequest], words: tuple[str, ...], reason: str
 ) -> None:

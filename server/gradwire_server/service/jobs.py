@@ -110,23 +110,24 @@ class Waits:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[object]] = set()
-        self._ended = False
+        self.ended = False
+        """Whether the server drains, so that no call may wait."""
 
     def __enter__(self) -> None:
-        if self._ended:
+        if self.ended:
             raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
         self._tasks.add(_current_task())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         task = _current_task()
         self._tasks.discard(task)
-        if self._ended and kind is asyncio.CancelledError:
+        if self.ended and kind is asyncio.CancelledError:
             task.uncancel()
             raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN) from None
 
     def end(self) -> None:
         """End all waits, now and from now on."""
-        self._ended = True
+        self.ended = True
         for task in self._tasks:
             task.cancel()
 

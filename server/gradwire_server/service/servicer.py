@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -17,7 +19,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.frames import Assembler, response_frames
-from gradwire_server.service.jobs import Caller, Waits, Workers
+from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Waits, Workers
 from gradwire_server.service.logic import Checkpoint, GradientLogic, reply_too_large
 from gradwire_server.service.metrics import Metrics
 from gradwire_server.service.status import abort, error_frame
@@ -33,6 +35,9 @@ SMALL_NODES = 64
 SMALL_TENSORS = 256
 SMALL_SECONDS = 1e-3
 """What the event loop does itself; anything larger goes to a thread, so that no other call waits for it."""
+
+LAST_READ = 0.1
+"""Seconds in which the end of a stream, sent before, arrives."""
 
 _ENDS_STREAM = frozenset(
     {
@@ -189,8 +194,18 @@ class GradientServicer:
     async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
             return await context.read()
+        if self._waits.ended:
+            return await self._end_of_stream(context)
         with self._waits:
             return await context.read()
+
+    async def _end_of_stream(self, context: Context) -> Any:  # noqa: ANN401  (grpc.aio's EOF)
+        """A caller who has ended the stream already is not told that the server drains."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_READ):
+                if await context.read() is grpc.aio.EOF:
+                    return grpc.aio.EOF
+        raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
     async def _answer_frame(
         self, context: Context, assembler: Assembler, raw: bytes

@@ -1,0 +1,72 @@
+"""The standard services: health and reflection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+import gradwire as gw
+from tests.integration.raw import SERVICE, channel
+from tests.integration.server_process import ServerProcess
+from tests.losses import perceptron
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+def health(server: ServerProcess) -> Iterator[Any]:
+    with channel(server.address) as opened:
+        yield health_pb2_grpc.HealthStub(opened)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_it_is_serving(health: Any, service: str) -> None:
+    assert health.Check(health_pb2.HealthCheckRequest(service=service)).status == SERVING
+
+
+def test_a_service_that_is_not_there_is_not_found(health: Any) -> None:
+    with pytest.raises(grpc.RpcError) as raised:
+        health.Check(health_pb2.HealthCheckRequest(service="nobody"))
+    error: Any = raised.value
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_a_large_gradient_does_not_delay_it(server: ServerProcess, health: Any) -> None:
+    case = perceptron(1_000_000)
+    with gw.connect(server.address) as client, client.stream(case.loss) as stream:
+        busy = stream.submit(**case.arrays)
+        while "gradwire_requests_in_flight 1.0" not in server.metrics():
+            assert not busy.done()
+        for _ in range(20):
+            assert health.Check(health_pb2.HealthCheckRequest()).status == SERVING
+        assert not busy.done()
+        assert busy.result().examples == 1_000_000
+
+
+def test_a_watch_sees_the_drain() -> None:
+    with ServerProcess() as server, channel(server.address) as opened:
+        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        assert next(watch).status == SERVING
+        server.process.terminate()
+        assert next(watch).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError):
+            next(watch)
+        assert server.wait() == 0
+
+
+def test_reflection_describes_the_service(server: ServerProcess) -> None:
+    with channel(server.address) as opened:
+        database = ProtoReflectionDescriptorDatabase(opened)
+        assert set(database.get_services()) == {
+            SERVICE,
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+        described = database.FindFileContainingSymbol(SERVICE)
+        assert described.name == "gradwire/v1/gradient_service.proto"

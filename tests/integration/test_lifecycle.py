@@ -1,0 +1,191 @@
+"""Starting, stopping, giving up: the process as an operator sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from tests.integration.raw import channel, refused, stub
+from tests.integration.server_process import ServerProcess
+from tests.integration.test_service import tensors
+from tests.integration.waiting import eventually
+from tests.losses import hinge, perceptron
+
+BUSY, IDLE = "gradwire_requests_in_flight 1.0", "gradwire_requests_in_flight 0.0"
+
+
+async def test_a_signal_lets_work_in_flight_finish() -> None:
+    case = perceptron(1_000_000)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with ServerProcess() as server, gw.connect(server.address, max_attempts=1) as client:
+            with ThreadPoolExecutor(1) as pool:
+                call = pool.submit(client.value_and_grad(case.loss).evaluate, case.arrays)
+                await eventually(lambda server=server: BUSY in server.metrics())
+                server.process.send_signal(number)
+                assert call.result().examples == 1_000_000
+            assert server.wait() == 0
+            assert '"event": "stopped"' in server.log
+            with pytest.raises(gw.UnavailableError):
+                client.info()
+
+
+async def test_work_that_outlasts_the_grace_is_refused_and_the_server_still_ends_well() -> None:
+    case = perceptron(1_000_000)
+    with ServerProcess(flags=("--grace=0.5",)) as server, gw.connect(server.address, max_attempts=1) as client:
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(client.check, case.loss, case.arrays)
+            await eventually(lambda: BUSY in server.metrics())
+            server.process.terminate()
+            error = call.exception()
+        assert isinstance(error, gw.UnavailableError)
+        assert error.reason == "SHUTTING_DOWN"
+        assert server.wait() == 0
+
+
+async def test_new_calls_are_taken_while_the_drain_is_announced() -> None:
+    case = hinge()
+    with ServerProcess(flags=("--announce=30",)) as server, channel(server.address) as opened:
+        from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415  (used once)
+
+        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        server.process.terminate()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        request = pb.ComputeGradientsRequest(graph=gw.graph(case.loss), tensors=tensors(case))
+        assert stub(opened).ComputeGradients(request).stats.examples == 5
+        server.process.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("method", ["ComputeGradients", "CheckGradients"])
+async def test_a_deadline_stops_the_work(method: str) -> None:
+    case = perceptron(2_000_000)
+    kind = getattr(pb, f"{method}Request")
+    with ServerProcess() as server, channel(server.address) as opened:
+        with pytest.raises(grpc.RpcError) as raised:
+            getattr(stub(opened), method)(kind(graph=gw.graph(case.loss), tensors=tensors(case)), timeout=0.7)
+        assert refused(raised.value).code is grpc.StatusCode.DEADLINE_EXCEEDED
+        await eventually(lambda: IDLE in server.metrics())
+        labels = f'grpc_code="DeadlineExceeded",grpc_method="{method}"'
+        await eventually(lambda: _counted(server, labels) == 1)
+        assert "gradwire_examples_processed_total 0.0" in server.metrics()
+
+
+async def test_cancelling_stops_the_work() -> None:
+    case = perceptron(2_000_000)
+    with ServerProcess() as server, channel(server.address) as opened:
+        request = pb.CheckGradientsRequest(graph=gw.graph(case.loss), tensors=tensors(case))
+        call: Any = stub(opened).CheckGradients.future(request)
+        await eventually(lambda: BUSY in server.metrics())
+        call.cancel()
+        await eventually(lambda: IDLE in server.metrics())
+        labels = 'grpc_code="Canceled",grpc_method="CheckGradients"'
+        await eventually(lambda: _counted(server, labels) == 1)
+        # Its thread is free again: one thread could not do both.
+        small = hinge()
+        answer = stub(opened).ComputeGradients(
+            pb.ComputeGradientsRequest(graph=gw.graph(small.loss), tensors=tensors(small))
+        )
+        assert answer.stats.examples == 5
+
+
+def _counted(server: ServerProcess, labels: str) -> float:
+    [line] = [line for line in server.metrics().splitlines() if f"handled_total{{{labels}," in line]
+    return float(line.rpartition(" ")[2])
+
+
+def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).parent / "gradwire", *arguments]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "words"),
+    [
+        (["serve", "--port=abc"], {}, 2, ["--port", "GRADWIRE_PORT", "integer", "'abc'"]),
+        (["serve", "--port=99999"], {}, 2, ["--port", "65535"]),
+        (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["GRADWIRE_THREADS", "greater than 0"]),
+        (["serve", "--prot=1"], {}, 2, ["--prot"]),
+        (["serve", "--max-message-bytes=-1"], {}, 2, ["--max-message-bytes", "greater than 0"]),
+        (["serve", "--host=nowhere.invalid", "--metrics-port=0"], {}, 1, ["nowhere.invalid", "--host"]),
+        (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
+        (["srve"], {}, 2, ["srve", "serve"]),
+        ([], {}, 1, ["serve"]),
+        (["explain", "absent.json"], {}, 1, ["absent.json", "No such file"]),
+    ],
+)
+def test_a_mistake_is_one_clear_message(
+    arguments: list[str], environment: dict[str, str], code: int, words: list[str]
+) -> None:
+    done = gradwire(*arguments, **environment)
+    assert done.returncode == code, done.stderr
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for flag in ("--port", "--metrics-port"):
+            other = "--metrics-port" if flag == "--port" else "--port"
+            done = gradwire("serve", f"{flag}={port}", f"{other}=0")
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"127.0.0.1:{port}" in done.stderr
+            assert flag in done.stderr
+
+
+def test_two_servers_do_not_share_a_port(server: ServerProcess) -> None:
+    done = gradwire("serve", f"--port={server.port}", "--metrics-port=0")
+    assert done.returncode == 1
+    assert "another server" in done.stderr
+
+
+def test_settings_come_from_the_environment() -> None:
+    environment = {**os.environ, "GRADWIRE_MAX_NODES": "7", "GRADWIRE_LOG_LEVEL": "debug"}
+    with ServerProcess(environment=environment) as server, gw.connect(server.address) as client:
+        assert client.info().limits["max_nodes"] == 7
+        server.stop()
+        assert '"method": "gradwire.v1.GradientService/GetServerInfo"' in server.log
+
+
+def test_help_and_version() -> None:
+    assert gradwire("--version").stdout == "gradwire 0.1.0\n"
+    text = gradwire("serve", "--help").stdout
+    assert "--max-message-bytes" in text
+    assert "GRADWIRE_PORT" in text
+
+
+REQUEST = """{"graph": {"nodes": [{"name": "w", "parameter": {}}, {"sigmoid": {"operands": [0]}}], "loss": 1},
+             "tensors": {"w": {"values": [0]}}}"""
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (REQUEST, 0, []),
+        ('{"nodes": [{"name": "w", "parameter": {}}]}', 0, []),
+        (REQUEST.replace('"operands": [0]', '"operands": [1]'), 1, ["itself"]),
+        (REQUEST.replace('"values": [0]', '"values": [0, 1]'), 1, ['"w"']),
+        ('{"nods": []}', 1, ["nods"]),
+        ("not json", 1, ["JSON"]),
+    ],
+)
+def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str, code: int, words: list[str]) -> None:
+    (tmp_path / "request.json").write_text(text)
+    done = gradwire("explain", str(tmp_path / "request.json"), "-o", str(tmp_path / "graph.svg"))
+    assert done.returncode == code, done.stderr
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "graph.svg").exists() == (code == 0)

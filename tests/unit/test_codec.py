@@ -1,0 +1,110 @@
+"""Messages to objects of the engine, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.message import Message
+
+from gradwire.v1 import graph_pb2, tensor_pb2
+from gradwire_server import codec
+from gradwire_server.engine import OPS, Constant, Input, Limits, Operation, Parameter, Ties
+from gradwire_server.errors import Refusal
+
+LIMITS = Limits()
+F64 = np.dtype(np.float64)
+
+
+def test_the_contract_has_the_ops_of_the_table() -> None:
+    kinds = {field.name for field in graph_pb2.Node.DESCRIPTOR.oneofs_by_name["kind"].fields}
+    assert kinds - {"parameter", "input", "constant"} == set(OPS)
+
+
+@pytest.mark.parametrize("op", list(OPS))
+def test_every_field_of_an_op_reaches_the_engine(op: str) -> None:
+    node = graph_pb2.Node(name="it")
+    box: Message = getattr(node, op)
+    box.SetInParent()
+    fields = {field.name for field in box.DESCRIPTOR.fields}
+    graph = codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS)
+    decoded = graph.nodes[0]
+    assert isinstance(decoded, Operation)
+    assert (decoded.name, decoded.op) == ("it", op)
+    assert {"operands", *decoded.attributes} == fields
+
+
+def test_a_graph() -> None:
+    nodes = [
+        graph_pb2.Node(name="w", parameter=graph_pb2.Parameter(shape=[2, 3])),
+        graph_pb2.Node(name="i", input=graph_pb2.Input(shape=[4], per_example=True, dtype=tensor_pb2.DTYPE_INT64)),
+        graph_pb2.Node(constant=graph_pb2.Constant(value=tensor_pb2.Tensor(shape=[2], values=[1, 2]))),
+        graph_pb2.Node(power=graph_pb2.Power(operands=[0], exponent=2.5)),
+    ]
+    graph = codec.decode_graph(graph_pb2.Graph(nodes=nodes, loss=3, ties=graph_pb2.TIE_RULE_SPLIT), LIMITS)
+    w, i, constant, power = graph.nodes
+    assert w == Parameter(name="w", shape=(2, 3))
+    assert i == Input(name="i", shape=(4,), per_example=True, integer=True)
+    assert isinstance(constant, Constant)
+    assert constant.value.tolist() == [1, 2]
+    assert isinstance(power, Operation)
+    assert (power.operands, power.attributes["exponent"]) == ((0,), 2.5)
+    assert (graph.loss, graph.ties) == (3, Ties.SPLIT)
+
+
+ARRAYS: list[Any] = [
+    np.array(1.5),
+    np.array([1, 2, 3], np.float32),
+    np.arange(6.0).reshape(2, 3),
+    np.zeros((0, 3)),
+    np.array([[1, -2]], np.int64),
+    np.array([np.nan, np.inf, -0.0, 5e-324]),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=range(len(ARRAYS)))
+def test_tensors_keep_their_bits(array: Any) -> None:
+    request = np.dtype(np.float32) if array.dtype == np.float32 else F64
+    decoded = codec.decode_tensor(codec.encode_tensor(array), request, 32)
+    assert (decoded.dtype, decoded.shape, decoded.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "expected"),
+    [
+        (tensor_pb2.DTYPE_UNSPECIFIED, [0.1, 2], np.array([0.1, 2])),
+        (tensor_pb2.DTYPE_INT64, [-3, 2], np.array([-3, 2], np.int64)),
+    ],
+)
+def test_numbers_typed_by_hand(dtype: Any, values: list[float], expected: Any) -> None:
+    decoded = codec.decode_tensor(tensor_pb2.Tensor(dtype=dtype, shape=[2], values=values), F64, 32)
+    np.testing.assert_array_equal(decoded, expected)
+    assert decoded.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("values", [[0.5], [np.nan], [1e30], [2.0**63]])
+def test_indices_typed_by_hand_are_whole(values: list[float]) -> None:
+    with pytest.raises(codec.TensorError, match="whole|int64|DTYPE_INT64"):
+        codec.decode_tensor(tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT64, shape=[1], values=values), F64, 32)
+
+
+def test_a_constant_may_have_either_float_dtype() -> None:
+    narrow = codec.encode_tensor(np.array([0.1], np.float32))
+    graph = codec.decode_graph(
+        graph_pb2.Graph(nodes=[graph_pb2.Node(constant=graph_pb2.Constant(value=narrow))]), LIMITS
+    )
+    [constant] = graph.nodes
+    assert isinstance(constant, Constant)
+    assert constant.value.tolist() == [float(np.float32(0.1))]
+
+
+def test_every_wrong_node_is_found_at_once() -> None:
+    nodes = [
+        graph_pb2.Node(name="a"),
+        graph_pb2.Node(name="b", constant=graph_pb2.Constant(value=tensor_pb2.Tensor(shape=[2], raw=b"123"))),
+        graph_pb2.Node(name="c", parameter=graph_pb2.Parameter(shape=[1] * 40)),
+    ]
+    with pytest.raises(Refusal) as raised:
+        codec.decode_graph(graph_pb2.Graph(nodes=nodes), LIMITS)
+    assert [finding.path.partition(".")[0] for finding in raised.value.findings] == ["nodes[0]", "nodes[1]", "nodes[2]"]
