@@ -51,7 +51,8 @@ def test_a_large_gradient_does_not_delay_it(server: ServerProcess, health: Any) 
 
 def test_a_watch_sees_the_drain() -> None:
     with ServerProcess() as server, channel(server.address) as opened:
-        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
+        stub: Any = health_pb2_grpc.HealthStub(opened)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
         assert next(watch).status == SERVING
         server.process.terminate()
         assert next(watch).status == NOT_SERVING

@@ -8,11 +8,13 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -31,7 +33,7 @@ async def test_a_signal_lets_work_in_flight_finish() -> None:
         with ServerProcess() as server, gw.connect(server.address, max_attempts=1) as client:
             with ThreadPoolExecutor(1) as pool:
                 call = pool.submit(client.value_and_grad(case.loss).evaluate, case.arrays)
-                await eventually(lambda server=server: BUSY in server.metrics())
+                await eventually(partial(_is_busy, server))
                 server.process.send_signal(number)
                 assert call.result().examples == 1_000_000
             assert server.wait() == 0
@@ -56,9 +58,8 @@ async def test_work_that_outlasts_the_grace_is_refused_and_the_server_still_ends
 async def test_new_calls_are_taken_while_the_drain_is_announced() -> None:
     case = hinge()
     with ServerProcess(flags=("--announce=30",)) as server, channel(server.address) as opened:
-        from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415  (used once)
-
-        watch = health_pb2_grpc.HealthStub(opened).Watch(health_pb2.HealthCheckRequest())
+        health: Any = health_pb2_grpc.HealthStub(opened)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
         next(watch)
         server.process.terminate()
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -100,13 +101,17 @@ async def test_cancelling_stops_the_work() -> None:
         assert answer.stats.examples == 5
 
 
+def _is_busy(server: ServerProcess) -> bool:
+    return BUSY in server.metrics()
+
+
 def _counted(server: ServerProcess, labels: str) -> float:
     [line] = [line for line in server.metrics().splitlines() if f"handled_total{{{labels}," in line]
     return float(line.rpartition(" ")[2])
 
 
 def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).parent / "gradwire", *arguments]
+    command = [str(Path(sys.executable).parent / "gradwire"), *arguments]
     return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 

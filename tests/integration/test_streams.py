@@ -86,15 +86,20 @@ def test_responses_come_in_the_order_of_requests_with_their_tags(service: Any, s
         np.testing.assert_array_equal(np.frombuffer(framed["w"]), v)
 
 
+def framed(*announcements: pb.FramedTensor) -> list[pb.StreamGradientsRequest]:
+    """A request with tag 5 that announces these, and sends w."""
+    return [head(5, announcements, v=number(1)), *chunks(5, VALUES, 1 << 20)]
+
+
 WRONG_REQUESTS: list[tuple[str, list[pb.StreamGradientsRequest], tuple[str, ...], str]] = [
     ("missing", [head(5, v=number(1))], ('"w"', "missing"), "INVALID_TENSOR"),
-    ("shape", [head(5, [announced(count=9)], v=number(1)), *chunks(5, VALUES[:9], 99)], ('"w"', "(9,)"), "INVALID_TENSOR"),
-    ("surplus", [head(5, [announced("z", 0), announced()], v=number(1)), *chunks(5, VALUES, 1 << 20)], ('"z"',), "INVALID_TENSOR"),
-    ("negative", [head(5, [announced(count=-9)], v=number(1)), *chunks(5, VALUES, 1 << 20)], ('"w"', "-9"), "INVALID_TENSOR"),
-    ("twice", [head(5, [announced(), announced()], v=number(1)), *chunks(5, VALUES, 1 << 20)], ('"w"', "twice"), "INVALID_TENSOR"),
-    ("both", [head(5, [announced("v", 0), announced()], v=number(1)), *chunks(5, VALUES, 1 << 20)], ('"v"', "once"), "INVALID_TENSOR"),
-    ("huge", [head(5, [announced(count=1 << 40)], v=number(1)), *chunks(5, VALUES, 1 << 20)], ("max_request_bytes",), "LIMIT_EXCEEDED"),
-]  # fmt: skip
+    ("shape", [*framed(announced(count=9))[:1], *chunks(5, VALUES[:9], 99)], ('"w"', "(9,)"), "INVALID_TENSOR"),
+    ("surplus", framed(announced("z", 0), announced()), ('"z"',), "INVALID_TENSOR"),
+    ("negative", framed(announced(count=-9)), ('"w"', "-9"), "INVALID_TENSOR"),
+    ("twice", framed(announced(), announced()), ('"w"', "twice"), "INVALID_TENSOR"),
+    ("both", framed(announced("v", 0), announced()), ('"v"', "once"), "INVALID_TENSOR"),
+    ("huge", framed(announced(count=1 << 40)), ("max_request_bytes",), "LIMIT_EXCEEDED"),
+]
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_numbers_typed_by_hand(dtype: Any, values: list[float], expected: Any) -
 
 @pytest.mark.parametrize("values", [[0.5], [np.nan], [1e30], [2.0**63]])
 def test_indices_typed_by_hand_are_whole(values: list[float]) -> None:
-    with pytest.raises(codec.TensorError, match="whole|int64|DTYPE_INT64"):
+    with pytest.raises(codec.TensorError, match=r"whole|int64|DTYPE_INT64"):
         codec.decode_tensor(tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_INT64, shape=[1], values=values), F64, 32)
 
 

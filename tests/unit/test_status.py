@@ -22,7 +22,7 @@ def unpacked(status: Status) -> tuple[error_details_pb2.ErrorInfo, list[str]]:
 
 
 def test_the_reasons_are_those_of_the_contract_and_each_has_a_code_and_an_exception() -> None:
-    contract = {name.removeprefix("ERROR_REASON_") for name in errors_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}
+    contract = {name.removeprefix("ERROR_REASON_") for name, _ in errors_pb2.ErrorReason.items()} - {"UNSPECIFIED"}
     assert {reason.value for reason in Reason} == contract
     assert {reason.value for reason in CODES} == contract
     assert set(_errors.BY_REASON) == contract

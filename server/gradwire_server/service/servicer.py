@@ -203,8 +203,9 @@ class GradientServicer:
         """A caller who has ended the stream already is not told that the server drains."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_READ):
-                if await context.read() is grpc.aio.EOF:
-                    return grpc.aio.EOF
+                raw: Any = await context.read()
+                if raw is grpc.aio.EOF:
+                    return raw
         raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
     async def _answer_frame(
