@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import Any, Protocol
 
 import grpc
@@ -63,6 +64,7 @@ class AsyncGrpcTransport:
     async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
         """See ``AsyncTransport``."""
         stub = self._connected()
+        start = monotonic()
         graph = None
         try:
             if not isinstance(step, Compute):
@@ -76,6 +78,9 @@ class AsyncGrpcTransport:
         except grpc.RpcError as error:
             if self._closed:
                 raise _channel.closed() from None
+            # A deadline that passes while the call begins is an internal error to grpc.aio.
+            if timeout is not None and monotonic() - start >= timeout:
+                raise _channel.too_late() from None
             raise _channel.error_of(error, self._address.target, graph) from None
         except asyncio.CancelledError:
             # Of the task, or of the call, whose channel was closed.

@@ -15,7 +15,7 @@ from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTranspor
 from gradwire._arrays import Array
 from gradwire._client import LOCAL, info, register
 from gradwire._computation import Computation, Loss, Options, merged
-from gradwire._errors import DeadlineExceededError, GradwireError
+from gradwire._errors import GradwireError
 from gradwire._expression import Expression
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
 from gradwire._steps import Step, Steps
@@ -48,7 +48,7 @@ async def _send_within(transport: AsyncTransport, steps: Steps[T], timeout: floa
     async def send(step: Step) -> object:
         left = None if deadline is None else deadline - monotonic()
         if left is not None and left <= 0:
-            raise DeadlineExceededError(f"the call took longer than its timeout of {timeout} s")
+            raise _channel.too_late()
         return await transport.send(step, left)
 
     return await _perform(steps, send)

@@ -14,6 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from gradwire._errors import (
     CancelledError,
+    DeadlineExceededError,
     GradwireError,
     LimitExceededError,
     UnavailableError,
@@ -201,3 +202,8 @@ def _too_large(found: re.Match[str], details: str, target: str) -> LimitExceeded
 def closed() -> CancelledError:
     """The error of a call that its client's end cut off."""
     return CancelledError("the client was closed while the call was under way")
+
+
+def too_late() -> DeadlineExceededError:
+    """The error of a call that took longer than its timeout."""
+    return DeadlineExceededError("the call took longer than its timeout; give it more time")

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from gradwire import _channel
 from gradwire._arrays import Array
 from gradwire._computation import Computation, Loss, Options, merged, problem_of
-from gradwire._errors import DeadlineExceededError, InvalidRequestError
+from gradwire._errors import InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._grpc import GrpcTransport
 from gradwire._local import LocalTransport
@@ -52,7 +52,7 @@ def send_within(transport: Transport, steps: Steps[T], timeout: float | None) ->
     def send(step: Any) -> object:  # noqa: ANN401  (a step)
         left = deadline - monotonic()
         if left <= 0:
-            raise DeadlineExceededError(f"the call took longer than its timeout of {timeout} s")
+            raise _channel.too_late()
         return transport.send(step, left)
 
     return perform(steps, send)

@@ -1,0 +1,31 @@
+"""``python -m tests.benchmarks [NAME ...]``: all comparisons, or those named."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+
+from tests.benchmarks import engine, large, unary
+from tests.benchmarks.table import Row, show
+
+COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
+    "unary": unary.compare,
+    "large": large.compare,
+    "perceptron": engine.compare_perceptron,
+    "scalars": engine.compare_scalars,
+}
+
+
+def main() -> None:
+    """Run the comparisons and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMPARISONS))
+    chosen = parser.parse_args().names or list(COMPARISONS)
+    unknown = [name for name in chosen if name not in COMPARISONS]
+    if unknown:
+        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(COMPARISONS)}")
+    show([row for name in chosen for row in COMPARISONS[name]()])
+
+
+if __name__ == "__main__":
+    main()

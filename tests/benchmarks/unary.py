@@ -1,0 +1,96 @@
+"""A small call: the hinge loss on 256 x 32 examples, value and gradient."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import umbridge
+from pytensor_federated import ArraysToArraysServiceClient
+
+import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
+from tests.benchmarks.peers import hinge, serving
+from tests.benchmarks.peers.echo import METHOD
+from tests.benchmarks.table import Row, rows
+from tests.benchmarks.timing import interleave
+from tests.losses import hinge as hinge_case
+
+WORK = "small unary call, hinge 256 x 32"
+SERVE = ("gradwire_server", "serve", "--port=0", "--metrics-port=0", "--log-level=warning")
+
+
+def compare() -> Iterator[Row]:
+    """Against a bare echo of the same bytes, and the same job through the peers."""
+    arrays = hinge.data()
+    loss = hinge_case(features=hinge.FEATURES).loss
+    with serving(*SERVE) as address, grpc.insecure_channel(address) as channel, gw.connect(address) as client:
+        request = _request(client.register(loss), arrays)
+        stub: Any = GradientServiceStub(channel)
+        reply = stub.ComputeGradients(request)
+        _check(arrays, float(np.frombuffer(reply.loss.raw)[0]), np.frombuffer(reply.gradients["w"].raw))
+        raw: Any = channel.unary_unary("/gradwire.v1.GradientService/ComputeGradients")
+        sdk = client.value_and_grad(loss)
+        outgoing = request.SerializeToString()
+        with (
+            serving("tests.benchmarks.peers.echo", standard_input=reply.SerializeToString()) as echo_address,
+            grpc.insecure_channel(echo_address) as echo_channel,
+            serving("tests.benchmarks.peers.um_bridge") as um_bridge_address,
+            serving("tests.benchmarks.peers.federated") as federated_address,
+        ):
+            echo: Any = echo_channel.unary_unary(METHOD)
+            timings = interleave(
+                {
+                    "bytes": lambda: raw(outgoing),
+                    "SDK": lambda: sdk(**arrays),
+                    "echo": lambda: echo(outgoing),
+                    "UM-Bridge": _um_bridge(um_bridge_address, arrays),
+                    "pytensor-federated": _federated(federated_address, arrays),
+                },
+                seconds=20,
+            )
+    yield from rows(WORK, timings, "bytes", {"echo": 1 / 1.5}, 1e-6)
+    yield from rows(WORK, timings, "SDK", {"echo": None, "UM-Bridge": 1.5, "pytensor-federated": 1.5}, 1e-6)
+
+
+def _request(graph_id: str, arrays: dict[str, hinge.Floats]) -> pb.ComputeGradientsRequest:
+    tensors = {name: tensor_pb2.Tensor(shape=array.shape, raw=array.tobytes()) for name, array in arrays.items()}
+    return pb.ComputeGradientsRequest(graph_id=graph_id, tensors=tensors)
+
+
+def _check(arrays: dict[str, hinge.Floats], value: float, gradient: hinge.Floats) -> None:
+    """All do the same job."""
+    expected, slope = hinge.value_and_gradient(**arrays)
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-10)
+
+
+def _um_bridge(address: str, arrays: dict[str, hinge.Floats]) -> Any:
+    model = umbridge.HTTPModel(address, "hinge")
+
+    def call() -> tuple[float, hinge.Floats]:
+        inputs = [array.ravel().tolist() for array in arrays.values()]
+        value = model(inputs)[0][0]
+        return value, np.asarray(model.gradient(0, 0, inputs, [1.0]))
+
+    _check(arrays, *call())
+    return call
+
+
+def _federated(address: str, arrays: dict[str, hinge.Floats]) -> Any:
+    host, _, port = address.rpartition(":")
+    client = ArraysToArraysServiceClient(host, int(port))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+
+    def call() -> tuple[float, hinge.Floats]:
+        value, gradient = client.evaluate(*arrays.values())
+        return float(value), gradient
+
+    _check(arrays, *call())
+    return call
