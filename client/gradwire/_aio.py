@@ -58,6 +58,7 @@ class AsyncGrpcTransport:
         self._address = address
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
+        self._framed_calls: Any = None
         self._streams = GrpcTransport(address)
         self._closed = False
 
@@ -72,7 +73,7 @@ class AsyncGrpcTransport:
                 method = getattr(stub, step.method)
                 return await method(step.request, timeout=timeout, metadata=self._address.metadata)
             if in_frames(step):
-                return await self._framed(stub, step, timeout)
+                return await self._framed(step, timeout)
             response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=self._address.metadata)
             return Answer(response, {})
         except grpc.RpcError as error:
@@ -88,11 +89,11 @@ class AsyncGrpcTransport:
                 raise _channel.closed() from None
             raise
 
-    async def _framed(self, stub: Any, step: Compute, timeout: float | None) -> Answer:  # noqa: ANN401, ASYNC109  (generated; as above)
+    async def _framed(self, step: Compute, timeout: float | None) -> Answer:  # noqa: ASYNC109  (as above)
         assembler = Assembler()
         answer: Answer | GradwireError | None = None
-        frames = request_frames(0, step)
-        async for frame in stub.StreamGradients(frames, timeout=timeout, metadata=self._address.metadata):
+        frames = request_frames(step)
+        async for frame in self._framed_calls(frames, timeout=timeout, metadata=self._address.metadata):
             answer = assembler.feed(frame) or answer
         if isinstance(answer, GradwireError):
             raise answer
@@ -122,4 +123,5 @@ class AsyncGrpcTransport:
                 else grpc.aio.insecure_channel(self._address.target, options)
             )
             self._stub = GradientServiceStub(self._channel)
+            self._framed_calls = self._channel.stream_stream(_channel.STREAM_METHOD)
         return self._stub

@@ -30,6 +30,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
 MAX_MESSAGE_BYTES = 132 << 20
 """Largest message that a client sends or takes; what is larger travels in frames."""
 
+STREAM_METHOD = f"/{SERVICE.full_name}/StreamGradients"
+"""Called with frames as bytes; see ``gradwire.v1.chunks``."""
+
 _STATUS_KEY = "grpc-status-details-bin"
 _HAS_PORT = re.compile(r":\d+$")
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")

@@ -12,12 +12,13 @@ from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
 from gradwire._errors import GradwireError, ServerError, from_status
 from gradwire._steps import Answer, Compute
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame, chunk_of
+
+TAG = 0
+"""Of every request: answers come in the order of requests, so nobody needs to tell them apart."""
 
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a request, together, in bytes; the others follow in chunks."""
-
-CHUNK_BYTES = (1 << 20) - (1 << 10)
-"""Elements of a chunk, in bytes, so that the frame with its wrapping stays within 1 MiB."""
 
 
 def whole(step: Compute) -> pb.ComputeGradientsRequest:
@@ -28,8 +29,8 @@ def whole(step: Compute) -> pb.ComputeGradientsRequest:
     return request
 
 
-def request_frames(tag: int, step: Compute) -> Iterator[pb.StreamGradientsRequest]:
-    """The frames of a request: the head with what is small, then chunks of the large tensors."""
+def request_frames(step: Compute) -> Iterator[bytes]:
+    """The frames of a request, serialized: the head with what is small, then chunks of the large tensors."""
     head = pb.StreamRequestHead(request=step.request)
     framed: list[Array] = []
     inline = 0
@@ -40,11 +41,11 @@ def request_frames(tag: int, step: Compute) -> Iterator[pb.StreamGradientsReques
         else:
             inline += array.nbytes
             head.request.tensors[name].CopyFrom(encode_tensor(array))
-    yield pb.StreamGradientsRequest(tag=tag, head=head)
+    yield pb.StreamGradientsRequest(tag=TAG, head=head).SerializeToString()
     for array in framed:
-        elements = array.reshape(-1).view(np.uint8)
+        elements = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(elements), CHUNK_BYTES):
-            yield pb.StreamGradientsRequest(tag=tag, chunk=elements[start : start + CHUNK_BYTES].tobytes())
+            yield chunk_frame(TAG, elements[start : start + CHUNK_BYTES])
 
 
 class Assembler:
@@ -55,17 +56,21 @@ class Assembler:
         self._framed: dict[str, Array] = {}
         self._pending: deque[memoryview] = deque()
 
-    def feed(self, frame: pb.StreamGradientsResponse) -> Answer | GradwireError | None:
+    def feed(self, raw: bytes) -> Answer | GradwireError | None:
         """The answer or error that the frame completes, if it does.
 
         Raises:
             ServerError: The frames make no sense.
         """
+        chunk = chunk_of(raw, TAG)
+        if chunk is not None:
+            return self._append(chunk)
+        frame = pb.StreamGradientsResponse.FromString(raw)
         kind = frame.WhichOneof("frame")
         if kind == "head":
             return self._begin(frame.head)
         if kind == "chunk":
-            return self._append(frame.chunk)
+            return self._append(memoryview(frame.chunk))
         if kind == "error":
             return from_status(Status(code=frame.error.code, message=frame.error.message, details=frame.error.details))
         raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
@@ -76,7 +81,7 @@ class Assembler:
         self._pending.extend(array.reshape(-1).view(np.uint8).data for array in self._framed.values() if array.nbytes)
         return self._complete()
 
-    def _append(self, chunk: bytes) -> Answer | None:
+    def _append(self, chunk: memoryview) -> Answer | None:
         if not self._pending or len(chunk) > len(self._pending[0]):
             raise ServerError(f"the server sent a chunk of {len(chunk)} bytes that no gradient lacks")
         target = self._pending[0]

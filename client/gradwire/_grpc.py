@@ -36,6 +36,7 @@ class GrpcTransport:
         self._lock = Lock()
         self._channel: grpc.Channel | None = None
         self._stub: Any = None
+        self._streams: Any = None
         self._pid = 0
         self._closed = False
 
@@ -48,7 +49,7 @@ class GrpcTransport:
                 graph = getattr(step.request, "graph", None)
                 return self._unary(getattr(stub, step.method), step.request, timeout)
             if in_frames(step):
-                return self._framed(stub, step, timeout)
+                return self._framed(step, timeout)
             return Answer(self._unary(stub.ComputeGradients, whole(step), timeout), {})
         except grpc.RpcError as error:
             raise self.error(error, graph) from None
@@ -56,10 +57,10 @@ class GrpcTransport:
     def _unary(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401  (its response)
         return method(request, timeout=timeout, metadata=self._address.metadata)
 
-    def _framed(self, stub: Any, step: Compute, timeout: float | None) -> Answer:  # noqa: ANN401  (generated)
+    def _framed(self, step: Compute, timeout: float | None) -> Answer:
         assembler = Assembler()
         answer: Answer | GradwireError | None = None
-        for frame in stub.StreamGradients(request_frames(0, step), timeout=timeout, metadata=self._address.metadata):
+        for frame in self._streams(request_frames(step), timeout=timeout, metadata=self._address.metadata):
             answer = assembler.feed(frame) or answer
         if isinstance(answer, GradwireError):
             raise answer
@@ -73,7 +74,8 @@ class GrpcTransport:
 
     def open_stream(self, requests: object) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
         """A call of StreamGradients with this iterator of frames."""
-        return self._connected().StreamGradients(requests, metadata=self._address.metadata)
+        self._connected()
+        return self._streams(requests, metadata=self._address.metadata)
 
     @property
     def is_closed(self) -> bool:
@@ -106,6 +108,7 @@ class GrpcTransport:
                     else grpc.insecure_channel(self._address.target, options)
                 )
                 self._stub = GradientServiceStub(self._channel)
+                self._streams = self._channel.stream_stream(_channel.STREAM_METHOD)
             if self._pid != os.getpid():
                 raise UsageError("this client was used before the process was forked; connect in the child itself")
             return self._stub

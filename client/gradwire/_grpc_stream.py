@@ -19,7 +19,6 @@ from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, perform
 from gradwire._stream import Stream
-from gradwire.v1 import gradient_service_pb2 as pb
 
 if TYPE_CHECKING:
     from gradwire._grpc import GrpcTransport
@@ -166,6 +165,6 @@ class GrpcStream(Stream):
             self._requests.put(pending)
 
 
-def _frames(requests: Requests) -> Iterator[pb.StreamGradientsRequest]:
+def _frames(requests: Requests) -> Iterator[bytes]:
     while (pending := requests.get()) is not None:
-        yield from request_frames(0, pending.step)
+        yield from request_frames(pending.step)

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
 from gradwire_server import codec
 from gradwire_server.engine import Evaluation
 from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
 from gradwire_server.service.limits import ServiceLimits
 
-CHUNK_BYTES = (1 << 20) - (1 << 10)
-"""Elements of a chunk, in bytes, so that the frame with its wrapping stays within 1 MiB."""
-
 INLINE_BYTES = 1 << 18
 """Gradients that travel in the head of a response, together, in bytes; the others follow in chunks."""
+
+
+Complete = tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]]
+"""A request, and its framed tensors."""
 
 
 class Assembler:
@@ -40,9 +42,12 @@ class Assembler:
         """Whether no request is under way."""
         return not self._pending
 
-    def feed(
-        self, frame: pb.StreamGradientsRequest
-    ) -> tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]] | None:
+    @property
+    def tag(self) -> int:
+        """Tag of the request that the last frame belonged to."""
+        return self._tag
+
+    def feed(self, frame: pb.StreamGradientsRequest) -> Complete | None:
         """The request and its framed tensors, if the frame completes it.
 
         Raises:
@@ -52,13 +57,29 @@ class Assembler:
         kind = frame.WhichOneof("frame")
         if kind is None:
             raise _invalid(frame.tag, "it has neither head nor chunk", "frame")
-        complete = self._begin(frame) if kind == "head" else self._append(frame)
-        if not complete:
+        if kind == "chunk":
+            return self.feed_chunk(frame.tag, memoryview(frame.chunk))
+        self._begin(frame)
+        return self._complete()
+
+    def feed_chunk(self, tag: int, chunk: memoryview) -> Complete | None:
+        """The same for the chunk of a frame.
+
+        Raises:
+            Refusal: INVALID_FRAME, after which the stream makes no sense.
+        """
+        if self._skipping:
+            return None
+        self._append(tag, chunk)
+        return self._complete()
+
+    def _complete(self) -> Complete | None:
+        if self._pending:
             return None
         arrays, self._arrays = self._arrays, {}
         return self._message, arrays
 
-    def _begin(self, frame: pb.StreamGradientsRequest) -> bool:
+    def _begin(self, frame: pb.StreamGradientsRequest) -> None:
         if self._pending:
             lacking = sum(layout.nbytes for _, layout in self._pending) - len(self._buffer)
             raise _invalid(
@@ -70,7 +91,6 @@ class Assembler:
         self._tag, self._message = frame.tag, frame.head.request
         self._arrays = {name: np.empty(lay.shape, lay.dtype) for name, lay in layouts.items() if lay.nbytes == 0}
         self._pending.extend((name, layout) for name, layout in layouts.items() if layout.nbytes)
-        return not self._pending
 
     def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
         dtype = codec.decode_dtype(head.request.dtype)
@@ -95,30 +115,26 @@ class Assembler:
             raise _too_large("bytes of tensors in frames", total, self._limits.max_request_bytes, "max_request_bytes")
         return layouts
 
-    def _append(self, frame: pb.StreamGradientsRequest) -> bool:
-        if self._skipping:
-            return False
-        chunk = frame.chunk
+    def _append(self, tag: int, chunk: memoryview) -> None:
         if not self._pending:
-            raise _invalid(frame.tag, f"a chunk of {len(chunk)} bytes, but no tensor is to come; send a head", "chunk")
-        if frame.tag != self._tag:
-            raise _invalid(frame.tag, f"a chunk, but the request under way has tag {self._tag}", "tag")
+            raise _invalid(tag, f"a chunk of {len(chunk)} bytes, but no tensor is to come; send a head", "chunk")
+        if tag != self._tag:
+            raise _invalid(tag, f"a chunk, but the request under way has tag {self._tag}", "tag")
         name, layout = self._pending[0]
         lacking = layout.nbytes - len(self._buffer)
         if not 0 < len(chunk) <= lacking:
             raise _invalid(
-                frame.tag,
+                tag,
                 f"a chunk of {len(chunk)} bytes, but tensor {shown(name)} lacks {lacking}; a chunk has at least one "
                 "byte, and bytes of one tensor only",
                 "chunk",
             )
         self._buffer += chunk
         if len(chunk) < lacking:
-            return False
+            return
         self._arrays[name] = np.frombuffer(self._buffer, layout.dtype).reshape(layout.shape)
         self._buffer = bytearray()
         self._pending.popleft()
-        return not self._pending
 
 
 def _invalid(tag: int, found: str, path: str) -> Refusal:
@@ -136,8 +152,8 @@ def _too_large(what: str, found: int, limit: int, setting: str) -> Refusal:
     )
 
 
-def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterator[pb.StreamGradientsResponse]:
-    """The frames of a response: the head with what is small, then chunks of the large gradients."""
+def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterator[bytes]:
+    """The frames of a response, serialized: the head with what is small, then chunks of the large gradients."""
     framed: list[str] = []
     inline = 0
     for name, gradient in evaluation.gradients.items():
@@ -146,8 +162,9 @@ def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterato
         else:
             inline += gradient.nbytes
     response, announced = codec.encode_evaluation(evaluation, seconds, framed)
-    yield pb.StreamGradientsResponse(tag=tag, head=pb.StreamResponseHead(response=response, framed=announced))
+    head = pb.StreamResponseHead(response=response, framed=announced)
+    yield pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString()
     for name in framed:
-        elements = evaluation.gradients[name].reshape(-1).view(np.uint8)
+        elements = evaluation.gradients[name].reshape(-1).view(np.uint8).data
         for start in range(0, len(elements), CHUNK_BYTES):
-            yield pb.StreamGradientsResponse(tag=tag, chunk=elements[start : start + CHUNK_BYTES].tobytes())
+            yield chunk_frame(tag, elements[start : start + CHUNK_BYTES])

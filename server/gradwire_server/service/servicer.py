@@ -16,6 +16,7 @@ import structlog
 from google.protobuf.message import Message
 
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.frames import Assembler, response_frames
@@ -186,8 +187,7 @@ class GradientServicer:
         assembler = Assembler(self._logic.limits)
         while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
             self._metrics.received(len(raw))
-            for frame in await self._answer_frame(context, assembler, raw):
-                reply = frame.SerializeToString()
+            for reply in await self._answer_frame(context, assembler, raw):
                 await context.write(reply)
                 self._metrics.sent(len(reply))
 
@@ -208,13 +208,14 @@ class GradientServicer:
                     return raw
         raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
-    async def _answer_frame(
-        self, context: Context, assembler: Assembler, raw: bytes
-    ) -> Iterable[pb.StreamGradientsResponse]:
+    async def _answer_frame(self, context: Context, assembler: Assembler, raw: bytes) -> Iterable[bytes]:
         self._check_size(raw)
-        frame = codec.parse(pb.StreamGradientsRequest, raw)
+        chunk = chunk_of(raw, assembler.tag)
+        frame = pb.StreamGradientsRequest(tag=assembler.tag)
+        if chunk is None:
+            frame = codec.parse(pb.StreamGradientsRequest, raw)
         try:
-            complete = assembler.feed(frame)
+            complete = assembler.feed(frame) if chunk is None else assembler.feed_chunk(frame.tag, chunk)
             if complete is None:
                 return ()
             return await self._compute_framed(Caller(context.time_remaining()), frame.tag, *complete)
@@ -222,11 +223,11 @@ class GradientServicer:
             if refusal.reason in _ENDS_STREAM:
                 raise
             self._note("StreamGradients", refusal)
-            return (error_frame(frame.tag, refusal),)
+            return (error_frame(frame.tag, refusal).SerializeToString(),)
 
     async def _compute_framed(
         self, caller: Caller, tag: int, request: pb.ComputeGradientsRequest, framed: codec.Arrays
-    ) -> Iterable[pb.StreamGradientsResponse]:
+    ) -> Iterable[bytes]:
         self._workers.admit(caller)
         try:
             if not _is_small(request):

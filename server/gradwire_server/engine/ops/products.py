@@ -40,6 +40,10 @@ def _as_matrices(a: Array, b: Array) -> tuple[Array, Array]:
 def _product(a: Array, b: Array) -> Array:
     """(*, m, k, lanes) times (*, k, n, lanes)."""
     lanes = max(a.shape[-1], b.shape[-1])
+    if a.shape[-2] == 1:
+        # Nothing is summed; BLAS would take three times as long.
+        outer: Array = a * b
+        return outer
     if a.shape[-1] == 1:
         flat = b.reshape(*b.shape[:-2], b.shape[-2] * b.shape[-1])
         product: Array = np.matmul(a[..., 0], flat)
