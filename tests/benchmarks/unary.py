@@ -47,7 +47,7 @@ def compare() -> Iterator[Row]:
             timings = interleave(
                 {
                     "bytes": lambda: raw(outgoing),
-                    "SDK": lambda: sdk(**arrays),
+                    "SDK": lambda: sdk(arrays),
                     "echo": lambda: echo(outgoing),
                     "UM-Bridge": _um_bridge(um_bridge_address, arrays),
                     "pytensor-federated": _federated(federated_address, arrays),
