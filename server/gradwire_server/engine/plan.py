@@ -73,7 +73,7 @@ class Plan:
     streamed: tuple[int, ...]
     """Per-example inputs that are read where they are."""
     given: tuple[int, ...]
-    """Float sources that all examples share."""
+    """Float sources that all examples share, and that may hold what is not finite."""
     active: tuple[bool, ...]
     """For each node, whether it gets a gradient: it leads from a differentiated source to the loss."""
     needed: tuple[bool, ...]
@@ -112,7 +112,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
         given=tuple(
             n
             for n, flag in enumerate(wanted)
-            if flag and program.instructions[n] is None and not program.per_example[n] and not program.is_integer(n)
+            if flag and program.instructions[n] is None and not program.per_example[n] and n not in program.harmless
         ),
         active=tuple(active),
         needed=tuple(wanted),

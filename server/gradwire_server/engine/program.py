@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
 from gradwire_server.engine.plan import Instruction, Plan, ancestors, make_plan
 from gradwire_server.errors import shown
+
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 PLANS_KEPT = 16
 """Plans for other choices of gradients and outputs than the usual one, kept for a program."""
@@ -74,6 +76,14 @@ class Program:
         """Whether requests bring examples."""
         self.constants = tuple((i, node.value) for i, node in enumerate(graph.nodes) if isinstance(node, Constant))
         """Constants by node index."""
+        self.harmless = frozenset(
+            i
+            for i, node in enumerate(graph.nodes)
+            if self.is_integer(i) or (isinstance(node, Constant) and _is_finite(node))
+        )
+        """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
+        self.cast_constants = cache(self._cast)
+        """The constants as a request of this dtype sees them: [*shape, 1]."""
         self.plan = lru_cache(PLANS_KEPT)(self._plan)
         """Plan for ``(differentiated nodes, output nodes)``, both as tuples of indices."""
         self.plan(tuple(source.node for source in self.sources if source.parameter), ())
@@ -107,13 +117,18 @@ class Program:
         node = self.graph.nodes[index]
         return isinstance(node, Input | Constant) and node.integer
 
-    def cast_constants(self, dtype: np.dtype[np.floating]) -> list[tuple[int, Array]]:
-        """The constants as a request of this dtype sees them: [*shape, 1]."""
+    def _cast(self, dtype: np.dtype[np.floating]) -> tuple[tuple[int, Array], ...]:
         with np.errstate(over="ignore"):
-            return [
+            return tuple(
                 (i, (value if value.dtype == np.int64 else value.astype(dtype, copy=False))[..., np.newaxis])
                 for i, value in self.constants
-            ]
+            )
+
+
+def _is_finite(constant: Constant) -> bool:
+    value = constant.value
+    largest = abs(value.item()) if value.ndim == 0 else np.abs(value).max(initial=0)
+    return bool(largest <= LARGEST_FLOAT32)
 
 
 def _per_example(graph: Graph) -> tuple[bool, ...]:
