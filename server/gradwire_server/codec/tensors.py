@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,10 +83,16 @@ def layout_of(tensor: pb.Tensor | FramedTensor, request: Dtype | None, max_rank:
     Raises:
         TensorError: if there can be no such tensor.
     """
-    dtype, axes = _dtype(tensor.dtype, request), tensor.shape
+    axes = tensor.shape
     if len(axes) > max_rank:
         raise TensorError(f"has {len(axes)} axes; at most {max_rank} are allowed", "shape")
-    shape = tuple(axes)
+    return _layout(tensor.dtype, tuple(axes), request, max_rank)
+
+
+@lru_cache(maxsize=1024)
+def _layout(number: int, shape: tuple[int, ...], request: Dtype | None, max_rank: int) -> Layout:
+    # Kept, for the requests of a training loop are alike.
+    dtype = _dtype(number, request)
     problem = shapes.problem(shape, max_rank)
     if problem is not None:
         raise TensorError(problem, "shape")

@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, start_
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.health import HealthServicer
-from gradwire_server.service.interceptor import CallInterceptor
 from gradwire_server.service.jobs import Waits, Workers
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
@@ -54,16 +54,17 @@ class Server:
         metrics.watch(logic.cache, self._workers)
         self._health = HealthServicer(self._waits)
         calls = CallMetrics(self._registry, [SERVICE, HEALTH, REFLECTION])
-        self._grpc = grpc.aio.server(interceptors=[CallInterceptor(calls)], options=_options(settings))
+        self._grpc = grpc.aio.server(options=_options(settings))
         servicer = GradientServicer(logic, self._workers, self._waits, metrics)
-        self._grpc.add_generic_rpc_handlers(
+        handlers: Any = CountedHandlers(calls)
+        handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
-        handlers: Any = _ByName(self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
         names = [SERVICE.full_name, HEALTH.full_name, REFLECTION.full_name]
         reflector = reflection.aio.ReflectionServicer(names)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
+        self._grpc.add_generic_rpc_handlers([handlers])
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
@@ -118,20 +119,6 @@ class Server:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-class _ByName:
-    """Stands for a server where generated code adds handlers, so that they are found by name only.
-
-    Registered with gRPC, every method would have an accept request of its own, and each call of any method
-    would cost a wait over all of these.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        pass
 
 
 def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:

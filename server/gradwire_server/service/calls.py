@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,28 +20,34 @@ if TYPE_CHECKING:
 Behaviour = Callable[..., Any]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Counts every call, also those to methods that there are not. To be the outermost interceptor."""
+class CountedHandlers(grpc.GenericRpcHandler):
+    """The handlers of all services, in the place of an interceptor, which would cost each call a tenth more.
+
+    Generated code adds handlers to it as it would to a server, but they are found by name only: registered with
+    gRPC, every method would have an accept request of its own, and each call would cost a wait over all of these.
+    """
 
     def __init__(self, metrics: CallMetrics) -> None:
         self._metrics = metrics
         self._log = structlog.get_logger().bind()
+        self._handlers: list[grpc.GenericRpcHandler] = []
+        self.add_generic_rpc_handlers = self._handlers.extend
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """The method's handler, counted."""
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """What generated code calls too."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """The method's handler, which counts this call; also calls to methods that there are not are counted."""
         call = _Call(self._metrics.of(handler_call_details.method), self._log)
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            call.end(grpc.StatusCode.UNIMPLEMENTED)
-            return None
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(call.forsaken)
-        return _counted(call, handler)
+        for handlers in self._handlers:
+            handler = handlers.service(handler_call_details)
+            if handler is not None:
+                task = asyncio.current_task()
+                if task is not None:
+                    task.add_done_callback(call.forsaken)
+                return _counted(call, handler)
+        call.end(grpc.StatusCode.UNIMPLEMENTED)
+        return None
 
 
 class _Call:
