@@ -17,10 +17,7 @@ test: lint $(BIN)/promtool  ## Check everything: lint, then all tests, with the 
 	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
 
 lint: .venv/dev  ## Check style, formatting, types and the contract
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/buf lint
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/buf lint
 
 protos: .venv/dev  ## Generate the stubs in client/gradwire/v1 from protos/
 	$(BIN)/python -m tools.generate_stubs client

@@ -93,3 +93,16 @@ class Assembler:
 
     def _complete(self) -> Answer | None:
         return None if self._pending else Answer(self._response, self._framed)
+
+
+def final(answer: Answer | GradwireError | None, target: str) -> Answer:
+    """The answer that a stream of one request ended with.
+
+    Raises:
+        GradwireError: It is one, or there was none.
+    """
+    if isinstance(answer, GradwireError):
+        raise answer
+    if answer is None:
+        raise ServerError(f"the server at {target} ended the stream without an answer")
+    return answer

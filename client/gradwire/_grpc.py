@@ -11,8 +11,8 @@ import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, ServerError, UsageError
-from gradwire._frames import Assembler, request_frames, whole
+from gradwire._errors import GradwireError, UsageError
+from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc_stream import GrpcStream
 from gradwire._steps import Answer, Compute, Step
 from gradwire._stream import Stream
@@ -62,11 +62,7 @@ class GrpcTransport:
         answer: Answer | GradwireError | None = None
         for frame in self._streams(request_frames(step), timeout=timeout, metadata=self._address.metadata):
             answer = assembler.feed(frame) or answer
-        if isinstance(answer, GradwireError):
-            raise answer
-        if answer is None:
-            raise ServerError(f"the server at {self._address.target} ended the stream without an answer")
-        return answer
+        return final(answer, self._address.target)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``Transport``."""

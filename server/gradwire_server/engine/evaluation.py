@@ -131,9 +131,11 @@ class _Evaluator:
         for source in self.program.sources:
             if not source.per_example:
                 self.values[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
-        computed = Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1)
-        run_forward(self.program, self.plan.shared, self.values, 0, self.checkpoint)
-        self._check_values([computed, *(self.values[node] for node in self.plan.given)], 0, per_example=False)
+        arrays = [self.values[node] for node in self.plan.given]
+        if self.plan.shared.instructions:
+            arrays.append(Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1))
+            run_forward(self.program, self.plan.shared, self.values, 0, self.checkpoint)
+        self._check_values(arrays, 0, per_example=False)
 
     def _make_results(self) -> None:
         """Room for what has the axis of examples, and the outputs that have not."""
@@ -250,7 +252,7 @@ class _Evaluator:
                 gradient = adjoint[..., 0]
                 # np.zeros took no memory yet; a large gradient stays where it was computed.
                 self.gradients[source.name] = np.broadcast_to(gradient, self.gradients[source.name].shape)
-        if finite and not nonfinite.is_finite(flat):
+        if steps and finite and not nonfinite.is_finite(flat):
             kept = flat.copy()
             self._begin_shared(flat)
             self._note(bad_step(self.program, steps, self.values, self.adjoints, None, self.checkpoint))
