@@ -53,7 +53,7 @@ def convert(
     Raises:
         InvalidRequestError: A value is no array of numbers, or float arrays differ in dtype.
     """
-    arrays = {name: _as_array(name, value) for name, value in values.items()}
+    arrays = {name: as_array(name, value) for name, value in values.items()}
     indices = {name: _as_indices(name, array) for name, array in arrays.items() if name in integers}
     common = dtype or _common(
         {name: a for name, a in arrays.items() if name not in integers and hasattr(values[name], "dtype")}
@@ -63,7 +63,12 @@ def convert(
     return {name: indices.get(name, floats.get(name)) for name in arrays}, common  # type: ignore[misc]  # one of the two
 
 
-def _as_array(name: str, value: ArrayLike) -> Array:
+def as_array(name: str, value: ArrayLike) -> Array:
+    """The array of real numbers that a caller means.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
     if np.ma.is_masked(value):
         raise InvalidRequestError(f'array "{name}" has masked elements; fill them or leave them out', node=name)
     try:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype
+from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype
 from gradwire._errors import GraphNotFoundError, InvalidGraphError, InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._graph import Outputs, build_graph, output_names, trace_function
@@ -142,7 +142,6 @@ class Computation:
     ) -> None:
         if reduction not in REDUCTIONS:
             raise InvalidRequestError(f"reduction={reduction!r} is unknown; choose {', '.join(map(repr, REDUCTIONS))}")
-        self._loss = loss
         self._ties = ties
         self._outputs = outputs
         self._dtype = float_dtype(dtype)
@@ -162,7 +161,9 @@ class Computation:
             if self._inputs or self._per_example:
                 raise InvalidRequestError("inputs= and per_example= are for Python functions; here the graph says it")
             self._problem = problem_of(loss, ties, outputs)
-        elif not callable(loss):
+        elif callable(loss):
+            self._function: Callable[..., Any] = loss
+        else:
             raise InvalidRequestError(
                 f"a loss is an expression, a graph or a function of arrays; found {type(loss).__name__}"
             )
@@ -236,39 +237,39 @@ class Computation:
             values: As the caller gives them.
             examples: Whether per-example arrays have an axis of examples; a trace has one example, without it.
         """
-        if self._problem is not None:
-            return (self._problem, *convert(values, self._problem.integers, self._dtype))
-        integers = {
-            name
-            for name in self._inputs | self._per_example
-            if name in values and np.asarray(values[name]).dtype.kind in "iu"
-        }
-        arrays, dtype = convert(values, integers, self._dtype)
-        return self._trace_function(arrays, integers, examples=examples), arrays, dtype
+        problem = self._problem or self._traced_for(values, examples=examples)
+        return (problem, *convert(values, problem.integers, self._dtype))
 
-    def _trace_function(self, arrays: Mapping[str, Array], integers: set[str], *, examples: bool) -> Problem:
-        function: Any = self._loss
+    def _traced_for(self, values: Mapping[str, ArrayLike], *, examples: bool) -> Problem:
+        """The graph that the function makes of arrays of these shapes."""
+        arrays = {name: as_array(name, value) for name, value in values.items()}
+        data = self._inputs | self._per_example
         shapes = {
             name: a.shape[1:] if examples and name in self._per_example else a.shape for name, a in arrays.items()
         }
-        key = tuple(sorted((name, shape, name in integers) for name, shape in shapes.items()))
+        whole = {name for name, array in arrays.items() if name in data and array.dtype.kind in "iu"}
+        key = tuple(sorted((name, shape, name in whole) for name, shape in shapes.items()))
         if key not in self._traced:
-            _check_arguments(function, arrays, self._inputs | self._per_example)
-            sources = {
-                name: input_(
-                    name,
-                    shape,
-                    per_example=name in self._per_example,
-                    dtype="int64" if name in integers else None,
-                )
-                if name in self._inputs | self._per_example
-                else parameter(name, shape)
-                for name, shape in shapes.items()
-            }
-            self._traced[key] = problem_of(
-                trace_function(function, sources), self._ties, self._outputs, sources.values()
-            )
+            _check_arguments(self._function, arrays, data)
+            self._traced[key] = self._trace(shapes, whole)
         return self._traced[key]
+
+    def _trace(self, shapes: Mapping[str, tuple[int, ...]], whole: set[str]) -> Problem:
+        """Trace the function. Data of whole numbers are row indices, unless the function computes with them."""
+        data = self._inputs | self._per_example
+        sources = {
+            name: input_(name, shape, per_example=name in self._per_example, dtype="int64" if name in whole else None)
+            if name in data
+            else parameter(name, shape)
+            for name, shape in shapes.items()
+        }
+        try:
+            loss = trace_function(self._function, sources)
+        except InvalidGraphError as error:
+            if error.node in whole:
+                return self._trace(shapes, whole - {error.node})
+            raise
+        return problem_of(loss, self._ties, self._outputs, sources.values())
 
     def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
         examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)

@@ -292,3 +292,17 @@ def test_the_embedded_engine_gives_the_bits_of_the_server(
     for other in (theirs, streamed):
         assert ours[0].tobytes() == other[0].tobytes()
         assert {n: g.tobytes() for n, g in ours[1].items()} == {n: g.tobytes() for n, g in other[1].items()}
+
+
+def test_whole_numbers_are_row_indices_only_where_a_function_takes_rows(client: gw.Client) -> None:
+    def loss(rows: Any, index: Any, sign: Any) -> Any:
+        return gw.take(rows, index) * sign
+
+    traced = client.value_and_grad(loss, per_example=["index", "sign"], reduction="sum")
+    arrays = {"rows": [1.0, 10.0, 100.0], "index": np.array([2, 0]), "sign": np.array([-1, 1])}
+    value, gradients = traced(arrays)
+    assert (value, gradients["rows"].tolist()) == (-99, [1, 0, -1])
+    with pytest.raises(gw.InvalidGraphError, match="integers"):
+        traced(arrays | {"index": [0.5, 1.5]})
+    with pytest.raises(gw.InvalidRequestError, match='"index" is no array'):
+        traced(arrays | {"index": [[1], [1, 2]]})
