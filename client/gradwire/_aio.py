@@ -82,7 +82,7 @@ class AsyncGrpcTransport:
             # A deadline that passes while the call begins is an internal error to grpc.aio.
             if timeout is not None and monotonic() - start >= timeout:
                 raise _channel.too_late() from None
-            raise _channel.error_of(error, self._address.target, graph) from None
+            raise _channel.error_of(error, self._address, graph) from None
         except asyncio.CancelledError:
             # Of the task, or of the call, whose channel was closed.
             if self._closed:

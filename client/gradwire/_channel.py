@@ -171,9 +171,9 @@ def options(to: Address) -> Sequence[tuple[str, int | str]]:
     )
 
 
-def error_of(error: grpc.RpcError, target: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
+def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = None) -> GradwireError:
     """The error that a failed call means. ``grpc.aio``'s errors have the same methods."""
-    code, details = error.code(), error.details() or ""
+    code, details, target = error.code(), error.details() or "", to.target
     # The stubs know neither of the two metadata classes of gRPC.
     trailers: Iterable[tuple[str, Any]] = cast("Any", error.trailing_metadata()) or ()
     for key, value in trailers:
@@ -183,10 +183,18 @@ def error_of(error: grpc.RpcError, target: str, graph: graph_pb2.Graph | None = 
     if too_large:
         return _too_large(too_large, details, target)
     if code is grpc.StatusCode.UNAVAILABLE:
-        return UnavailableError(f"no server answers at {target}: {details}; does `gradwire serve` run there?")
+        return UnavailableError(f"no server answers at {target}: {details}; {_advice(details, to)}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return UnimplementedError(f"the server at {target} does not speak {SERVICE.full_name}: {details}")
     return from_status(Status(code=code.value[0], message=f"{target}: {details}"))
+
+
+def _advice(details: str, to: Address) -> str:
+    if to.tls and "WRONG_VERSION_NUMBER" in details:
+        return "it does not speak TLS: connect without tls=True"
+    if not to.tls and "Socket closed" in details:
+        return "if it speaks TLS, connect with tls=True"
+    return "does `gradwire serve` run there?"
 
 
 def _too_large(found: re.Match[str], details: str, target: str) -> LimitExceededError:

@@ -82,7 +82,7 @@ class GrpcTransport:
         """The error that a failed call means."""
         if self._closed:
             return _channel.closed()
-        return _channel.error_of(error, self._address.target, graph)
+        return _channel.error_of(error, self._address, graph)
 
     def close(self) -> None:
         """See ``Transport``."""

@@ -299,7 +299,7 @@ def test_whole_numbers_are_row_indices_only_where_a_function_takes_rows(client: 
         return gw.take(rows, index) * sign
 
     traced = client.value_and_grad(loss, per_example=["index", "sign"], reduction="sum")
-    arrays = {"rows": [1.0, 10.0, 100.0], "index": np.array([2, 0]), "sign": np.array([-1, 1])}
+    arrays: Arrays = {"rows": [1.0, 10.0, 100.0], "index": np.array([2, 0]), "sign": np.array([-1, 1])}
     value, gradients = traced(arrays)
     assert (value, gradients["rows"].tolist()) == (-99, [1, 0, -1])
     with pytest.raises(gw.InvalidGraphError, match="integers"):
