@@ -30,14 +30,14 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 async def info(port: int, **options: Any) -> gw.ServerInfo:
     """What the server says through the proxy, to a client that asks once."""
-    with gw.connect(f"localhost:{port}", max_attempts=1, **options) as client:
+    with gw.connect(f"127.0.0.1:{port}", max_attempts=1, **options) as client:
         return await asyncio.to_thread(client.info)
 
 
 async def test_an_encrypted_call(server: ServerProcess, files: dict[str, Path]) -> None:
     async with tls_proxy(server.address, AUTHORITY) as port:
         assert (await info(port, tls=True, ca=files["ca"], token="secret")).version == "0.1.0"  # noqa: S106  (no secret)
-        async with gw.AsyncClient(f"localhost:{port}", tls=True, ca=files["ca"]) as client:
+        async with gw.AsyncClient(f"127.0.0.1:{port}", tls=True, ca=files["ca"]) as client:
             value, _ = await client.value_and_grad(gw.parameter("w"))(w=2.0)
             assert value == 2
 

@@ -12,13 +12,13 @@ import trustme
 
 @asynccontextmanager
 async def tls_proxy(address: str, authority: trustme.CA, *, ask: bool = False) -> AsyncIterator[int]:
-    """A port that speaks TLS, as localhost, and passes on what it hears to an address that does not.
+    """A port that speaks TLS, as 127.0.0.1, and passes on what it hears to an address that does not.
 
     With ``ask`` it takes only clients that have a certificate of the authority.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["h2"])
-    authority.issue_cert("localhost").configure_cert(context)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     if ask:
         authority.configure_trust(context)
         context.verify_mode = ssl.CERT_REQUIRED
