@@ -15,8 +15,14 @@ from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 4 << 20
 """Bytes that the values and gradients of a block of examples may take, so that they stay in the cache."""
+
+MAX_BLOCK_BYTES = 64 << 20
+"""Bytes that they may take where tensors are so small that the calls of their operations take all the time."""
+
+WORTHWHILE = 512
+"""Elements on which an operation takes about as long as its call."""
 
 MAX_LANES = 4096
 """Examples of a block, at most."""
@@ -192,8 +198,7 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
     a_lane = lanes_stage.values.elements + lanes_stage.adjoints.elements + plan.streamed_elements
     if separate:
         a_lane += shared.adjoints.elements
-    fitting = BLOCK_BYTES // max(1, a_lane * itemsize)
-    lanes = min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))
+    lanes = _lanes(plan, max(1, a_lane * itemsize))
     blocks = -(-examples // lanes)
     results = sum(
         shapes.size(source.shape) * (examples if separate or source.per_example else 1) for source in wrt
@@ -215,6 +220,13 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         cost=cost,
         memory=memory,
     )
+
+
+def _lanes(plan: Plan, nbytes: int) -> int:
+    """Examples of a block, of which each takes that many bytes."""
+    worthwhile = WORTHWHILE * len(plan.lanes.instructions) // max(1, plan.lanes.values.elements)
+    fitting = max(BLOCK_BYTES // nbytes, min(worthwhile, MAX_BLOCK_BYTES // nbytes))
+    return min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))
 
 
 def _too_large(job: Job, limits: Limits) -> Refusal:
