@@ -59,6 +59,7 @@ class AsyncGrpcTransport:
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._framed_calls: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._streams = GrpcTransport(address)
         self._closed = False
 
@@ -111,7 +112,9 @@ class AsyncGrpcTransport:
     def _connected(self) -> Any:  # noqa: ANN401  (generated)
         if self._closed:
             raise UsageError("the client is closed; make another one")
+        loop = asyncio.get_running_loop()
         if self._channel is None:
+            self._loop = loop
             options = _channel.options(self._address)
             self._channel = (
                 grpc.aio.secure_channel(self._address.target, _channel.credentials(self._address), options)
@@ -120,4 +123,6 @@ class AsyncGrpcTransport:
             )
             self._stub = GradientServiceStub(self._channel)
             self._framed_calls = self._channel.stream_stream(_channel.STREAM_METHOD)
+        if self._loop is not loop:
+            raise UsageError("the client belongs to the event loop of its first call; make one for each loop")
         return self._stub

@@ -18,7 +18,7 @@ from gradwire._computation import Computation, Loss, Options, merged
 from gradwire._errors import GradwireError
 from gradwire._expression import Expression
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
-from gradwire._steps import Step, Steps
+from gradwire._steps import Step, Steps, seconds
 from gradwire._stream import Stream
 from gradwire.v1 import graph_pb2
 
@@ -43,13 +43,11 @@ async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -
 
 async def _send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
     """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = None if timeout is None else monotonic() + timeout
+    bound = seconds(timeout)
+    deadline = None if bound is None else monotonic() + bound
 
     async def send(step: Step) -> object:
-        left = None if deadline is None else deadline - monotonic()
-        if left is not None and left <= 0:
-            raise _channel.too_late()
-        return await transport.send(step, left)
+        return await transport.send(step, _channel.time_left(deadline))
 
     return await _perform(steps, send)
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypedDict, cast
 
 import grpc
@@ -213,6 +214,18 @@ def _too_large(found: re.Match[str], details: str, target: str) -> LimitExceeded
 def closed() -> CancelledError:
     """The error of a call that its client's end cut off."""
     return CancelledError("the client was closed while the call was under way")
+
+
+def time_left(deadline: float | None) -> float | None:
+    """Seconds until a deadline of the monotonic clock.
+
+    Raises:
+        DeadlineExceededError: It has passed.
+    """
+    left = None if deadline is None else deadline - monotonic()
+    if left is not None and left <= 0:
+        raise too_late()
+    return left
 
 
 def too_late() -> DeadlineExceededError:

@@ -17,7 +17,7 @@ from gradwire._expression import Expression
 from gradwire._grpc import GrpcTransport
 from gradwire._local import LocalTransport
 from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
-from gradwire._steps import Steps, Unary, perform
+from gradwire._steps import Step, Steps, Unary, perform, seconds
 from gradwire._stream import Stream
 from gradwire._transport import Transport
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -45,15 +45,11 @@ def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
 
 def send_within(transport: Transport, steps: Steps[T], timeout: float | None) -> T:
     """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    if timeout is None:
-        return perform(steps, lambda step: transport.send(step, None))
-    deadline = monotonic() + timeout
+    bound = seconds(timeout)
+    deadline = None if bound is None else monotonic() + bound
 
-    def send(step: Any) -> object:  # noqa: ANN401  (a step)
-        left = deadline - monotonic()
-        if left <= 0:
-            raise _channel.too_late()
-        return transport.send(step, left)
+    def send(step: Step) -> object:
+        return transport.send(step, _channel.time_left(deadline))
 
     return perform(steps, send)
 

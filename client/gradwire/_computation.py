@@ -28,12 +28,19 @@ Names: TypeAlias = str | Sequence[str]
 REDUCTIONS = {"mean": pb.REDUCTION_MEAN, "sum": pb.REDUCTION_SUM, "none": pb.REDUCTION_NONE}
 
 
-def merged(arrays: Mapping[str, ArrayLike] | None, named: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
     """Arrays given in a mapping and by keyword.
 
     Raises:
-        InvalidRequestError: A name is given in both ways.
+        InvalidRequestError: A name is given in both ways, or is none.
     """
+    if arrays is not None and not isinstance(arrays, Mapping):
+        raise InvalidRequestError(
+            f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
+        )
+    odd = [name for name in arrays or () if not isinstance(name, str)]
+    if odd:
+        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r}")
     twice = sorted(set(arrays or ()) & set(named))
     if twice:
         raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
@@ -280,8 +287,12 @@ class Computation:
         return elements * itemsize
 
 
-def _names(names: Names) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
+def _names(names: object) -> list[str]:
+    listed: list[Any] = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
+    odd = [name for name in listed if not isinstance(name, str)]
+    if odd:
+        raise InvalidRequestError(f"names are strings; found {odd[0]!r}")
+    return listed
 
 
 def _check_arguments(function: Callable[..., Any], arrays: Mapping[str, Array], data: frozenset[str]) -> None:

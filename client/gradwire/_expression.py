@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -80,6 +80,24 @@ class Expression:
             attributes=self.attributes,
             name=checked_name(name),
             value=self.value,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles as a list of nodes: a deep graph must not be a deep recursion."""
+        nodes = list(postorder(self))
+        places = {id(node): place for place, node in enumerate(nodes)}
+        return _rebuilt, (
+            [
+                (
+                    node.kind,
+                    node.shape,
+                    [places[id(o)] for o in node.operands],
+                    dict(node.attributes),
+                    node.name,
+                    node.value,
+                )
+                for node in nodes
+            ],
         )
 
     def __repr__(self) -> str:
@@ -240,6 +258,28 @@ class Expression:
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
         raise TypeError(f"{self!r} is no array; evaluate it with a client, or use gw's functions")
+
+
+def postorder(root: Expression, done: Container[int] = ()) -> Iterator[Expression]:
+    """What ``root`` needs, operands first and from left to right, without those whose id is ``done``."""
+    seen: set[int] = set()
+    stack: list[tuple[Expression, bool]] = [(root, False)]
+    while stack:
+        node, expanded = stack.pop()
+        if expanded:
+            yield node
+        elif id(node) not in seen and id(node) not in done:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((operand, False) for operand in reversed(node.operands))
+
+
+def _rebuilt(nodes: Sequence[tuple[str, Shape, Sequence[int], Mapping[str, Any], str, Any]]) -> Expression:
+    built: list[Expression] = []
+    for kind, shape, operands, attributes, name, value in nodes:
+        given = tuple(built[place] for place in operands)
+        built.append(Expression(kind, shape, operands=given, attributes=attributes, name=name, value=value))
+    return built[-1]
 
 
 def checked_name(name: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression
+from gradwire._expression import Expression, postorder
 from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
@@ -54,6 +54,8 @@ def output_names(outputs: Outputs) -> dict[str, Expression]:
         return {}
     if isinstance(outputs, Mapping):
         named = dict(outputs)
+    elif not isinstance(outputs, Sequence):
+        raise InvalidGraphError(f"outputs={outputs!r}: give expressions by name, or a list of named ones")
     else:
         strings = [outputs] if isinstance(outputs, str) else [node for node in outputs if isinstance(node, str)]
         if strings:
@@ -97,7 +99,7 @@ class _Builder:
 
     def add(self, root: Expression) -> None:
         """Add what ``root`` needs, and itself."""
-        for node in _postorder(root, self.places):
+        for node in postorder(root, self.places):
             self.places[id(node)] = self._place(node)
 
     def _place(self, node: Expression) -> int:
@@ -140,20 +142,6 @@ class _Builder:
                 setattr(box, field, value)
         self.nodes.append(message)
         return len(self.nodes) - 1
-
-
-def _postorder(root: Expression, done: Mapping[int, int]) -> Iterator[Expression]:
-    """What ``root`` needs, operands first and from left to right, without what is ``done``."""
-    seen: set[int] = set()
-    stack: list[tuple[Expression, bool]] = [(root, False)]
-    while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            yield node
-        elif id(node) not in seen and id(node) not in done:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((operand, False) for operand in reversed(node.operands))
 
 
 def _tensor(value: np.ndarray[Any, Any]) -> tensor_pb2.Tensor:

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from math import isnan
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from gradwire._arrays import Array
-from gradwire._errors import GradwireError
+from gradwire._errors import GradwireError, InvalidRequestError
 from gradwire.v1 import gradient_service_pb2 as pb
 
 T = TypeVar("T")
+
+LONGEST = 1e8
+"""Seconds; gRPC takes much longer timeouts for ones that have passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,19 @@ class Answer(NamedTuple):
 
 Step: TypeAlias = Unary | Compute
 Steps: TypeAlias = Generator[Step, Any, T]
+
+
+def seconds(timeout: object) -> float | None:
+    """A timeout as gRPC takes it; None, for no bound, beyond three years.
+
+    Raises:
+        InvalidRequestError: It is no number.
+    """
+    if timeout is None:
+        return None
+    if not isinstance(timeout, int | float) or isnan(timeout):
+        raise InvalidRequestError(f"timeout={timeout!r} is no number of seconds")
+    return None if timeout > LONGEST else timeout
 
 
 def perform(steps: Steps[T], send: Callable[[Step], object]) -> T:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from gradwire._arrays import Array
 from gradwire._errors import DeadlineExceededError
 from gradwire._results import Result
+from gradwire._steps import seconds
 
 
 class Stream(ABC):
@@ -44,7 +45,7 @@ class Stream(ABC):
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
         try:
-            return self.submit(arrays, **named).result(timeout)
+            return self.submit(arrays, **named).result(seconds(timeout))
         except TimeoutError:
             raise DeadlineExceededError(f"the result was not there after {timeout} s") from None
 

@@ -87,3 +87,12 @@ async def test_cancelling_the_task_stops_the_work_on_the_server(server: ServerPr
         await eventually(lambda: "gradwire_requests_in_flight 0.0" in server.metrics())
         cancelled = 'grpc_code="Canceled",grpc_method="CheckGradients",grpc_service="gradwire.v1.GradientService"'
         assert cancelled in server.metrics()
+
+
+def test_a_client_belongs_to_one_event_loop(server: ServerProcess) -> None:
+    client = gw.AsyncClient(server.address)
+    with asyncio.Runner() as first:
+        first.run(client.info())
+        with asyncio.Runner() as second, pytest.raises(gw.UsageError, match="event loop"):
+            second.run(client.info())
+        first.run(client.close())

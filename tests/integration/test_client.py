@@ -185,6 +185,9 @@ def test_row_indices_are_integers(client: gw.Client) -> None:
         ({"dtype": "flaot"}, "'flaot'.*'float32' or 'float64'"),
         ({"ties": "first"}, "'first'.*'zero' or 'split'"),
         ({"wrt": ["v"]}, '"v"'),
+        ({"wrt": [1]}, "names are strings; found 1"),
+        ({"wrt": 1}, "names are strings; found 1"),
+        ({"outputs": 1}, "outputs=1"),
         ({"per_example": ["y"]}, "Python functions"),
     ],
 )
@@ -203,6 +206,10 @@ def test_what_is_no_loss_is_refused(client: gw.Client) -> None:
         client.value_and_grad(lambda w: w)(v=1.0)
     with pytest.raises(gw.InvalidRequestError, match='"w" is given twice'):
         client.value_and_grad(lambda w: w)({"w": 1.0}, w=1.0)
+    with pytest.raises(gw.InvalidRequestError, match="found list"):
+        client.value_and_grad(lambda w: w)([1.0])  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(gw.InvalidRequestError, match="found 1"):
+        client.value_and_grad(lambda w: w)({1: 1.0})  # type: ignore[dict-item]  # the mistake
 
 
 def test_trace_shows_every_value_and_every_edge(client: gw.Client) -> None:
@@ -264,6 +271,29 @@ def test_a_timeout_ends_a_long_call(client: gw.Client) -> None:
     case = perceptron(examples=2_000_000)
     with pytest.raises(gw.DeadlineExceededError):
         client.value_and_grad(case.loss)(**case.arrays, timeout=0.3)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 60])
+def test_a_timeout_may_be_as_long_as_one_likes(client: gw.Client, timeout: float) -> None:
+    square = gw.parameter("w") ** 2
+    assert client.value_and_grad(square)(w=3.0, timeout=timeout)[0] == 9
+    with client.stream(square) as stream:
+        assert stream(w=3.0, timeout=timeout)[0] == 9
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "soon"])
+def test_a_timeout_is_a_number(client: gw.Client, timeout: Any) -> None:
+    square = gw.parameter("w") ** 2
+    with pytest.raises(gw.InvalidRequestError, match="no number of seconds"):
+        client.value_and_grad(square)(w=3.0, timeout=timeout)
+    with client.stream(square) as stream, pytest.raises(gw.InvalidRequestError, match="no number of seconds"):
+        stream(w=3.0, timeout=timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -1.0])
+def test_a_timeout_that_has_passed_ends_the_call(client: gw.Client, timeout: float) -> None:
+    with pytest.raises(gw.DeadlineExceededError):
+        client.value_and_grad(gw.parameter("w") ** 2)(w=3.0, timeout=timeout)
 
 
 def test_a_closed_client_says_so() -> None:

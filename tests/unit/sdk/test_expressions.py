@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import operator
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -169,3 +171,15 @@ def test_an_expression_can_be_a_key_and_equals_itself() -> None:
     assert {W: 1}[W] == 1
     assert W == W  # noqa: PLR0124  (that is what is tested)
     assert W != M
+
+
+@pytest.mark.parametrize(
+    "again",
+    [copy.deepcopy, lambda node: pickle.loads(pickle.dumps(node))],  # noqa: S301  (its own)
+)
+def test_expressions_can_be_copied_and_sent_to_other_processes(again: Callable[[Any], Any]) -> None:
+    s = S
+    for _ in range(20_000):
+        s = s + 1
+    loss = gw.maximum(gw.sum(gw.take(W, [0, 2]), axis=0).named("total"), s * s)
+    assert gw.graph(again(loss)) == gw.graph(loss)
