@@ -10,7 +10,7 @@ import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, UsageError
+from gradwire._errors import GradwireError, UnavailableError, UsageError
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc import GrpcTransport, in_frames
 from gradwire._local import LocalTransport
@@ -80,7 +80,7 @@ class AsyncGrpcTransport:
         except grpc.RpcError as error:
             if self._closed:
                 raise _channel.closed() from None
-            # A deadline that passes while the call begins is an internal error to grpc.aio.
+            # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
                 raise _channel.too_late() from None
             raise _channel.error_of(error, self._address, graph) from None
@@ -91,6 +91,17 @@ class AsyncGrpcTransport:
             raise
 
     async def _framed(self, step: Compute, timeout: float | None) -> Answer:  # noqa: ASYNC109  (as above)
+        attempts = self._streams.attempts(timeout)
+        while True:
+            try:
+                return await self._in_frames(step, attempts.left)
+            except grpc.RpcError as failure:
+                error = _channel.error_of(failure, self._address)
+                if self._closed or not isinstance(error, UnavailableError):
+                    raise
+                await asyncio.sleep(attempts.pause(error))
+
+    async def _in_frames(self, step: Compute, timeout: float | None) -> Answer:  # noqa: ASYNC109  (as above)
         assembler = Assembler()
         answer: Answer | GradwireError | None = None
         frames = request_frames(step)

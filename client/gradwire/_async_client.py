@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -43,13 +42,8 @@ async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -
 
 async def _send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
     """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    bound = seconds(timeout)
-    deadline = None if bound is None else monotonic() + bound
-
-    async def send(step: Step) -> object:
-        return await transport.send(step, _channel.time_left(deadline))
-
-    return await _perform(steps, send)
+    deadline = _channel.Deadline(seconds(timeout))
+    return await _perform(steps, lambda step: transport.send(step, deadline.left))
 
 
 class AsyncValueAndGrad:
@@ -90,17 +84,34 @@ class AsyncStream:
         self._stream = stream
 
     async def __call__(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike
+        self,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  (as of ``Stream``)
+        **named: ArrayLike,
     ) -> tuple[Any, dict[str, Array]]:
         """Loss and gradients."""
-        result = await self.evaluate(arrays, **named)
+        result = await self.evaluate(arrays, timeout=timeout, **named)
         return result.loss, result.gradients
 
-    async def evaluate(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Result:
-        """Send a request and wait for the whole result."""
+    async def evaluate(
+        self,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  (as above)
+        **named: ArrayLike,
+    ) -> Result:
+        """Send a request and wait for the whole result; see ``Stream.evaluate``."""
+        deadline = _channel.Deadline(seconds(timeout))
         # Submitting may wait for the connection, or for room.
-        future = await asyncio.to_thread(self._stream.submit, arrays, **named)
-        return await asyncio.wrap_future(future)
+        future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
+        try:
+            async with asyncio.timeout(deadline.left):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise _channel.too_late() from None
 
     async def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import uniform
 from time import monotonic
 from typing import Any, TypedDict, cast
 
@@ -34,9 +35,20 @@ MAX_MESSAGE_BYTES = 132 << 20
 STREAM_METHOD = f"/{SERVICE.full_name}/StreamGradients"
 """Called with frames as bytes; see ``gradwire.v1.chunks``."""
 
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.3, 5.0, 2.5
+"""Seconds between two attempts: the first pause, the longest, and how many times as long as the last the next one is.
+Five attempts take about eight seconds together: a server that is restarted is back by then."""
+
+JITTER = 0.2
+"""Share by which a pause is longer or shorter by chance, as in gRPC's own retries."""
+
 _STATUS_KEY = "grpc-status-details-bin"
 _HAS_PORT = re.compile(r":\d+$")
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
+_BROKE_OFF = re.compile(r"^(Socket closed|Stream removed)")
+"""How gRPC says that a connection, which stood, is gone."""
+_BROKE_AT_ONCE = "Internal error from Core"
+"""How ``grpc.aio`` says, as INTERNAL, that a connection broke or a deadline passed while the call began."""
 _TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
@@ -72,7 +84,7 @@ class Connection(TypedDict, total=False):
     token: str | None
     """Bearer token to send with every call. Needs ``tls``, except on this machine."""
     max_attempts: int
-    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of about eight seconds
+    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of six to nine seconds
     together."""
 
 
@@ -142,16 +154,15 @@ def options(to: Address) -> Sequence[tuple[str, int | str]]:
     """Options of the channel."""
     retry = {
         "maxAttempts": to.max_attempts,
-        # About eight seconds together: a server that is restarted is back by then.
-        "initialBackoff": "0.3s",
-        "maxBackoff": "5s",
-        "backoffMultiplier": 2.5,
+        "initialBackoff": f"{FIRST_PAUSE}s",
+        "maxBackoff": f"{LONGEST_PAUSE}s",
+        "backoffMultiplier": GROWTH,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    config = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": [{}]} | ({"retryPolicy": retry} if to.max_attempts > 1 else {})],
-    }
+    # gRPC sends a stream that broke off in the middle again without its end; the SDK begins it anew instead.
+    streams = {"name": [{"service": SERVICE.full_name, "method": "StreamGradients"}]}
+    others: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": retry} if to.max_attempts > 1 else {})
+    config = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [streams, others]}
     return (
         ("grpc.service_config", json.dumps(config)),
         # Calls larger than this are not tried again; the default is 256 KiB.
@@ -168,8 +179,16 @@ def options(to: Address) -> Sequence[tuple[str, int | str]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
     )
+
+
+def _pauses(to: Address) -> Iterator[float]:
+    """Seconds to wait before each further attempt at a call that broke off; as many as the address allows."""
+    pause = FIRST_PAUSE
+    for _ in range(to.max_attempts - 1):
+        yield min(pause, LONGEST_PAUSE) * uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (no secret)
+        pause *= GROWTH
 
 
 def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = None) -> GradwireError:
@@ -183,7 +202,7 @@ def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = 
     too_large = _TOO_LARGE.search(details)
     if too_large:
         return _too_large(too_large, details, target)
-    if code is grpc.StatusCode.UNAVAILABLE:
+    if code is grpc.StatusCode.UNAVAILABLE or details == _BROKE_AT_ONCE:
         return UnavailableError(f"no server answers at {target}: {details}; {_advice(details, to)}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return UnimplementedError(f"the server at {target} does not speak {SERVICE.full_name}: {details}")
@@ -193,7 +212,7 @@ def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = 
 def _advice(details: str, to: Address) -> str:
     if to.tls and "WRONG_VERSION_NUMBER" in details:
         return "it does not speak TLS: connect without tls=True"
-    if not to.tls and "Socket closed" in details:
+    if not to.tls and "Socket closed" in details and not _BROKE_OFF.search(details):
         return "if it speaks TLS, connect with tls=True"
     return "does `gradwire serve` run there?"
 
@@ -216,16 +235,43 @@ def closed() -> CancelledError:
     return CancelledError("the client was closed while the call was under way")
 
 
-def time_left(deadline: float | None) -> float | None:
-    """Seconds until a deadline of the monotonic clock.
+class Deadline:
+    """When a call that began just now must have ended; ``timeout`` is in seconds, None is no bound."""
 
-    Raises:
-        DeadlineExceededError: It has passed.
-    """
-    left = None if deadline is None else deadline - monotonic()
-    if left is not None and left <= 0:
-        raise too_late()
-    return left
+    def __init__(self, timeout: float | None) -> None:
+        self._end = None if timeout is None else monotonic() + timeout
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until then; None for no bound.
+
+        Raises:
+            DeadlineExceededError: It has passed.
+        """
+        left = None if self._end is None else self._end - monotonic()
+        if left is not None and left <= 0:
+            raise too_late()
+        return left
+
+
+class Attempts(Deadline):
+    """When to begin a call anew that broke off. No I/O happens here."""
+
+    def __init__(self, to: Address, timeout: float | None) -> None:
+        super().__init__(timeout)
+        self._pauses = _pauses(to)
+
+    def pause(self, error: UnavailableError) -> float:
+        """Seconds to wait before the next attempt, after one that ended with this error.
+
+        Raises:
+            UnavailableError: This one, after the last attempt.
+            DeadlineExceededError: The deadline has passed.
+        """
+        pause, left = next(self._pauses, None), self.left
+        if pause is None:
+            raise error
+        return pause if left is None else min(pause, left)
 
 
 def too_late() -> DeadlineExceededError:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -17,13 +16,11 @@ from gradwire._expression import Expression
 from gradwire._grpc import GrpcTransport
 from gradwire._local import LocalTransport
 from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
-from gradwire._steps import Step, Steps, Unary, perform, seconds
+from gradwire._steps import Steps, Unary
 from gradwire._stream import Stream
-from gradwire._transport import Transport
+from gradwire._transport import Transport, send_within
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
-
-T = TypeVar("T")
 
 LOCAL = "local"
 """The target that is no server, but the engine in this process."""
@@ -41,17 +38,6 @@ def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
     return Client(LocalTransport() if target == LOCAL else GrpcTransport(_channel.address(target, **options)))
-
-
-def send_within(transport: Transport, steps: Steps[T], timeout: float | None) -> T:
-    """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    bound = seconds(timeout)
-    deadline = None if bound is None else monotonic() + bound
-
-    def send(step: Step) -> object:
-        return transport.send(step, _channel.time_left(deadline))
-
-    return perform(steps, send)
 
 
 class ValueAndGrad:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, UsageError
+from gradwire._errors import GradwireError, UnavailableError, UsageError
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc_stream import GrpcStream
 from gradwire._steps import Answer, Compute, Step
@@ -38,7 +38,7 @@ class GrpcTransport:
         self._stub: Any = None
         self._streams: Any = None
         self._pid = 0
-        self._closed = False
+        self._ended = Event()
 
     def send(self, step: Step, timeout: float | None) -> object:
         """See ``Transport``."""
@@ -58,6 +58,17 @@ class GrpcTransport:
         return method(request, timeout=timeout, metadata=self._address.metadata)
 
     def _framed(self, step: Compute, timeout: float | None) -> Answer:
+        attempts = self.attempts(timeout)
+        while True:
+            try:
+                return self._in_frames(step, attempts.left)
+            except grpc.RpcError as failure:
+                error = self.error(failure)
+                if not isinstance(error, UnavailableError):
+                    raise error from None
+                self._ended.wait(attempts.pause(error))
+
+    def _in_frames(self, step: Compute, timeout: float | None) -> Answer:
         assembler = Assembler()
         answer: Answer | GradwireError | None = None
         for frame in self._streams(request_frames(step), timeout=timeout, metadata=self._address.metadata):
@@ -76,24 +87,28 @@ class GrpcTransport:
     @property
     def is_closed(self) -> bool:
         """Whether it was closed."""
-        return self._closed
+        return self._ended.is_set()
+
+    def attempts(self, timeout: float | None = None) -> _channel.Attempts:
+        """The attempts at a stream: gRPC tries unary calls again by itself."""
+        return _channel.Attempts(self._address, timeout)
 
     def error(self, error: grpc.RpcError, graph: graph_pb2.Graph | None = None) -> GradwireError:
         """The error that a failed call means."""
-        if self._closed:
+        if self.is_closed:
             return _channel.closed()
         return _channel.error_of(error, self._address, graph)
 
     def close(self) -> None:
         """See ``Transport``."""
         with self._lock:
-            self._closed = True
+            self._ended.set()
             if self._channel is not None and self._pid == os.getpid():
                 self._channel.close()
 
     def _connected(self) -> Any:  # noqa: ANN401  (generated)
         with self._lock:
-            if self._closed:
+            if self.is_closed:
                 raise UsageError("the client is closed; connect again")
             if self._channel is None:
                 self._pid = os.getpid()

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from threading import BoundedSemaphore, Lock, Thread
+from threading import BoundedSemaphore, Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from numpy.typing import ArrayLike
 
+from gradwire._channel import Attempts, Deadline, too_late
 from gradwire._computation import Computation, Problem, merged
 from gradwire._errors import CancelledError, GradwireError, GraphNotFoundError, UnavailableError, UsageError
 from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
-from gradwire._steps import Answer, Compute, perform
+from gradwire._steps import Answer, Compute, perform, seconds
 from gradwire._stream import Stream
 
 if TYPE_CHECKING:
@@ -54,15 +55,19 @@ class GrpcStream(Stream):
         self._call: Any = None
         self._reader: Thread | None = None
         self._closed = False
+        self._given_up = Event()
 
-    def submit(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Future[Result]:
+    def submit(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
+    ) -> Future[Result]:
         """See ``Stream``."""
+        deadline = Deadline(seconds(timeout))
         problem, converted, dtype = self._computation.prepared(merged(arrays, named))
         if not problem.graph_id:
-            self._register(problem)
+            self._register(problem, deadline)
         pending = _Pending(problem, self._computation.compute(problem, converted, dtype))
-        pending.future.set_running_or_notify_cancel()
-        self._slots.acquire()
+        if not self._slots.acquire(timeout=deadline.left):
+            raise too_late()
         with self._lock:
             if self._closed:
                 self._slots.release()
@@ -81,8 +86,10 @@ class GrpcStream(Stream):
         with self._lock:
             self._closed = True
             self._requests.put(None)
-            if cancel and self._call is not None:
-                self._call.cancel()
+            if cancel or (self._pending and all(pending.future.cancelled() for pending in self._pending)):
+                self._given_up.set()
+                if self._call is not None:
+                    self._call.cancel()
             reader = self._reader
         if reader is not None:
             reader.join()
@@ -96,28 +103,39 @@ class GrpcStream(Stream):
             self._requests.put(None)
         self._call = self._transport.open_stream(_frames(self._requests))
 
-    def _register(self, problem: Problem) -> None:
-        perform(self._computation.register(problem), lambda step: self._transport.send(step, None))
+    def _register(self, problem: Problem, deadline: Deadline) -> None:
+        perform(self._computation.register(problem), lambda step: self._transport.send(step, deadline.left))
 
     def _read(self) -> None:
-        """Settle what is pending; open another call where one ended early, unless that does not help."""
-        helps = True
+        """Settle what is pending; open another call where one broke off."""
+        attempts = self._transport.attempts()
         while True:
             answered, error = self._read_call()
+            if answered:
+                attempts = self._transport.attempts()
+            if self._opened_again(attempts, error):
+                continue
             with self._lock:
-                helps = answered or helps
-                lost = isinstance(error, UnavailableError) and self._pending
-                if lost and helps and not self._transport.is_closed:
-                    helps = False
-                    self._open()
-                    continue
                 self._call = None
                 self._requests.put(None)
                 failed, self._pending = self._pending, deque()
             for pending in failed:
-                pending.future.set_exception(error)
-                self._slots.release()
+                self._end(pending, error)
             return
+
+    def _opened_again(self, attempts: Attempts, error: GradwireError) -> bool:
+        """Whether there is another call for what is pending, after one that ended with this error."""
+        if not self._pending or not isinstance(error, UnavailableError):
+            return False
+        try:
+            self._given_up.wait(attempts.pause(error))
+        except UnavailableError:
+            return False
+        with self._lock:
+            if self._given_up.is_set() or self._transport.is_closed:
+                return False
+            self._open()
+        return True
 
     def _read_call(self) -> tuple[bool, GradwireError]:
         """Whether any answer came, and how the call ended."""
@@ -149,16 +167,21 @@ class GrpcStream(Stream):
                 done = error
             else:
                 return
-        if isinstance(done, GradwireError):
-            pending.future.set_exception(done)
-        else:
-            pending.future.set_result(self._computation.result(pending.problem, done))
+        self._end(pending, done)
+
+    def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
+        """Tell the outcome, if anybody still waits for it."""
+        if pending.future.set_running_or_notify_cancel():
+            if isinstance(done, GradwireError):
+                pending.future.set_exception(done)
+            else:
+                pending.future.set_result(self._computation.result(pending.problem, done))
         self._slots.release()
 
     def _send_again(self, pending: _Pending) -> None:
         """To another replica, or one that was restarted and does not hold the graph."""
         pending.registered = True
-        self._register(pending.problem)
+        self._register(pending.problem, Deadline(None))
         pending.step.request.graph_id = pending.problem.graph_id
         with self._lock:
             self._pending.append(pending)

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from gradwire._computation import Computation, merged
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire._results import Result
-from gradwire._steps import Answer, Compute, Step, perform
+from gradwire._steps import Answer, Compute, Step
 from gradwire._stream import Stream
+from gradwire._transport import send_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,14 +87,16 @@ class LocalStream(Stream):
         self._computation = computation
         self._closed = False
 
-    def submit(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Future[Result]:
+    def submit(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
+    ) -> Future[Result]:
         """See ``Stream``."""
         if self._closed:
             raise UsageError("the stream is closed; open another one")
         steps = self._computation.run(merged(arrays, named))
         future: Future[Result] = Future()
         try:
-            future.set_result(perform(steps, lambda step: self._transport.send(step, None)))
+            future.set_result(send_within(self._transport, steps, timeout))
         except GradwireError as error:
             future.set_exception(error)
         return future

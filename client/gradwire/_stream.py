@@ -11,7 +11,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import Array
-from gradwire._errors import DeadlineExceededError
+from gradwire._channel import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
 
@@ -24,10 +24,15 @@ class Stream(ABC):
     """
 
     @abstractmethod
-    def submit(self, arrays: Mapping[str, ArrayLike] | None = None, /, **named: ArrayLike) -> Future[Result]:
+    def submit(
+        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
+    ) -> Future[Result]:
         """Send a request, and return the future of its result; blocks while very many are under way.
 
+        A future that is cancelled says that nobody waits for the result.
+
         Raises:
+            DeadlineExceededError: It could not be sent within ``timeout`` seconds.
             GradwireError: The arrays are none, or the stream is closed. What the server finds is in the future.
         """
 
@@ -44,10 +49,14 @@ class Stream(ABC):
             DeadlineExceededError: It was not there after ``timeout`` seconds; the stream goes on.
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
+        deadline = Deadline(seconds(timeout))
+        future = self.submit(arrays, timeout=timeout, **named)
         try:
-            return self.submit(arrays, **named).result(seconds(timeout))
+            return future.result(deadline.left)
         except TimeoutError:
-            raise DeadlineExceededError(f"the result was not there after {timeout} s") from None
+            raise too_late() from None
+        finally:
+            future.cancel()
 
     def __call__(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike

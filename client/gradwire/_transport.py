@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from gradwire._channel import Deadline
 from gradwire._computation import Computation
-from gradwire._steps import Step
+from gradwire._steps import Step, Steps, perform, seconds
 from gradwire._stream import Stream
+
+T = TypeVar("T")
 
 
 class Transport(Protocol):
@@ -28,3 +31,9 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of what it holds; it cannot be used any more."""
+
+
+def send_within(transport: Transport, steps: Steps[T], timeout: float | None) -> T:
+    """Perform the steps of a call, all of them within ``timeout`` seconds."""
+    deadline = Deadline(seconds(timeout))
+    return perform(steps, lambda step: transport.send(step, deadline.left))

@@ -96,3 +96,12 @@ def test_a_client_belongs_to_one_event_loop(server: ServerProcess) -> None:
         with asyncio.Runner() as second, pytest.raises(gw.UsageError, match="event loop"):
             second.run(client.info())
         first.run(client.close())
+
+
+async def test_a_timeout_of_a_stream(client: gw.AsyncClient) -> None:
+    case, few = perceptron(2_000_000), perceptron(10)
+    async with client.stream(case.loss) as stream:
+        assert (await stream(**few.arrays, timeout=60))[0] > 0
+        with pytest.raises(gw.DeadlineExceededError):
+            await stream(**case.arrays, timeout=0.1)
+        assert (await stream(**few.arrays))[0] > 0

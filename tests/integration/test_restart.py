@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
+from itertools import chain, repeat
 
 import numpy as np
 import pytest
 
 import gradwire as gw
+from tests.integration.proxy import NEVER, proxy
 from tests.integration.server_process import ServerProcess
 from tests.losses import Arrays, hinge, sum_of_squares
 
@@ -97,3 +99,23 @@ def test_a_server_that_does_not_come_back_is_named() -> None:
         with pytest.raises(gw.UnavailableError, match=server.address):
             stream(**case.arrays)
         stream.close()
+
+
+@pytest.mark.parametrize("how", ["call", "asyncio", "stream"])
+async def test_a_large_call_is_made_again_wherever_the_connection_breaks(server: ServerProcess, how: str) -> None:
+    case = sum_of_squares(1_000_000)
+    expected = np.sum(case.arrays["w"] ** 2)
+    # Of eight million bytes: in the middle, and when the answer is on its way. The pauses take more than a second.
+    limits = chain([3_000_000, 8_000_000], repeat(NEVER))
+    async with proxy(server.address, limits=limits) as port, gw.AsyncClient(f"127.0.0.1:{port}") as client:
+        with gw.connect(f"127.0.0.1:{port}") as blocking, blocking.stream(case.loss) as stream:
+            for _ in range(2):
+                if how == "asyncio":
+                    value, gradients = await client.value_and_grad(case.loss)(**case.arrays)
+                else:
+                    call = stream if how == "stream" else blocking.value_and_grad(case.loss)
+                    value, gradients = await asyncio.to_thread(call, **case.arrays)
+                assert value == expected
+                np.testing.assert_array_equal(gradients["w"], 2 * case.arrays["w"])
+            await asyncio.to_thread(stream.close)
+    assert next(limits) == NEVER

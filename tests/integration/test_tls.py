@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 import gradwire as gw
+from tests.integration.proxy import tls_proxy
 from tests.integration.server_process import ServerProcess
-from tests.integration.tls_proxy import tls_proxy
 
 AUTHORITY = trustme.CA()
 
