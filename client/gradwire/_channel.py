@@ -35,9 +35,9 @@ MAX_MESSAGE_BYTES = 132 << 20
 STREAM_METHOD = f"/{SERVICE.full_name}/StreamGradients"
 """Called with frames as bytes; see ``gradwire.v1.chunks``."""
 
-FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.3, 5.0, 2.5
+FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.3, 10.0, 3.0
 """Seconds between two attempts: the first pause, the longest, and how many times as long as the last the next one is.
-Five attempts take about eight seconds together: a server that is restarted is back by then."""
+Those of five attempts make about twelve seconds: a container that is restarted is back by then."""
 
 JITTER = 0.2
 """Share by which a pause is longer or shorter by chance, as in gRPC's own retries."""
@@ -84,7 +84,7 @@ class Connection(TypedDict, total=False):
     token: str | None
     """Bearer token to send with every call. Needs ``tls``, except on this machine."""
     max_attempts: int
-    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of six to nine seconds
+    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of about twelve seconds
     together."""
 
 
