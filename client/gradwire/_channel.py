@@ -24,8 +24,12 @@ from gradwire._errors import (
     UsageError,
     from_status,
 )
+from gradwire._numbers import whole
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+
+LOCAL = "local"
+"""The target that is no server, but the engine in this process."""
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
 
@@ -103,38 +107,55 @@ def address(
     Raises:
         UsageError: They make no sense.
     """
-    if not target:
-        raise UsageError(f"target {target!r} is no address; expected one such as 'localhost:50051', or 'local'")
+    if not isinstance(target, str) or not target or not target.isprintable():  # type: ignore[redundant-expr]  # as a caller gives it
+        raise UsageError(f"target {target!r:.64} is no address; expected one such as 'localhost:50051', or 'local'")
     if "://" in target and not target.startswith(_SCHEMES):
         raise UsageError(f"target {target!r} has a scheme that gRPC does not know; leave it out: 'host:port'")
-    if not target.startswith(_SCHEMES) and not _HAS_PORT.search(target):
+    if target != LOCAL and not target.startswith(_SCHEMES) and not _HAS_PORT.search(target):
         raise UsageError(f"target {target!r} has no port; expected 'host:port', such as 'localhost:50051'")
+    if not isinstance(tls, bool):
+        raise UsageError(f"tls={tls!r:.64} is neither True nor False")
     if (certificate is None) != (key is None):
         raise UsageError("certificate= and key= come together: give both or none")
     if (ca or certificate) and not tls:
         raise UsageError("ca=, certificate= and key= need tls=True")
+    if token is not None and not _is_token(token):
+        raise UsageError("a token is a non-empty string of printable ASCII characters")  # it is a secret: not shown
     if token is not None and not tls and not _is_loopback(target):
         raise UsageError("a token would travel in the clear; use tls=True, or a server on this machine")
-    if not 1 <= max_attempts <= 5:  # gRPC's own bound
-        raise UsageError(f"max_attempts={max_attempts}: expected a number from 1, for no retry, to 5")
+    attempts = whole(max_attempts)
+    if attempts is None or not 1 <= attempts <= 5:  # gRPC's own bound
+        raise UsageError(f"max_attempts={max_attempts!r:.64}: expected an integer from 1, for no retry, to 5")
     return Address(
         target=target,
         tls=tls,
-        ca=_path(ca),
-        certificate=_path(certificate),
-        key=_path(key),
+        ca=_path("ca", ca),
+        certificate=_path("certificate", certificate),
+        key=_path("key", key),
         token=token,
-        max_attempts=max_attempts,
+        max_attempts=attempts,
     )
 
 
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
+def _is_token(token: object) -> bool:
+    return isinstance(token, str) and token.isascii() and token.isprintable() and token != ""
+
+
+def _path(option: str, path: str | Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        found = Path(path)
+    except TypeError:
+        found = None
+    if found is None or "\0" in str(found):
+        raise UsageError(f"{option}={path!r:.64} is no path of a file")
+    return found
 
 
 def _is_loopback(target: str) -> bool:
     host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.") or target.startswith("unix")
+    return target == LOCAL or host in ("localhost", "::1") or host.startswith("127.") or target.startswith("unix")
 
 
 def credentials(to: Address) -> grpc.ChannelCredentials:

@@ -22,9 +22,6 @@ from gradwire._transport import Transport, send_within
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
-LOCAL = "local"
-"""The target that is no server, but the engine in this process."""
-
 
 def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
     """A client of the server at ``target``; it connects at the first call.
@@ -33,11 +30,13 @@ def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
         target: ``"host:port"``, or another name that gRPC resolves, such as ``"dns:///gradwire:50051"``, whose
             addresses take turns; or ``"local"``, the engine in this process.
         **options: ``tls``, ``ca``, ``certificate``, ``key``, ``token`` and ``max_attempts``; see ``gw.Connection``.
+            With ``"local"`` they are checked all the same, so that a program may change its target alone.
 
     Raises:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
-    return Client(LocalTransport() if target == LOCAL else GrpcTransport(_channel.address(target, **options)))
+    to = _channel.address(target, **options)
+    return Client(LocalTransport() if to.target == _channel.LOCAL else GrpcTransport(to))
 
 
 class ValueAndGrad:

@@ -25,13 +25,31 @@ from tests.losses import hinge
         ("localhost:1", {"ca": "a.pem"}, "tls=True"),
         ("example.org:1", {"token": "secret"}, "in the clear"),
         ("localhost:1", {"max_attempts": 0}, "from 1"),
+        ("localhost:1", {"max_attempts": "3"}, "'3': expected an integer from 1"),
+        ("localhost:1", {"max_attempts": 2.5}, "2.5: expected an integer from 1"),
+        ("localhost:1", {"tls": "no"}, "neither True nor False"),
+        ("localhost:1", {"tls": True, "ca": 5}, "ca=5 is no path"),
+        ("localhost:1", {"token": 5}, "printable ASCII"),
+        ("localhost:1", {"token": "a\nb"}, "printable ASCII"),
+        ("localhost:1", {"token": "ü"}, "printable ASCII"),
+        (5, {}, "target 5 is no address"),
+        (b"local", {}, "target b'local' is no address"),
     ],
 )
-def test_arguments_that_make_no_sense(target: str, options: Any, words: str) -> None:
+def test_arguments_that_make_no_sense(target: Any, options: Any, words: str) -> None:
     with pytest.raises(gw.UsageError, match=words):
         gw.connect(target, **options)
     with pytest.raises(gw.UsageError, match=words):
         gw.AsyncClient(target, **options)
+
+
+def test_options_are_checked_for_the_engine_in_the_process_too() -> None:
+    with pytest.raises(gw.UsageError, match="max_attempts=99"):
+        gw.connect("local", max_attempts=99)
+    with pytest.raises(TypeError, match="foo"):
+        gw.connect("local", foo=1)  # type: ignore[call-arg]  # the mistake
+    with gw.connect("local", token="secret", max_attempts=1) as client:  # noqa: S106  (none)
+        assert client.info().ops
 
 
 def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
