@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -19,6 +19,7 @@ NUMBERS: Mapping[np.dtype[Any], tensor_pb2.Dtype] = {
     FLOAT64: tensor_pb2.DTYPE_FLOAT64,
     INT64: tensor_pb2.DTYPE_INT64,
 }
+MAX_INDEX = np.iinfo(np.int64).max
 _DTYPES = {number: dtype for dtype, number in NUMBERS.items()}
 
 
@@ -30,14 +31,19 @@ def float_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
     """
     if dtype is None:
         return None
-    try:
-        found = np.dtype(dtype).newbyteorder("<")
-    except TypeError:
-        found = None
+    found = dtype_of(dtype)
     # NumPy takes None for float64.
     if found is None or found not in (FLOAT32, FLOAT64):
         raise InvalidRequestError(f"dtype={dtype!r} is unknown; choose 'float32' or 'float64'")
     return found
+
+
+def dtype_of(dtype: object) -> np.dtype[Any] | None:
+    """The little-endian dtype that NumPy takes this for; None if it takes it for none."""
+    try:
+        return np.dtype(cast("DTypeLike", dtype)).newbyteorder("<")
+    except Exception:  # noqa: BLE001  (whatever NumPy raises for it)
+        return None
 
 
 def convert(
@@ -82,10 +88,15 @@ def as_array(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def holds_integers(array: Array) -> bool:
+    """Whether these are integers; an array of no elements has none that is not, and an empty list is one of floats."""
+    return array.dtype.kind in "iu" or array.size == 0
+
+
 def _as_indices(name: str, array: Array) -> Array:
-    if array.dtype.kind not in "iu":
+    if not holds_integers(array):
         raise InvalidRequestError(f'array "{name}" has dtype {array.dtype}; row indices are integers', node=name)
-    if array.size and array.max() > np.iinfo(np.int64).max:
+    if array.size and array.max() > MAX_INDEX:
         raise InvalidRequestError(f'array "{name}" has index {array.max()}; indices are of 64 bits, signed', node=name)
     return np.asarray(array, INT64, order="C")
 

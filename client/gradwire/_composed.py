@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expression import Expression
+from gradwire._numbers import real
 from gradwire._primitives import (
     Axis,
     add,
     as_expression,
     axes_of,
+    check_elements,
     exp,
     log,
     matmul,
@@ -70,6 +72,8 @@ def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.ab
 
 def minimum(*operands: Operand) -> Expression:
     """min(a, b, ...) = -max(-a, -b, ...), elementwise; ties as for ``maximum``."""
+    if not operands:
+        raise InvalidGraphError("minimum of nothing; give at least one operand")
     return negative(maximum(*map(negative, operands)))
 
 
@@ -77,12 +81,15 @@ def min(  # noqa: A001  (NumPy's name; use it as gw.min)
     x: Operand, axis: Axis = None, *, keepdims: bool = False
 ) -> Expression:
     """Smallest element over axes; ties as for ``max``."""
-    return negative(max_over(negative(x), axis, keepdims=keepdims))
+    node = as_expression(x)
+    check_elements("min", node, axis)
+    return negative(max_over(negative(node), axis, keepdims=keepdims))
 
 
-def clip(x: Operand, low: Operand, high: Operand) -> Expression:
-    """min(max(x, low), high)."""
-    return minimum(maximum(x, low), high)
+def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) -> Expression:
+    """min(max(x, low), high); None is no bound."""
+    raised = as_expression(x) if low is None else maximum(x, low)
+    return raised if high is None else minimum(raised, high)
 
 
 def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
@@ -117,9 +124,10 @@ def relu(x: Operand) -> Expression:
 
 def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Expression:
     """max(x, slope x), for a slope between 0 and 1."""
-    if not 0 <= negative_slope <= 1:
-        raise InvalidGraphError(f"leaky_relu with a slope of {negative_slope}; it lies between 0 and 1")
-    return maximum(x, mul(x, negative_slope))
+    slope = real(negative_slope)
+    if slope is None or not 0 <= slope <= 1:
+        raise InvalidGraphError(f"leaky_relu with a slope of {negative_slope!r:.64}; it is a number between 0 and 1")
+    return maximum(x, mul(x, slope))
 
 
 def silu(x: Operand) -> Expression:
@@ -146,6 +154,7 @@ def logaddexp(a: Operand, b: Operand) -> Expression:
 def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
     """log(sum(exp(x))) over axes, as m + log(sum(exp(x - m))) with the maximum m; the gradient through m cancels."""
     node = as_expression(x)
+    check_elements("logsumexp", node, axis)
     axes = axes_of(node, axis)
     if not axes:
         return node
@@ -157,13 +166,16 @@ def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expre
 def log_softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
     """x - logsumexp(x) over ``axis``."""
     node = as_expression(x)
+    check_elements("log_softmax", node, axis)
     shifted = subtract(node, max_over(node, axis, keepdims=True))
     return subtract(shifted, log(sum_over(exp(shifted), axis, keepdims=True)))
 
 
 def softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
     """exp(x) / sum(exp(x)) over ``axis``."""
-    return exp(log_softmax(x, axis))
+    node = as_expression(x)
+    check_elements("softmax", node, axis)
+    return exp(log_softmax(node, axis))
 
 
 def hinge_loss(score: Operand, label: Operand) -> Expression:
@@ -184,7 +196,9 @@ def sigmoid_binary_cross_entropy(logits: Operand, labels: Operand) -> Expression
 
 def softmax_cross_entropy(logits: Operand, labels: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
     """-sum(labels log_softmax(logits)) over ``axis``, for labels that are probabilities; as Optax names it."""
-    return negative(sum_over(mul(labels, log_softmax(logits, axis)), axis))
+    node = as_expression(logits)
+    check_elements("softmax_cross_entropy", node, axis)
+    return negative(sum_over(mul(labels, log_softmax(node, axis)), axis))
 
 
 def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -> Expression:
@@ -192,4 +206,5 @@ def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -
     node = as_expression(logits)
     if node.ndim != 1:
         raise InvalidGraphError(f"{node!r} is no vector of logits; an example has one logit for each class")
+    check_elements("softmax_cross_entropy_with_integer_labels", node, 0)
     return negative(take(log_softmax(node), label))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -15,6 +16,7 @@ from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, f
 from gradwire._errors import GraphNotFoundError, InvalidGraphError, InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._graph import Outputs, build_graph, output_names, trace_function
+from gradwire._numbers import real, whole
 from gradwire._primitives import input as input_
 from gradwire._primitives import parameter
 from gradwire._results import CheckReport, Result, Trace, decode_check, decode_result
@@ -24,6 +26,11 @@ from gradwire.v1 import graph_pb2, tensor_pb2
 
 Loss: TypeAlias = Expression | graph_pb2.Graph | Callable[..., Any]
 Names: TypeAlias = str | Sequence[str]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+MAX_PROBES = 2**32 - 1
+"""What the contract's field holds."""
 
 REDUCTIONS = {"mean": pb.REDUCTION_MEAN, "sum": pb.REDUCTION_SUM, "none": pb.REDUCTION_NONE}
 
@@ -38,9 +45,9 @@ def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike
         raise InvalidRequestError(
             f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
         )
-    odd = [name for name in arrays or () if not isinstance(name, str)]
+    odd = [name for name in (*(arrays or ()), *named) if not _is_text(name)]
     if odd:
-        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r}")
+        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
     twice = sorted(set(arrays or ()) & set(named))
     if twice:
         raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
@@ -91,7 +98,7 @@ def problem_of(
     """
     if isinstance(loss, graph_pb2.Graph):
         message = loss
-        names = [outputs] if isinstance(outputs, str) else [str(name) for name in outputs or ()]
+        names = [] if outputs is None else _names(outputs)
     else:
         named = output_names(outputs)
         message = build_graph(loss, ties, named, sources)
@@ -147,8 +154,10 @@ class Computation:
         per_example: Names = (),
         reject_non_finite: bool = False,
     ) -> None:
-        if reduction not in REDUCTIONS:
+        if not isinstance(reduction, str) or reduction not in REDUCTIONS:  # type: ignore[redundant-expr]  # as a caller gives it
             raise InvalidRequestError(f"reduction={reduction!r} is unknown; choose {', '.join(map(repr, REDUCTIONS))}")
+        if not isinstance(reject_non_finite, bool | np.bool_):
+            raise InvalidRequestError(f"reject_non_finite={reject_non_finite!r:.64} is neither True nor False")
         self._ties = ties
         self._outputs = outputs
         self._dtype = float_dtype(dtype)
@@ -156,7 +165,7 @@ class Computation:
         self._inputs = frozenset(_names(inputs))
         self._per_example = frozenset(_names(per_example))
         self._template = pb.ComputeGradientsRequest(
-            reduction=REDUCTIONS[reduction], reject_non_finite=reject_non_finite
+            reduction=REDUCTIONS[reduction], reject_non_finite=bool(reject_non_finite)
         )
         self._wrt = None if wrt is None else _names(wrt)
         if self._wrt is not None:
@@ -219,6 +228,11 @@ class Computation:
         self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
     ) -> Steps[CheckReport]:
         """The gradient against finite differences."""
+        for option, given in (("step", step), ("tolerance", tolerance)):
+            if given is not None and real(given) is None:
+                raise InvalidRequestError(f"{option}={given!r:.64} is no number")
+        if max_probes is not None and not 1 <= (whole(max_probes) or 0) <= MAX_PROBES:
+            raise InvalidRequestError(f"max_probes={max_probes!r:.64}: expected an integer from 1 to {MAX_PROBES}")
         problem, arrays, dtype = self.prepared(values)
         request = pb.CheckGradientsRequest(
             graph=problem.graph,
@@ -226,9 +240,9 @@ class Computation:
             tensors=_tensors(arrays),
             reduction=self._template.reduction,
             wrt=self._template.wrt if self._wrt is not None else None,
-            step=step,
-            tolerance=tolerance,
-            max_probes=max_probes,
+            step=real(step),
+            tolerance=real(tolerance),
+            max_probes=whole(max_probes),
         )
         response = yield Unary("CheckGradients", request)
         return decode_check(response)
@@ -289,10 +303,15 @@ class Computation:
 
 def _names(names: object) -> list[str]:
     listed: list[Any] = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
-    odd = [name for name in listed if not isinstance(name, str)]
+    odd = [name for name in listed if not _is_text(name)]
     if odd:
-        raise InvalidRequestError(f"names are strings; found {odd[0]!r}")
+        raise InvalidRequestError(f"names are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
     return listed
+
+
+def _is_text(name: object) -> bool:
+    """Whether a message can hold it as a name: a string without halves of surrogate pairs."""
+    return isinstance(name, str) and not _SURROGATE.search(name)
 
 
 def _check_arguments(function: Callable[..., Any], arrays: Mapping[str, Array], data: frozenset[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gradwire._arrays import holds_integers
 from gradwire._errors import InvalidGraphError
 
 Shape = tuple[int, ...]
@@ -139,6 +140,9 @@ class Expression:
     def __pow__(self, exponent: float) -> Expression:
         return functions.power(self, exponent)
 
+    def __rpow__(self, base: Operand) -> Expression:
+        return functions.power(base, cast("float", self))  # it says what to write instead
+
     def __matmul__(self, other: Operand) -> Expression:
         return functions.matmul(self, other)
 
@@ -172,14 +176,13 @@ class Expression:
         """``gw.min`` of it."""
         return functions.min(self, axis, keepdims=keepdims)
 
-    def reshape(self, *shape: int | tuple[int, ...]) -> Expression:
-        """``gw.reshape`` of it; takes the sizes one by one or as a tuple."""
-        first = shape[0] if shape else ()
-        return functions.reshape(self, first if isinstance(first, tuple) else cast("tuple[int, ...]", shape))
+    def reshape(self, *shape: int | Sequence[int]) -> Expression:
+        """``gw.reshape`` of it; takes the sizes one by one or together."""
+        return functions.reshape(self, shape[0] if len(shape) == 1 else cast("tuple[int, ...]", shape))
 
-    def transpose(self, *axes: int) -> Expression:
-        """``gw.transpose`` of it."""
-        return functions.transpose(self, axes or None)
+    def transpose(self, *axes: int | Sequence[int] | None) -> Expression:
+        """``gw.transpose`` of it; takes the axes one by one or together."""
+        return functions.transpose(self, axes[0] if len(axes) == 1 else cast("tuple[int, ...]", axes) or None)
 
     def dot(self, other: Operand) -> Expression:
         """``gw.dot`` of both."""
@@ -191,10 +194,11 @@ class Expression:
             return functions.take(self, index)
         if not self.shape:
             raise InvalidGraphError(f"{self!r} is a scalar; it has no entries", node=self.name or None)
-        if isinstance(index, slice):
-            return functions.take(self, np.arange(self.shape[0])[index])
-        picked = np.asarray(index)
-        if isinstance(index, tuple) or picked.dtype.kind not in "iu":
+        try:
+            picked = np.arange(*index.indices(self.shape[0])) if isinstance(index, slice) else np.asarray(index)
+        except Exception:  # noqa: BLE001  (whatever the caller's object raises)
+            picked = None
+        if picked is None or isinstance(index, tuple) or not holds_integers(picked):
             raise InvalidGraphError(
                 f"{index!r} is no index of {self!r}; take rows by an integer, a slice or an array of integers "
                 "(gw.take), and transpose or reshape first for another axis",
@@ -251,7 +255,7 @@ class Expression:
 
     def __array_function__(
         self, func: Callable[..., object], types: object, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> Expression:
+    ) -> object:
         from gradwire._numpy import apply_function  # noqa: PLC0415  (as above)
 
         return apply_function(func, args, kwargs)
@@ -282,10 +286,10 @@ def _rebuilt(nodes: Sequence[tuple[str, Shape, Sequence[int], Mapping[str, Any],
     return built[-1]
 
 
-def checked_name(name: str) -> str:
+def checked_name(name: object) -> str:
     """The name, if a node may have it."""
-    if not name:
-        raise InvalidGraphError("a name is a non-empty string; found an empty one")
+    if not isinstance(name, str) or not name:
+        raise InvalidGraphError(f"a name is a non-empty string; found {name!r:.64}")
     if not name.isprintable():
         raise InvalidGraphError(f"name {name!r} has unprintable characters; use printable ones", node=name)
     return name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression, postorder
+from gradwire._expression import Expression, checked_name, postorder
 from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
@@ -29,6 +29,9 @@ def graph(loss: Expression, *, ties: str = "zero", outputs: Outputs = None) -> g
     Raises:
         InvalidGraphError: The loss is no scalar, two different sources have one name, or a choice is unknown.
     """
+    if not isinstance(loss, Expression | int | float | np.number | np.ndarray):
+        advice = "; client.value_and_grad takes a function, and traces it" if callable(loss) else ""
+        raise InvalidGraphError(f"gw.graph takes a scalar expression; found {type(loss).__name__}{advice}")
     return build_graph(as_expression(loss), ties, output_names(outputs))
 
 
@@ -40,7 +43,7 @@ def build_graph(
         raise InvalidGraphError(
             f"the loss {loss!r} is no scalar for one example; reduce it first, with gw.sum or gw.mean", node=loss.name
         )
-    if ties not in TIES:
+    if not isinstance(ties, str) or ties not in TIES:  # type: ignore[redundant-expr]  # as a caller gives it
         raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
     builder = _Builder({id(node): name for name, node in outputs.items()})
     for root in (*sources, loss, *outputs.values()):
@@ -52,8 +55,9 @@ def output_names(outputs: Outputs) -> dict[str, Expression]:
     """The outputs by name."""
     if outputs is None:
         return {}
+    given: list[tuple[str, Any]]
     if isinstance(outputs, Mapping):
-        named = dict(outputs)
+        given = [(checked_name(name), node) for name, node in outputs.items()]
     elif not isinstance(outputs, Sequence):
         raise InvalidGraphError(f"outputs={outputs!r}: give expressions by name, or a list of named ones")
     else:
@@ -62,14 +66,22 @@ def output_names(outputs: Outputs) -> dict[str, Expression]:
             raise InvalidGraphError(
                 f'output "{strings[0]}" is a string; beside an expression, outputs are expressions with a name'
             )
-        named = {node.name: node for node in outputs if isinstance(node, Expression)}
-    for name, node in named.items():
+        given = [(getattr(node, "name", ""), node) for node in outputs]
+    named: dict[str, Expression] = {}
+    first: dict[int, str] = {}
+    for name, node in given:
+        if not isinstance(node, Expression):
+            raise InvalidGraphError(f"output {node!r:.64} is {type(node).__name__}; expected an expression")
         if not name:
             raise InvalidGraphError(f"output {node!r} has no name; give one: expression.named('...')")
         if node.name not in ("", name):
             raise InvalidGraphError(
                 f'output "{name}" has the name "{node.name}" already; ask for it by that', node=name
             )
+        if named.get(name, node) is not node:
+            raise InvalidGraphError(f'two different outputs are named "{name}"; names are unique', node=name)
+        # A node has one name. An expression that is asked for by several is as many nodes.
+        named[name] = node if first.setdefault(id(node), name) == name else node.named(name)
     return named
 
 

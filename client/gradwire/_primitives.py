@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Sequence
-from operator import index as as_integer
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradwire._arrays import INT64, MAX_INDEX, dtype_of, holds_integers
 from gradwire._errors import InvalidGraphError
 from gradwire._expression import Expression, Shape, checked_name
+from gradwire._numbers import real, whole
 
 Axis = int | tuple[int, ...] | None
 
@@ -24,7 +25,8 @@ def parameter(name: str, shape: int | Sequence[int] = ()) -> Expression:
         name: Unique in the graph.
         shape: Its shape; ``()`` is a scalar.
     """
-    return Expression("parameter", _as_shape(shape, name), name=checked_name(name))
+    checked_name(name)
+    return Expression("parameter", _as_shape(shape, name), name=name)
 
 
 def input(  # noqa: A001  (what every framework calls it; use it as gw.input)
@@ -38,18 +40,22 @@ def input(  # noqa: A001  (what every framework calls it; use it as gw.input)
         per_example: Whether each example has its own; calls then supply ``[N, *shape]``.
         dtype: ``"int64"`` for row indices of ``gw.take``; otherwise the float dtype of the call.
     """
-    attributes: dict[str, Any] = {"per_example": bool(per_example)}
+    checked_name(name)
+    attributes: dict[str, Any] = {"per_example": _flag("per_example", per_example)}
     if dtype is not None:
-        if np.dtype(dtype) != np.int64:  # type: ignore[call-overload]  # whatever a caller gives
+        if dtype_of(dtype) != INT64:
             raise InvalidGraphError(
                 f'input "{name}" has dtype {dtype!r}; give "int64" for row indices, and nothing for floats', node=name
             )
         attributes["dtype"] = "int64"
-    return Expression("input", _as_shape(shape, name), name=checked_name(name), attributes=attributes)
+    return Expression("input", _as_shape(shape, name), name=name, attributes=attributes)
 
 
 def constant(value: ArrayLike) -> Expression:
-    """A tensor that is part of the graph. Numbers and arrays in expressions become one by themselves."""
+    """A tensor that is part of the graph. Numbers and arrays in expressions become one by themselves.
+
+    It is held in float64; what NumPy has beyond that, in its longer floats, is infinite.
+    """
     return _constant(value, np.float64)
 
 
@@ -73,7 +79,7 @@ def maximum(*operands: Expression | ArrayLike) -> Expression:
 
     Derivative: I[a > b], I[b > a]. At a tie it is 0 for all, or equal shares if the graph's ``ties`` is ``"split"``.
     """
-    return _nary("max", operands)
+    return _nary("max", operands, "maximum")
 
 
 def sigmoid(x: Expression | ArrayLike) -> Expression:
@@ -107,7 +113,10 @@ def power(x: Expression | ArrayLike, exponent: float) -> Expression:
         raise InvalidGraphError(
             "the exponent of power is a constant number; write x ** y with an expression y as gw.exp(y * gw.log(x))"
         )
-    return _unary("power", x, exponent=float(exponent))
+    number = real(exponent)
+    if number is None:
+        raise InvalidGraphError(f"power with exponent {exponent!r:.64}; expected one number, the same for all elements")
+    return _unary("power", x, exponent=number)
 
 
 def sum(  # noqa: A001  (NumPy's name; use it as gw.sum)
@@ -122,10 +131,8 @@ def max(  # noqa: A001  (NumPy's name; use it as gw.max)
 ) -> Expression:
     """Largest element over axes, the ``reduce_max`` node; ties as for ``maximum``."""
     node = as_expression(x)
-    result = _reduction("reduce_max", node, axis, keepdims=keepdims)
-    if node.size == 0 and result.size > 0:
-        raise InvalidGraphError(f"max over an empty axis of {node!r}: nothing has no maximum")
-    return result
+    check_elements("max", node, axis)
+    return _reduction("reduce_max", node, axis, keepdims=keepdims)
 
 
 def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
@@ -145,7 +152,9 @@ def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
 def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression:
     """The same elements, in row-major order, in another shape; one size may be -1."""
     node = as_expression(x)
-    sizes = [as_integer(size) for size in ([shape] if isinstance(shape, int | np.integer) else shape)]
+    sizes = _integers(shape)
+    if sizes is None:
+        raise InvalidGraphError(f"{shape!r:.64}, for reshape of {node!r}, is no shape; give a tuple of integers")
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and known > 0 and node.size % known == 0:
         sizes[sizes.index(-1)] = node.size // known
@@ -154,12 +163,13 @@ def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression
     return Expression("reshape", tuple(sizes), operands=(node,), attributes={"shape": tuple(sizes)})
 
 
-def transpose(x: Expression | ArrayLike, axes: Sequence[int] | None = None) -> Expression:
+def transpose(x: Expression | ArrayLike, axes: int | Sequence[int] | None = None) -> Expression:
     """The axes in another order; reversed without ``axes``."""
     node = as_expression(x)
-    order = tuple(reversed(range(node.ndim))) if axes is None else _normal_axes(node, tuple(axes))
-    if len(order) != node.ndim:
-        raise InvalidGraphError(f"transpose of {node!r} with axes {axes!r}: give all {node.ndim} of them")
+    given = list(reversed(range(node.ndim))) if axes is None else _integers(axes)
+    if given is None or len(given) != node.ndim:
+        raise InvalidGraphError(f"transpose of {node!r} with axes {axes!r:.64}: give all {node.ndim} of them, integers")
+    order = _normal_axes(node, tuple(given))
     if not order:
         return node
     shape = tuple(node.shape[axis] for axis in order)
@@ -198,26 +208,60 @@ def axes_of(node: Expression, axis: Axis) -> tuple[int, ...]:
     """The axes that ``axis`` names, counted from the front."""
     if axis is None:
         return tuple(range(node.ndim))
-    return _normal_axes(node, axis if isinstance(axis, tuple) else (axis,))
+    axes = _integers(axis) if isinstance(axis, tuple) or whole(axis) is not None else None
+    if axes is None:
+        raise InvalidGraphError(
+            f"axis={axis!r:.64} names no axis of {node!r}; give an integer, a tuple of integers, or None for all"
+        )
+    return _normal_axes(node, tuple(axes))
+
+
+def check_elements(called: str, node: Expression, axis: Axis) -> None:
+    """Refuse to look for the largest of no elements, in the name of the function that was ``called``."""
+    axes = axes_of(node, axis)
+    rest = math.prod(size for a, size in enumerate(node.shape) if a not in axes)
+    if node.size == 0 and rest > 0:
+        raise InvalidGraphError(f"{called} over an empty axis of {node!r}; expected at least one element")
+
+
+def _integers(given: object) -> list[int] | None:
+    """One integer or several, as a list; None if it is something else."""
+    one = whole(given)
+    try:
+        numbers = [whole(number) for number in cast("Iterable[object]", given)] if one is None else [one]
+    except TypeError:
+        return None
+    integers = [number for number in numbers if number is not None]
+    return integers if len(integers) == len(numbers) else None
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidGraphError(f"{name}={value!r:.64} is neither True nor False")
+    return bool(value)
 
 
 def _as_shape(shape: int | Sequence[int], name: str) -> Shape:
-    try:
-        sizes = tuple(as_integer(size) for size in ([shape] if isinstance(shape, int | np.integer) else shape))
-    except TypeError as error:
-        raise InvalidGraphError(f'{shape!r}, of "{name}", is no shape; give a tuple of integers', node=name) from error
+    sizes = _integers(shape)
+    if sizes is None:
+        raise InvalidGraphError(f'{shape!r:.64}, of "{name}", is no shape; give a tuple of integers', node=name)
     if min(sizes, default=0) < 0:
-        raise InvalidGraphError(f'shape {sizes} of "{name}" has a negative size', node=name)
-    return sizes
+        raise InvalidGraphError(f'shape {tuple(sizes)} of "{name}" has a negative size', node=name)
+    if builtins.max(sizes, default=0) > MAX_INDEX:
+        raise InvalidGraphError(f'shape {tuple(sizes)} of "{name}" has a size beyond 64 bits, signed', node=name)
+    return tuple(sizes)
 
 
 def _constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
     try:
         given = np.asarray(value)
-        if given.dtype.kind not in ("biuf" if dtype is np.float64 else "iu") and given.size:
+        if given.dtype.kind not in "biuf" if dtype is np.float64 else not holds_integers(given):
             raise TypeError(f"dtype {given.dtype}")  # noqa: TRY301  (told with the other reasons below)
-        array = np.array(given, dtype, order="C")
-    except (TypeError, ValueError) as error:
+        if dtype is np.int64 and given.size and given.max() > MAX_INDEX:
+            raise OverflowError(f"{given.max()} is beyond 64 bits, signed")  # noqa: TRY301  (as above)
+        with np.errstate(over="ignore"):
+            array = np.array(given, dtype, order="C")
+    except Exception as error:  # whatever the caller's object raises
         kind = "an array of numbers" if dtype is np.float64 else "an array of integers"
         raise InvalidGraphError(f"{value!r:.64} is no constant; expected {kind} ({error})") from error
     array.flags.writeable = False
@@ -236,10 +280,10 @@ def _unary(op: str, x: Expression | ArrayLike, **attributes: Any) -> Expression:
     return Expression(op, node.shape, operands=(node,), attributes=attributes)
 
 
-def _nary(op: str, given: Sequence[Expression | ArrayLike]) -> Expression:
+def _nary(op: str, given: Sequence[Expression | ArrayLike], called: str = "") -> Expression:
     operands = tuple(map(as_expression, given))
     if not operands:
-        raise InvalidGraphError(f"{op} of nothing; give at least one operand")
+        raise InvalidGraphError(f"{called or op} of nothing; give at least one operand")
     _floats(op, operands)
     if len(operands) == 1:
         return operands[0]
@@ -248,19 +292,19 @@ def _nary(op: str, given: Sequence[Expression | ArrayLike]) -> Expression:
 
 def _reduction(op: str, node: Expression, axis: Axis, *, keepdims: bool) -> Expression:
     _floats(op, [node])
-    axes = axes_of(node, axis)
+    axes, keep = axes_of(node, axis), _flag("keepdims", keepdims)
     if not axes:
         return node
     kept = tuple(1 if a in axes else size for a, size in enumerate(node.shape))
-    shape = kept if keepdims else tuple(size for a, size in enumerate(node.shape) if a not in axes)
-    return Expression(op, shape, operands=(node,), attributes={"axes": axes, "keepdims": bool(keepdims)})
+    shape = kept if keep else tuple(size for a, size in enumerate(node.shape) if a not in axes)
+    return Expression(op, shape, operands=(node,), attributes={"axes": axes, "keepdims": keep})
 
 
 def _normal_axes(node: Expression, axes: tuple[int, ...]) -> tuple[int, ...]:
     for axis in axes:
-        if not -node.ndim <= as_integer(axis) < node.ndim:
+        if not -node.ndim <= axis < node.ndim:
             raise InvalidGraphError(f"axis {axis} is out of range for {node!r} with {node.ndim} axes")
-    normal = tuple(as_integer(axis) % node.ndim for axis in axes)
+    normal = tuple(axis % node.ndim for axis in axes)
     if len(set(normal)) != len(normal):
         raise InvalidGraphError(f"axes {axes} of {node!r} name one axis twice")
     return normal

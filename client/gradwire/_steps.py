@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from gradwire._arrays import Array
 from gradwire._errors import GradwireError, InvalidRequestError
+from gradwire._numbers import real
 from gradwire.v1 import gradient_service_pb2 as pb
 
 T = TypeVar("T")
@@ -59,9 +60,10 @@ def seconds(timeout: object) -> float | None:
     """
     if timeout is None:
         return None
-    if not isinstance(timeout, int | float) or isnan(timeout):
+    bound = real(timeout)
+    if bound is None or isnan(bound):
         raise InvalidRequestError(f"timeout={timeout!r} is no number of seconds")
-    return None if timeout > LONGEST else timeout
+    return None if bound > LONGEST else bound
 
 
 def perform(steps: Steps[T], send: Callable[[Step], object]) -> T:

@@ -177,6 +177,12 @@ def test_row_indices_are_integers(client: gw.Client) -> None:
         client.value_and_grad(case.loss)(**case.arrays | {"label": np.full(40, 4)})
 
 
+def test_row_indices_may_be_an_empty_list(client: gw.Client) -> None:
+    rows = gw.parameter("w", shape=(3,))[gw.input("rows", shape=(0,), dtype="int64")]
+    value, gradients = client.value_and_grad(gw.sum(rows))(w=[1.0, 2.0, 3.0], rows=[])
+    assert (value, gradients["w"].tolist()) == (0, [0, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -187,7 +193,12 @@ def test_row_indices_are_integers(client: gw.Client) -> None:
         ({"wrt": ["v"]}, '"v"'),
         ({"wrt": [1]}, "names are strings; found 1"),
         ({"wrt": 1}, "names are strings; found 1"),
+        ({"wrt": "\ud800"}, r"found '\\ud800'; give text that UTF-8 can hold"),
+        ({"reduction": ["mean"]}, r"reduction=\['mean'\] is unknown"),
+        ({"ties": []}, r"ties=\[\] is unknown"),
+        ({"reject_non_finite": "yes"}, "'yes' is neither True nor False"),
         ({"outputs": 1}, "outputs=1"),
+        ({"outputs": [1]}, "output 1 is int"),
         ({"per_example": ["y"]}, "Python functions"),
     ],
 )
@@ -195,6 +206,30 @@ def test_wrong_options_name_what_is_allowed(client: gw.Client, options: Any, wor
     case = hinge()
     with pytest.raises(gw.GradwireError, match=words):
         client.value_and_grad(case.loss, **options)(**case.arrays)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"step": "a"}, "step='a' is no number"),
+        ({"step": -1}, "step"),
+        ({"tolerance": "x"}, "tolerance='x' is no number"),
+        ({"max_probes": -1}, "max_probes=-1: expected an integer from 1 to 4294967295"),
+        ({"max_probes": 1.5}, "max_probes=1.5"),
+        ({"max_probes": 2**40}, "max_probes=1099511627776"),
+    ],
+)
+def test_wrong_settings_of_a_check_are_named(client: gw.Client, settings: Any, words: str) -> None:
+    with pytest.raises(gw.InvalidRequestError, match=words):
+        client.check(gw.parameter("w") ** 2, w=1.0, **settings)
+
+
+def test_wrong_outputs_of_a_graph_are_named(client: gw.Client) -> None:
+    graph = gw.graph(hinge().loss)
+    with pytest.raises(gw.InvalidRequestError, match="names are strings; found 5"):
+        client.value_and_grad(graph, outputs=5)  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(gw.InvalidGraphError, match='output "nothing": the graph has no node'):
+        client.value_and_grad(graph, outputs="nothing")
 
 
 def test_what_is_no_loss_is_refused(client: gw.Client) -> None:
@@ -210,6 +245,8 @@ def test_what_is_no_loss_is_refused(client: gw.Client) -> None:
         client.value_and_grad(lambda w: w)([1.0])  # type: ignore[arg-type]  # the mistake
     with pytest.raises(gw.InvalidRequestError, match="found 1"):
         client.value_and_grad(lambda w: w)({1: 1.0})  # type: ignore[dict-item]  # the mistake
+    with pytest.raises(gw.InvalidRequestError, match="ud800"):
+        client.value_and_grad(gw.parameter("w"))({"\ud800": 1.0})
 
 
 def test_trace_shows_every_value_and_every_edge(client: gw.Client) -> None:
@@ -273,15 +310,15 @@ def test_a_timeout_ends_a_long_call(client: gw.Client) -> None:
         client.value_and_grad(case.loss)(**case.arrays, timeout=0.3)
 
 
-@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 60])
-def test_a_timeout_may_be_as_long_as_one_likes(client: gw.Client, timeout: float) -> None:
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 10**400, 60, np.int64(60), np.float32(60)])
+def test_a_timeout_may_be_as_long_as_one_likes(client: gw.Client, timeout: Any) -> None:
     square = gw.parameter("w") ** 2
     assert client.value_and_grad(square)(w=3.0, timeout=timeout)[0] == 9
     with client.stream(square) as stream:
         assert stream(w=3.0, timeout=timeout)[0] == 9
 
 
-@pytest.mark.parametrize("timeout", [float("nan"), "soon"])
+@pytest.mark.parametrize("timeout", [float("nan"), "soon", True, [1]])
 def test_a_timeout_is_a_number(client: gw.Client, timeout: Any) -> None:
     square = gw.parameter("w") ** 2
     with pytest.raises(gw.InvalidRequestError, match="no number of seconds"):

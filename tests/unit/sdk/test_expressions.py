@@ -54,6 +54,8 @@ OPERATORS: list[Callable[..., Any]] = [
     lambda w, m: w[1:],
     lambda w, m: w[::-1],
     lambda w, m: w[[0, 0, 2]],
+    lambda w, m: w[[]],
+    lambda w, m: w[7:],
     lambda w, m: sum(w),
     lambda w, m: m.T,
     lambda w, m: m.sum(),
@@ -63,7 +65,11 @@ OPERATORS: list[Callable[..., Any]] = [
     lambda w, m: m.min(),
     lambda w, m: m.reshape(3, 2),
     lambda w, m: m.reshape((6,)),
+    lambda w, m: m.reshape([3, 2]),
     lambda w, m: m.transpose(1, 0),
+    lambda w, m: m.transpose((1, 0)),
+    lambda w, m: m.transpose([1, 0]),
+    lambda w, m: m.transpose(None),
     lambda w, m: m.dot(w),
     lambda w, m: np.maximum(0, 1 - w),
     lambda w, m: np.minimum(m, w),
@@ -73,6 +79,9 @@ OPERATORS: list[Callable[..., Any]] = [
     lambda w, m: np.matmul(m, w) + np.dot(m, w),
     lambda w, m: np.sum(m, axis=0) + np.mean(m, axis=0) + np.max(m, axis=0) + np.min(m, axis=0) + np.var(m, axis=0),
     lambda w, m: np.reshape(np.transpose(m), (2, 3)) + np.clip(w, -1, 1) + np.take(m, [0, 1], axis=0),
+    lambda w, m: np.clip(w, 0, None) + np.clip(w, a_min=None, a_max=0.5) + np.take(a=m, indices=[0, 1], axis=0),
+    lambda w, m: w * np.ndim(m) + np.size(m) + np.size(m, 0) + np.shape(m)[1],
+    lambda w, m: w ** np.array(2),
 ]
 
 
@@ -106,17 +115,46 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.reshape(M, (-1, -1)), "-1"),
     (lambda: gw.sum(W, axis=1), r"1.*\(3,\)|axis 1"),
     (lambda: gw.sum(W, axis=(0, 0)), "twice|repeated"),
-    (lambda: gw.max(gw.parameter("e", shape=(0,))), "empty"),
+    *(
+        (lambda f=f: f(gw.parameter("e", shape=(0,))), f"^{f.__name__} over an empty axis of <parameter e")
+        for f in (gw.max, gw.min, gw.mean, gw.logsumexp, gw.log_softmax, gw.softmax)
+    ),
     (lambda: gw.transpose(M, (0, 0)), "twice|permutation|repeated"),
     (lambda: gw.take(W, 3), "3"),
     (lambda: gw.take(W, [0.5]), "integer"),
     (lambda: M[0, 1], "index"),
     (lambda: S[0], "scalar"),
     (lambda: gw.power(W, S), r"gw\.exp"),  # type: ignore[arg-type]  # the mistake
-    (gw.maximum, "operand"),
+    (lambda: gw.power(W, "a"), "exponent 'a'; expected one number"),  # type: ignore[arg-type]  # the mistake
+    (lambda: W**None, "exponent None"),  # type: ignore[operator]  # the mistake
+    (lambda: W ** np.array([1, 2, 3]), "exponent array.*the same for all elements"),
+    (lambda: 2**W, r"gw\.exp"),
+    (gw.maximum, "maximum of nothing.*operand"),
+    (gw.minimum, "minimum of nothing.*operand"),
     (lambda: gw.parameter(""), "non-empty"),
     (lambda: gw.parameter("a\nb"), "unprintable"),
+    (lambda: gw.parameter(5), "non-empty string; found 5"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.parameter(W), "found <parameter w"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.input(["x"]), r"found \['x'\]"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.exp(S).named(b"e"), "found b'e'"),  # type: ignore[arg-type]  # the mistake
     (lambda: gw.parameter("a", shape=(-1,)), "-1"),
+    (lambda: gw.parameter("a", shape=2**63), "beyond 64 bits"),
+    (lambda: gw.parameter("a", shape="ab"), "no shape; give a tuple of integers"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.input("q", per_example="no"), "per_example='no'"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.input("q", dtype="flot"), "'flot'.*int64"),
+    (lambda: gw.input("q", dtype=5), "dtype 5.*int64"),
+    *((lambda axis=axis: gw.sum(M, axis), "names no axis.*tuple of integers") for axis in ("a", 0.0, [0, 1], W)),
+    *((lambda f=f: f(M, "a"), "'a' names no axis") for f in (gw.mean, gw.max, gw.min, gw.softmax, gw.logsumexp)),
+    (lambda: gw.sum(M, keepdims=S), "keepdims=.*neither True nor False"),  # type: ignore[arg-type]  # the mistake
+    *((lambda shape=shape: gw.reshape(W, shape), "no shape; give") for shape in ("a", None, 3.0, S)),
+    (lambda: gw.transpose(M, 1), "axes 1: give all 2"),
+    (lambda: gw.transpose(M, "ab"), "axes 'ab': give all 2"),  # type: ignore[arg-type]  # the mistake
+    (lambda: M["a":], "no index"),
+    (lambda: M[::0], "no index"),
+    (lambda: W[[[1], [1, 2]]], "no index"),
+    (lambda: gw.take(W, 2**63), "9223372036854775808.*beyond 64 bits"),
+    (lambda: gw.leaky_relu(W, "a"), "slope of 'a'; it is a number between 0 and 1"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.leaky_relu(W, 2), "slope of 2"),
     (lambda: W.named("v"), 'parameter "w" has its name already'),
     (lambda: np.sin(W), "np.sin cannot.*np.*tanh|sin"),
     (lambda: np.add.reduce(W), "reduce"),
@@ -126,6 +164,14 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.graph(S, ties="first"), "'zero' or 'split'"),
     (lambda: gw.graph(S + gw.input("s")), 'named "s"'),
     (lambda: gw.graph(S, outputs=[S + 1]), "no name"),
+    (lambda: gw.graph(S, outputs=[5]), "output 5 is int; expected an expression"),  # type: ignore[list-item]  # the mistake
+    (lambda: gw.graph(S, outputs={"a": 5}), "output 5 is int; expected an expression"),  # type: ignore[dict-item]
+    (lambda: gw.graph(S, outputs={5: S}), "non-empty string; found 5"),  # type: ignore[dict-item]  # the mistake
+    (lambda: gw.graph(S, outputs=[gw.exp(S).named("a"), gw.tanh(S).named("a")]), 'outputs are named "a"'),
+    (lambda: gw.graph(S, ties=[]), "'zero' or 'split'"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.graph(None), "gw.graph takes a scalar expression; found NoneType"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.graph(abs), "found builtin.*client.value_and_grad takes a function"),  # type: ignore[arg-type]
+    (lambda: np.take(W, [0]), "without axis=0"),
     (lambda: gw.constant("abc"), "number|real"),
     (lambda: gw.input("i", dtype="int32"), "int64"),
     (lambda: gw.input("i", dtype="int64") + 1, "indices|int64"),
@@ -136,6 +182,17 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 def test_a_mistake_is_an_error_where_it_is_made(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(gw.InvalidGraphError, match=words):
         make()
+
+
+def test_a_constant_beyond_float64_is_infinite() -> None:
+    assert value(gw.constant(np.longdouble("1e4000"))) == np.inf
+
+
+def test_an_expression_may_be_an_output_under_several_names() -> None:
+    square = S * S
+    with gw.connect("local") as client:
+        result = client.value_and_grad(square, outputs={"a": square, "b": square}).evaluate(s=3.0)
+    assert result.outputs == {"a": 9, "b": 9}
 
 
 def test_one_operand_is_itself() -> None:
