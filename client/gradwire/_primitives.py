@@ -138,6 +138,7 @@ def max(  # noqa: A001  (NumPy's name; use it as gw.max)
 def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
     """Matrix product as ``np.matmul``: of vectors, matrices and stacks of matrices."""
     left, right = as_expression(a), as_expression(b)
+    _floats("matmul", [left, right])
     for node in (left, right):
         if not node.shape:
             raise InvalidGraphError(f"matmul of the scalar {node!r}; use * to scale")
@@ -152,6 +153,7 @@ def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
 def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression:
     """The same elements, in row-major order, in another shape; one size may be -1."""
     node = as_expression(x)
+    _floats("reshape", [node])
     sizes = _integers(shape)
     if sizes is None:
         raise InvalidGraphError(f"{shape!r:.64}, for reshape of {node!r}, is no shape; give a tuple of integers")
@@ -166,6 +168,7 @@ def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression
 def transpose(x: Expression | ArrayLike, axes: int | Sequence[int] | None = None) -> Expression:
     """The axes in another order; reversed without ``axes``."""
     node = as_expression(x)
+    _floats("transpose", [node])
     given = list(reversed(range(node.ndim))) if axes is None else _integers(axes)
     if given is None or len(given) != node.ndim:
         raise InvalidGraphError(f"transpose of {node!r} with axes {axes!r:.64}: give all {node.ndim} of them, integers")
@@ -184,6 +187,7 @@ def take(x: Expression | ArrayLike, indices: Expression | ArrayLike) -> Expressi
         indices: Integers of any shape ``S``, or an input of dtype int64. The result has shape ``(*S, *rest)``.
     """
     node = as_expression(x)
+    _floats("take", [node])
     picks = indices if isinstance(indices, Expression) else _constant(indices, np.int64)
     if not node.shape:
         raise InvalidGraphError(f"take from the scalar {node!r}: it has no rows")
@@ -271,7 +275,9 @@ def _constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expressio
 def _floats(op: str, operands: Sequence[Expression]) -> None:
     for node in operands:
         if is_integer(node):
-            raise InvalidGraphError(f"{op} of {node!r}, which holds row indices; only take uses them", node=node.name)
+            raise InvalidGraphError(
+                f"{op} of {node!r}, which holds row indices; only take uses them, as its second operand", node=node.name
+            )
 
 
 def _unary(op: str, x: Expression | ArrayLike, **attributes: Any) -> Expression:

@@ -373,3 +373,13 @@ def test_whole_numbers_are_row_indices_only_where_a_function_takes_rows(client: 
         traced(arrays | {"index": [0.5, 1.5]})
     with pytest.raises(gw.InvalidRequestError, match='"index" is no array'):
         traced(arrays | {"index": [[1], [1, 2]]})
+
+
+@pytest.mark.parametrize(
+    "product",
+    [lambda w, x: w @ x, lambda w, x: gw.sum(w * gw.reshape(x, 2)), lambda w, x: gw.sum(w * gw.transpose(x))],
+    ids=["matmul", "reshape", "transpose"],
+)
+def test_whole_numbers_may_be_factors_of_a_product(client: gw.Client, product: Any) -> None:
+    value, _ = client.value_and_grad(product, inputs="x")(w=[1.0, 2.0], x=np.array([3, 4]))
+    assert value == 11

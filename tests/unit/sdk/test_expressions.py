@@ -175,6 +175,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.constant("abc"), "number|real"),
     (lambda: gw.input("i", dtype="int32"), "int64"),
     (lambda: gw.input("i", dtype="int64") + 1, "indices|int64"),
+    (lambda: gw.matmul(gw.input("i", 3, dtype="int64"), W), "matmul of .*row indices"),
 ]
 
 
