@@ -34,6 +34,12 @@ from gradwire._primitives import sum as sum_over
 
 Operand = Expression | ArrayLike
 
+_TINY = 2.0**-126
+"""The smallest normal number of float32; reciprocals of much smaller ones overflow."""
+
+_FAR = 1e20
+"""Two numbers beyond it, of either float dtype, are equal or more than 1000 apart."""
+
 
 def subtract(a: Operand, b: Operand) -> Expression:
     """a - b."""
@@ -49,10 +55,14 @@ def negative(x: Operand) -> Expression:
 def divide(a: Operand, b: Operand) -> Expression:
     """a / b, as a times the reciprocal of b."""
     node = as_expression(b)
-    if node.value is not None:
-        with np.errstate(divide="ignore"):
-            return mul(a, np.reciprocal(node.value))
-    return mul(a, power(node, -1))
+    if node.value is None:
+        return mul(a, power(node, -1))
+    # Both sides times the same power of two, so that no reciprocal overflows.
+    tiny = (node.value != 0) & (np.abs(node.value) < _TINY)
+    scale = np.where(tiny, 2.0**64, 1.0)
+    with np.errstate(divide="ignore"):
+        reciprocal = np.reciprocal(node.value * scale)
+    return mul(a, scale, reciprocal) if tiny.any() else mul(a, reciprocal)
 
 
 def square(x: Operand) -> Expression:
@@ -67,7 +77,8 @@ def sqrt(x: Operand) -> Expression:
 
 def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.abs)
     """|x| = max(x, -x); its derivative at 0 is 0."""
-    return maximum(x, negative(x))
+    # 0 and -0 tie, so that either may be the maximum; adding 0 makes both 0.
+    return add(maximum(x, negative(x)), 0)
 
 
 def minimum(*operands: Operand) -> Expression:
@@ -123,11 +134,14 @@ def relu(x: Operand) -> Expression:
 
 
 def leaky_relu(x: Operand, negative_slope: float = 0.01) -> Expression:
-    """max(x, slope x), for a slope between 0 and 1."""
+    """slope x + (1 - slope) relu(x), for a slope between 0 and 1.
+
+    Its derivative at 0 is the slope, as in PyTorch, or (1 + slope) / 2 if the graph splits ties.
+    """
     slope = real(negative_slope)
     if slope is None or not 0 <= slope <= 1:
         raise InvalidGraphError(f"leaky_relu with a slope of {negative_slope!r:.64}; it is a number between 0 and 1")
-    return maximum(x, mul(x, slope))
+    return add(mul(slope, x), mul(1 - slope, relu(x)))
 
 
 def silu(x: Operand) -> Expression:
@@ -147,8 +161,12 @@ def log_sigmoid(x: Operand) -> Expression:
 
 
 def logaddexp(a: Operand, b: Operand) -> Expression:
-    """log(exp(a) + exp(b)) = a + softplus(b - a)."""
-    return add(a, softplus(subtract(b, a)))
+    """log(exp(a) + exp(b)) = m + softplus(-|a - b|) with the maximum m; beyond 1e20 it is m, with its ties."""
+    # What is far out is drawn near, for infinities have no difference; beside m nothing of the softplus remains there.
+    left, right = clip(a, -_FAR, _FAR), clip(b, -_FAR, _FAR)
+    near = maximum(left, right)
+    # One of the two is 0, the other -|a - b|. Written so, the gradient through the maxima cancels where a = b.
+    return add(maximum(a, b), softplus(add(subtract(left, near), subtract(right, near))))
 
 
 def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:

@@ -40,6 +40,7 @@ ROWS = [
     Row("add", gw.add, lambda x, y, v: x + y + v, {"x": X, "y": Y, "v": V}),
     Row("clip", lambda x: gw.clip(x, -1, 1.5), lambda x: torch.clip(x, -1, 1.5), {"x": X}),
     Row("divide", gw.divide, torch.divide, {"x": X, "y": P}),
+    Row("divide", lambda x: gw.divide(x, V * 1e-40), lambda x: x / torch.tensor(V * 1e-40), {"x": X * 1e-40}),
     Row("dot", gw.dot, torch.dot, {"x": V, "y": X[0]}),
     Row("dot", gw.dot, torch.matmul, {"x": X, "y": V}),
     Row("dot", gw.dot, torch.mul, {"x": X, "y": np.array(3.0)}),
@@ -56,6 +57,8 @@ ROWS = [
     Row("log_softmax", lambda x: gw.log_softmax(x, 0), lambda x: F.log_softmax(x, 0), {"x": X}),
     Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": X, "y": Y}),
     Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": TAILS, "y": TAILS + 1}),
+    Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": TAILS, "y": TAILS}),
+    Row("logaddexp", gw.logaddexp, torch.logaddexp, {"x": TAILS, "y": TAILS[::-1].copy()}),
     Row("logsumexp", gw.logsumexp, lambda x: torch.logsumexp(x, (0, 1)), {"x": X}),
     Row("logsumexp", lambda x: gw.logsumexp(x, 1), lambda x: torch.logsumexp(x, 1), {"x": X}),
     Row("logsumexp", gw.logsumexp, lambda x: torch.logsumexp(x, 0), {"x": TAILS}),
@@ -143,8 +146,9 @@ def test_every_function_has_a_row() -> None:
     assert set(_functions.__all__) - {row.name for row in ROWS} == {"constant", "input", "parameter"}
 
 
+@pytest.mark.parametrize("ties", ["zero", "split"])
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.name}-{i}" for i, row in enumerate(ROWS)])
-def test_value_and_gradient(client: gw.Client, row: Row) -> None:
+def test_value_and_gradient(client: gw.Client, row: Row, ties: str) -> None:
     parameters = {name: array for name, array in row.arrays.items() if name not in row.data}
     operands = [
         gw.parameter(name, np.shape(array)) if name in parameters else array for name, array in row.arrays.items()
@@ -157,7 +161,7 @@ def test_value_and_gradient(client: gw.Client, row: Row) -> None:
     # Weights tell the elements of the result apart.
     weights = np.linspace(1, 2, result.size).reshape(result.shape)
     loss = gw.sum(result.named("result") * weights) if result.kind != "parameter" else gw.sum(result * weights)
-    value, gradients = client.value_and_grad(loss)(parameters)
+    value, gradients = client.value_and_grad(loss, ties=ties)(parameters)
     (expected * torch.tensor(weights)).sum().backward()
     np.testing.assert_allclose(value, (expected * torch.tensor(weights)).sum().item(), rtol=1e-12, atol=1e-300)
     for name in parameters:
@@ -165,7 +169,7 @@ def test_value_and_gradient(client: gw.Client, row: Row) -> None:
         assert grad is not None
         np.testing.assert_allclose(gradients[name], grad.numpy(), rtol=1e-10, atol=1e-15)
     # Steps grow with |x|, so in the tails differences are coarse.
-    report = client.check(loss, parameters, tolerance=1e-5)
+    report = client.check(loss, parameters, options={"ties": ties}, tolerance=1e-5)
     assert report, str(report)
 
 
@@ -180,6 +184,7 @@ ZERO = [
     ("gelu", gw.gelu, 0.5),
     ("silu", gw.silu, 0.5),
     ("logaddexp", lambda x: gw.logaddexp(x, 0.0), 0.5),
+    ("leaky_relu", gw.leaky_relu, 0.01),
 ]
 
 
@@ -187,6 +192,72 @@ ZERO = [
 def test_slope_at_zero_where_training_starts(client: gw.Client, function: Any, slope: float) -> None:
     _, gradients = client.value_and_grad(function(gw.parameter("x")))(x=0.0)
     assert gradients["x"] == slope
+
+
+@pytest.mark.parametrize(("ties", "slope"), [("zero", 0.25), ("split", 0.625)])
+def test_leaky_relu_at_zero_has_its_slope_and_the_share_of_relu(client: gw.Client, ties: str, slope: float) -> None:
+    value, gradients = client.value_and_grad(gw.leaky_relu(gw.parameter("x"), 0.25), ties=ties)(x=0.0)
+    assert (value, gradients["x"]) == (0, slope)
+
+
+@pytest.mark.parametrize("ties", ["zero", "split"])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_abs_of_zero_is_no_negative_zero(client: gw.Client, zero: float, ties: str) -> None:
+    value, gradients = client.value_and_grad(gw.abs(gw.parameter("x")), ties=ties)(x=zero)
+    assert (str(value), gradients["x"]) == ("0.0", 0)
+
+
+@pytest.mark.parametrize("divisor", [5e-324, 1e-310, 1e-39, 1e-38])
+def test_numbers_whose_reciprocal_overflows_may_divide(client: gw.Client, divisor: float) -> None:
+    for dtype in ("float32", "float64"):
+        x = np.dtype(dtype).type(divisor)
+        if x:
+            value, _ = client.value_and_grad(gw.parameter("x") / divisor)(x=x)
+            np.testing.assert_allclose(value, 1, rtol=1e-6 if dtype == "float32" else 1e-15)
+
+
+INFINITE = float("inf")
+PAIRS = [
+    (-20, 0),
+    (0, 20),
+    (3, 3),
+    (0, 0),
+    (-1e16, 1),
+    (800, -800),
+    (1, 1 + 2**-23),
+    (1e-30, -1e-30),
+    (-2e20, 5),
+    (3e20, 3.1e20),
+    (-3e37, -3.1e37),
+    (INFINITE, 0),
+    (-INFINITE, 0),
+    (INFINITE, -INFINITE),
+]
+
+
+@pytest.mark.parametrize("ties", ["zero", "split"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pair", [*PAIRS, *((b, a) for a, b in PAIRS)])
+def test_logaddexp_keeps_the_digits_of_the_smaller_one(
+    client: gw.Client, pair: tuple[float, float], dtype: str, ties: str
+) -> None:
+    a, b = np.array(pair, dtype)
+    value, gradients = client.value_and_grad(gw.logaddexp(gw.parameter("a"), gw.parameter("b")), ties=ties)(a=a, b=b)
+    theirs = torch.tensor([a, b], dtype=torch.float64, requires_grad=True)
+    expected: Any = torch.logaddexp(theirs[0], theirs[1])
+    expected.backward()
+    assert theirs.grad is not None
+    rtol = 4 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(value, expected.item(), rtol=rtol)
+    np.testing.assert_allclose([gradients["a"], gradients["b"]], theirs.grad.numpy(), rtol=rtol)
+
+
+@pytest.mark.parametrize("both", [INFINITE, -INFINITE, 1e300, -1e300])
+def test_logaddexp_of_equal_numbers_far_out_is_their_maximum(client: gw.Client, both: float) -> None:
+    function = gw.logaddexp(gw.parameter("a"), gw.parameter("b"))
+    for ties, share in (("zero", 0), ("split", 0.5)):
+        value, gradients = client.value_and_grad(function, ties=ties)(a=both, b=both)
+        assert (value, gradients) == (both, {"a": share, "b": share})
 
 
 @pytest.mark.parametrize("ties", ["zero", "split"])
