@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from gradwire import _channel
 from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport
 from gradwire._arrays import Array
-from gradwire._client import LOCAL, info, register
+from gradwire._client import info, register
 from gradwire._computation import Computation, Loss, Options, merged
 from gradwire._errors import GradwireError
 from gradwire._expression import Expression
@@ -140,8 +140,9 @@ class AsyncClient:
     """
 
     def __init__(self, target: str, **options: Unpack[_channel.Connection]) -> None:
+        to = _channel.address(target, **options)
         self._transport: AsyncTransport = (
-            AsyncLocalTransport() if target == LOCAL else AsyncGrpcTransport(_channel.address(target, **options))
+            AsyncLocalTransport() if to.target == _channel.LOCAL else AsyncGrpcTransport(to)
         )
 
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
