@@ -6,24 +6,32 @@ The layout is igraph's, the drawing matplotlib's; both come with ``pip install '
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradwire._arrays import decode_tensor
-from gradwire._errors import GradwireError
+from gradwire._errors import GradwireError, InvalidGraphError, UsageError
+from gradwire._expression import Expression
+from gradwire._graph import graph as graph_of
+from gradwire._layout import FONT, LINE, Box, Point, Rectangle, layout, missing, width_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    import igraph
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
-MAX_NODES = 200
-"""Nodes beyond which a picture tells nothing any more."""
+MAX_NODES, MAX_OPERANDS = 200, 600
+"""Nodes, and operands of all of them, beyond which a picture tells nothing any more."""
 
-_SHOWN_ELEMENTS = 4
+_ALL_ELEMENTS, _FEW_ELEMENTS = 4, 2
+"""Elements up to which an array is shown as it is, and how many of a larger one."""
+_NAME = 40
+"""Characters of a name."""
 _SYMBOLS = {
     "add": "+",
     "mul": "×",
@@ -34,31 +42,17 @@ _SYMBOLS = {
     "reduce_max": "max over axes",
 }
 
-# Inches, and the colours of chalk.
-_CHARACTER, _LINE, _PADDING = 0.098, 0.235, 0.16
-_ROW_GAP, _LABEL_GAP = 0.42, 0.5
+# Inches, points of fonts, dots of a PNG, and the colours of chalk.
+_MARGIN, _KEY_GAP = 0.35, 0.35
+_TITLE_FONT, _KEY_FONT = 13, 9
+_DPI, _MOST_PIXELS = 150, 60_000  # matplotlib writes no larger PNG than 65,535 pixels each way
 _BOARD, _CHALK, _FAINT = "#22332d", "#f4f1e6", "#9fb3a8"
 _EDGES = {"parameter": "#ffd166", "input": "#8ecae6", "constant": _FAINT}
 _GRADIENT = "#ff9f6b"
-_FONT = 10.5
-
-
-@dataclass(frozen=True)
-class _Box:
-    lines: tuple[str, ...]
-    colour: str
-
-    @property
-    def width(self) -> float:
-        return max(map(len, self.lines)) * _CHARACTER + 2 * _PADDING
-
-    @property
-    def height(self) -> float:
-        return len(self.lines) * _LINE + _PADDING
 
 
 def draw(
-    graph: graph_pb2.Graph,
+    graph: Expression | graph_pb2.Graph,
     trace: gradient_service_pb2.TraceGraphResponse | None = None,
     *,
     title: str | None = None,
@@ -66,51 +60,59 @@ def draw(
     """A figure of a graph, operands on the left and the loss on the right.
 
     Args:
-        graph: At most 200 nodes.
+        graph: At most 200 nodes, with 600 operands together; or the scalar expression that it is made of.
         trace: Values for the boxes and gradients for the edges; without it the boxes show shapes of sources only.
         title: A line above.
 
     Raises:
-        GradwireError: The graph is too large to be seen, or the libraries for pictures are missing.
+        GradwireError: The graph is too large to be seen or breaks a rule, or the libraries for pictures are missing.
     """
-    count = len(graph.nodes)
-    if count > MAX_NODES:
-        raise GradwireError(f"the graph has {count} nodes; a picture shows at most {MAX_NODES}")
+    if isinstance(graph, Expression):
+        graph = graph_of(graph)
+    _check(graph)
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (pictures are optional)
     except ImportError as error:
-        raise _missing(error) from error
-    boxes = [_box(graph, trace, index) for index in range(count)]
-    labels = _gradients(graph, trace)
-    places, bends = _layout(graph, boxes, labels)
-    figure = Figure(facecolor=_BOARD)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    for (node, slot), bend in bends.items():
-        operands = _operands(graph.nodes[node])
-        # Edges between the same two boxes run beside each other.
-        twins = [other for other, operand in enumerate(operands) if operand == operands[slot]]
-        aside = ((len(twins) - 1) / 2 - twins.index(slot)) * _LINE
-        _draw_edge(axes, places, boxes, operands[slot], node, bend, labels.get((node, slot)), aside)
-    for box, (x, y) in zip(boxes, places, strict=True):
-        _draw_box(axes, box, x, y)
-    _frame(figure, axes, graph, boxes, places, title, traced=trace is not None)
+        raise missing(error) from error
+    with _any_script():
+        boxes, loss = _boxes(graph, trace)
+        places, bends = layout(boxes)
+        figure = Figure(facecolor=_BOARD)
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        labels = _Labels(axes)
+        for (number, slot), bend in bends.items():
+            _draw_edge(axes, places, boxes, number, slot, bend, labels)
+        for box, (x, y) in zip(boxes, places, strict=True):
+            _draw_box(axes, box, x, y)
+        if trace is not None:
+            _draw_loss(axes, labels, boxes[loss], places[loss])
+        extent = _extent(boxes, places, [point for bend in bends.values() for point in bend], labels)
+        _frame(figure, axes, extent, title, traced=trace is not None)
     return figure
 
 
 def save_picture(
-    graph: graph_pb2.Graph,
+    graph: Expression | graph_pb2.Graph,
     path: str | Path,
     trace: gradient_service_pb2.TraceGraphResponse | None = None,
     *,
     title: str | None = None,
 ) -> None:
     """Write the picture of a graph to a file, as SVG or PNG by its suffix; arguments and errors as for ``draw``."""
+    if not isinstance(graph, Expression | graph_pb2.Graph):
+        raise UsageError(
+            f"found {type(graph).__name__}; save_picture draws an expression or a Graph, and trace.save a trace"
+        )
+    if not isinstance(path, str | Path):
+        raise UsageError(f"path {path!r} is {type(path).__name__}; expected a string or a Path, such as 'graph.svg'")
     target = Path(path)
     if target.suffix not in (".svg", ".png"):
         raise GradwireError(f"{target.name} is neither .svg nor .png; a picture is written as one of them")
     figure = draw(graph, trace, title=title)
-    figure.savefig(target, dpi=150, metadata={"Date": None} if target.suffix == ".svg" else None)
+    dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+    with _any_script():
+        figure.savefig(target, dpi=dpi, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 
 def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
@@ -120,12 +122,45 @@ def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphRespons
     except GradwireError:
         return None
     target = io.StringIO()
-    figure.savefig(target, format="svg", metadata={"Date": None})
+    with _any_script():
+        figure.savefig(target, format="svg", metadata={"Date": None})
     return target.getvalue()
 
 
-def _missing(error: ImportError) -> GradwireError:
-    return GradwireError(f"pictures need {error.name}: pip install 'gradwire[demo]'")
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Names may have characters that the font lacks; they are drawn as empty squares, which is telling enough."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
+
+
+def _write(axes: Axes, x: float, y: float, text: str, colour: str, font: float = FONT, align: str = "left") -> Text:
+    # A dollar sign is one: names and titles are no formulas of TeX.
+    return axes.text(x, y, text, color=colour, fontsize=font, ha=align, va="center", zorder=4, parse_math=False)
+
+
+# What is drawn.
+
+
+def _check(graph: graph_pb2.Graph) -> None:
+    """What a picture needs of a graph; everything else is the engine's to check."""
+    count, operands = len(graph.nodes), sum(len(_operands(node)) for node in graph.nodes)
+    if count > MAX_NODES or operands > MAX_OPERANDS:
+        raise GradwireError(
+            f"the graph has {count} nodes with {operands} operands; a picture shows at most {MAX_NODES} nodes with "
+            f"{MAX_OPERANDS} operands"
+        )
+    for index, node in enumerate(graph.nodes):
+        if node.WhichOneof("kind") is None:
+            raise InvalidGraphError(f"nodes[{index}] has no kind set; a node is a source or an op")
+        for operand in _operands(node):
+            if not operand < index:
+                raise InvalidGraphError(
+                    f"nodes[{index}] has operand {operand}; operands come before the nodes that use them"
+                )
+    if not graph.loss < count:
+        raise InvalidGraphError(f"the loss is node {graph.loss}, but the graph has {count} nodes; counted from 0")
 
 
 def _operands(node: graph_pb2.Node) -> list[int]:
@@ -133,120 +168,107 @@ def _operands(node: graph_pb2.Node) -> list[int]:
     return list(getattr(box, "operands", ()))
 
 
-def _box(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None, index: int) -> _Box:
+def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None) -> tuple[list[Box], int]:
+    """The boxes, each after its operands, and which of them is the loss.
+
+    A constant has a box at each of its uses, as one would write it: one box for all would draw edges across.
+    """
+    boxes: list[Box] = []
+    places: dict[int, int] = {}
+
+    def place(index: int, operands: tuple[int, ...] = ()) -> int:
+        gradients = tuple(_gradient(graph, trace, index, slot) for slot in range(len(operands)))
+        boxes.append(_box(graph, trace, index, operands, gradients))
+        return len(boxes) - 1
+
+    uses = {(index, operand) for index, node in enumerate(graph.nodes) for operand in _operands(node)}
+    # Copies come first, and so above the rest of a column.
+    copies = {use: place(use[1]) for use in sorted(uses) if graph.nodes[use[1]].HasField("constant")}
+    copied = {operand for _, operand in copies} - {graph.loss}
+    for index, node in enumerate(graph.nodes):
+        if index not in copied:
+            own = {operand: copies[index, operand] for operand in _operands(node) if (index, operand) in copies}
+            places[index] = place(
+                index, tuple(own[operand] if operand in own else places[operand] for operand in _operands(node))
+            )
+    return boxes, places[graph.loss]
+
+
+def _box(
+    graph: graph_pb2.Graph,
+    trace: gradient_service_pb2.TraceGraphResponse | None,
+    index: int,
+    operands: tuple[int, ...],
+    gradients: tuple[str, ...],
+) -> Box:
     node = graph.nodes[index]
     kind = node.WhichOneof("kind") or "constant"
+    name = node.name if len(node.name) <= _NAME else f"{node.name[: _NAME - 1]}…"
     symbol = f"( )^{node.power.exponent:g}" if kind == "power" else _SYMBOLS.get(kind, kind)
     value = None if trace is None else _text(trace.nodes[index].value)
     if kind == "constant":
-        lines = [value or _text(node.constant.value)]
+        lines = [value or _constant(node, index)]
     elif kind in ("parameter", "input"):
         shape = tuple(getattr(node, kind).shape)
-        lines = [node.name, value or (f"shape {shape}" if shape else "scalar")]
+        lines = [name, value or (f"shape {shape}" if shape else "scalar")]
     else:
-        lines = [f"{symbol}   {node.name}" if node.name else symbol, *([value] if value else [])]
-    return _Box(tuple(lines), _EDGES.get(kind, _CHALK))
+        lines = [f"{symbol}   {name}" if name else symbol, *([value] if value else [])]
+    return Box(tuple(lines), _EDGES.get(kind, _CHALK), operands, gradients)
+
+
+def _constant(node: graph_pb2.Node, index: int) -> str:
+    try:
+        return _text(node.constant.value)
+    except ValueError as error:
+        raise InvalidGraphError(f"nodes[{index}] is a constant whose elements do not fit its shape: {error}") from error
 
 
 def _text(tensor: tensor_pb2.Tensor) -> str:
     array = decode_tensor(tensor)
     if array.ndim == 0:
         return _number(array.item())
-    few = ", ".join(map(_number, array.flat[:_SHOWN_ELEMENTS]))
-    if array.ndim == 1 and array.size <= _SHOWN_ELEMENTS:
-        return f"[{few}]"
-    return f"[{few}{', …' if array.size > _SHOWN_ELEMENTS else ''}] {array.shape}"
+    if array.size > _ALL_ELEMENTS:
+        return f"[{', '.join(map(_number, array.flat[:_FEW_ELEMENTS]))}, …] {array.shape}"
+    return f"[{', '.join(map(_number, array.flat))}]{'' if array.ndim == 1 else f' {array.shape}'}"
 
 
 def _number(value: float) -> str:
     return f"{float(value) + 0.0:.4g}".replace("-", "−")
 
 
-def _gradients(
-    graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None
-) -> dict[tuple[int, int], str]:
-    """The gradient on each edge, by node and slot; none into constants, which nobody asks for."""
+def _gradient(
+    graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None, index: int, slot: int
+) -> str:
+    """The gradient on an edge; none into constants, which nobody asks for."""
     if trace is None:
-        return {}
-    return {
-        (node, slot): _text(edge.gradient)
-        for node, traced in enumerate(trace.nodes)
-        for slot, edge in enumerate(traced.operands)
-        if edge.HasField("gradient") and graph.nodes[edge.node].WhichOneof("kind") != "constant"
-    }
+        return ""
+    edge = trace.nodes[index].operands[slot]
+    asked = edge.HasField("gradient") and not graph.nodes[edge.node].HasField("constant")
+    return _text(edge.gradient) if asked else ""
 
 
-Point = tuple[float, float]
+# How it is drawn.
 
 
-def _layers(graph: graph_pb2.Graph) -> list[int]:
-    """Columns: an operation right of its operands, a source just left of its first consumer."""
-    depth = [0] * len(graph.nodes)
-    first_use: dict[int, int] = {}
-    for index, node in enumerate(graph.nodes):
-        operands = _operands(node)
-        depth[index] = 1 + max((depth[operand] for operand in operands), default=-1)
-        for operand in operands:
-            first_use[operand] = min(first_use.get(operand, depth[index]), depth[index])
-    sources = {index for index, node in enumerate(graph.nodes) if not _operands(node)}
-    return [first_use[i] - 1 if i in sources and i in first_use else depth[i] for i in range(len(depth))]
+class _Labels:
+    """What is written on the edges, none on another."""
+
+    def __init__(self, axes: Axes) -> None:
+        self._axes = axes
+        self.taken: list[Rectangle] = []
+
+    def write(self, text: str, places: list[Point]) -> None:
+        """Write a gradient at the first of the places that is free; at the first one if none is."""
+        width = width_of(text)
+        spots = [Rectangle.around(x, y, width, LINE) for x, y in places]
+        free = [n for n, spot in enumerate(spots) if not any(map(spot.overlaps, self.taken))]
+        chosen = free[0] if free else 0
+        self.taken.append(spots[chosen])
+        written = _write(self._axes, *places[chosen], text, _GRADIENT, align="center")
+        written.set(zorder=2, bbox={"facecolor": _BOARD, "edgecolor": "none", "pad": 1.5})
 
 
-def _layout(
-    graph: graph_pb2.Graph, boxes: list[_Box], labels: dict[tuple[int, int], str]
-) -> tuple[list[Point], dict[tuple[int, int], list[Point]]]:
-    """The centre of each box, and the points that each edge bends at, in inches."""
-    try:
-        import igraph  # noqa: PLC0415  (pictures are optional)
-    except ImportError as error:
-        raise _missing(error) from error
-    layers = _layers(graph)
-    edges = {(n, s): o for n, node in enumerate(graph.nodes) for s, o in enumerate(_operands(node))}
-    network: igraph.Graph = igraph.Graph(n=len(boxes), edges=[(o, n) for (n, _), o in edges.items()], directed=True)
-    layout = network.layout_sugiyama(layers=layers, hgap=1, vgap=1, maxiter=500)
-    columns = _columns(layers, boxes, labels)
-    rows = _apart([at[0] for at in layout.coords], layers)
-    pitch = max(box.height for box in boxes) + _ROW_GAP
-
-    # igraph's layers lie below each other, ours beside each other.
-    places = [(columns[layer], -row * pitch) for layer, row in zip(layers, rows, strict=True)]
-    bends = {
-        key: [(columns[round(layer)], -row * pitch) for row, layer in bend]
-        for key, bend in zip(edges, layout.edge_routing, strict=True)
-    }
-    return places, bends
-
-
-def _apart(rows: list[float], layers: list[int]) -> list[float]:
-    """Rows with at least 1 between boxes of a column, which igraph does not always keep."""
-    moved = list(rows)
-    for layer in set(layers):
-        column = sorted((index for index, at in enumerate(layers) if at == layer), key=lambda index: rows[index])
-        for above, below in pairwise(column):
-            moved[below] = max(moved[below], moved[above] + 1)
-        shift = sum(moved[index] - rows[index] for index in column) / len(column)
-        for index in column:
-            moved[index] -= shift
-    return moved
-
-
-def _columns(layers: list[int], boxes: list[_Box], labels: dict[tuple[int, int], str]) -> list[float]:
-    """The middle of each column: as wide as its widest box, with room for the widest gradient between."""
-    widths = [0.0] * (max(layers) + 1)
-    for layer, box in zip(layers, boxes, strict=True):
-        widths[layer] = max(widths[layer], box.width)
-    gaps = [_LABEL_GAP] * len(widths)
-    for (node, _), label in labels.items():
-        before = layers[node] - 1
-        gaps[before] = max(gaps[before], _LABEL_GAP + 0.35 + len(label) * _CHARACTER)
-    middles, edge = [], 0.0
-    for width, gap in zip(widths, gaps, strict=True):
-        middles.append(edge + width / 2)
-        edge += width + gap
-    return middles
-
-
-def _draw_box(axes: Axes, box: _Box, x: float, y: float) -> None:
+def _draw_box(axes: Axes, box: Box, x: float, y: float) -> None:
     from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415  (pictures are optional)
 
     corner = (x - box.width / 2, y - box.height / 2)
@@ -264,26 +286,31 @@ def _draw_box(axes: Axes, box: _Box, x: float, y: float) -> None:
         )
     )
     for number, line in enumerate(box.lines):
-        height = y + (len(box.lines) / 2 - number - 0.5) * _LINE
+        height = y + (len(box.lines) / 2 - number - 0.5) * LINE
         colour = _CHALK if number or len(box.lines) == 1 else box.colour
-        axes.text(x, height, line, color=colour, fontsize=_FONT, ha="center", va="center", zorder=4)
+        _write(axes, x, height, line, colour, align="center")
 
 
 def _draw_edge(
     axes: Axes,
     places: list[Point],
-    boxes: list[_Box],
-    operand: int,
-    node: int,
+    boxes: list[Box],
+    number: int,
+    slot: int,
     bend: list[Point],
-    label: str | None,
-    aside: float,
+    labels: _Labels,
 ) -> None:
     from matplotlib.patches import FancyArrowPatch  # noqa: PLC0415  (pictures are optional)
     from matplotlib.path import Path as Curve  # noqa: PLC0415
 
-    (x0, y0), (x1, y1) = places[operand], places[node]
-    points = [(x0 + boxes[operand].width / 2, y0 + aside), *bend, (x1 - boxes[node].width / 2 - 0.03, y1 + aside)]
+    box = boxes[number]
+    operand = box.operands[slot]
+    # Edges between the same two boxes run beside each other.
+    twins = [other for other, one in enumerate(box.operands) if one == operand]
+    aside = (len(twins) - 1) / 2 - twins.index(slot)
+    start, end = (aside * min(LINE, one.height / len(twins)) for one in (boxes[operand], box))
+    (x0, y0), (x1, y1) = places[operand], places[number]
+    points = [(x0 + boxes[operand].width / 2, y0 + start), *bend, (x1 - box.width / 2 - 0.03, y1 + end)]
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (left, low), (right, high) in pairwise(points):
         reach = (right - left) / 2
@@ -292,53 +319,56 @@ def _draw_edge(
     axes.add_patch(
         FancyArrowPatch(path=Curve(vertices, codes), arrowstyle="-|>", mutation_scale=11, color=_FAINT, linewidth=1.2)
     )
-    if label is not None:
-        # Near the consumer, where edges of one operand have parted.
-        (left, low), (right, high) = points[-2:]
-        axes.text(
-            (left + right) / 2,
-            (low + high) / 2,
-            label,
-            color=_GRADIENT,
-            fontsize=_FONT,
-            ha="center",
-            va="center",
-            zorder=2,
-            bbox={"facecolor": _BOARD, "edgecolor": "none", "pad": 1.5},
+    if box.gradients[slot]:
+        # Near the consumer, where edges of one operand have parted; further along where edges cross.
+        labels.write(
+            box.gradients[slot], [_along(points[-2], points[-1], share) for share in (0.5, 0.6, 0.4, 0.7, 0.3)]
         )
 
 
-def _frame(
-    figure: Figure,
-    axes: Axes,
-    graph: graph_pb2.Graph,
-    boxes: list[_Box],
-    places: list[Point],
-    title: str | None,
-    *,
-    traced: bool,
-) -> None:
+def _along(start: Point, end: Point, share: float) -> Point:
+    """A point of the curve between two others, as ``_draw_edge`` bends it."""
+    across = 1.5 * (1 - share) * share + share**3
+    up = 3 * (1 - share) * share**2 + share**3
+    return start[0] + across * (end[0] - start[0]), start[1] + up * (end[1] - start[1])
+
+
+def _draw_loss(axes: Axes, labels: _Labels, box: Box, place: Point) -> None:
+    """The edge that leaves the loss, with the gradient that everything begins with."""
+    start, y = place[0] + box.width / 2, place[1]
+    axes.plot([start, start + 0.45], [y, y], color=_FAINT, linewidth=1.2)
+    labels.write("1", [(start + 0.58, y)])
+
+
+def _extent(boxes: list[Box], places: list[Point], bends: list[Point], labels: _Labels) -> Rectangle:
+    """The rectangle around everything that belongs to the graph."""
+    drawn = [
+        *(Rectangle.around(x, y, box.width, box.height) for box, (x, y) in zip(boxes, places, strict=True)),
+        *(Rectangle(x, y, x, y) for x, y in bends),
+        *labels.taken,
+    ]
+    return Rectangle(
+        min(one.left for one in drawn),
+        min(one.low for one in drawn),
+        max(one.right for one in drawn),
+        max(one.high for one in drawn),
+    )
+
+
+def _frame(figure: Figure, axes: Axes, extent: Rectangle, title: str | None, *, traced: bool) -> None:
     """The size of the figure, its title, and the key to its colours."""
-    left = min(x - box.width / 2 for box, (x, _) in zip(boxes, places, strict=True)) - 0.35
-    right = max(x + box.width / 2 for box, (x, _) in zip(boxes, places, strict=True)) + 0.35
-    low = min(y - box.height / 2 for box, (_, y) in zip(boxes, places, strict=True)) - 0.75
-    high = max(y + box.height / 2 for box, (_, y) in zip(boxes, places, strict=True)) + (0.75 if title else 0.35)
-    right = max(right, left + 6.2)
-    if traced and graph.loss < len(places):
-        x, y = places[graph.loss]
-        start = x + boxes[graph.loss].width / 2
-        axes.annotate("", (start, y), (start + 0.45, y), arrowprops={"arrowstyle": "-", "color": _FAINT})
-        axes.text(start + 0.55, y, "1", color=_GRADIENT, fontsize=_FONT, ha="left", va="center")
-        right = max(right, start + 1.0)
-    axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
-    figure.set_size_inches(right - left, high - low)
-    if title:
-        axes.text(left + 0.35, high - 0.32, title, color=_CHALK, fontsize=13, ha="left", va="center")
     key = [("parameter", _EDGES["parameter"]), ("input", _EDGES["input"]), ("constant", _FAINT), ("operation", _CHALK)]
     if traced:
         key.append(("gradient of the loss, on the edges", _GRADIENT))
-    x = left + 0.35
+    x, low = extent.left, extent.low - 0.75
     for text, colour in key:
-        axes.text(x, low + 0.3, text, color=colour, fontsize=9, ha="left", va="center")
-        x += len(text) * 0.082 + 0.3
+        _write(axes, x, low + 0.3, text, colour, _KEY_FONT)
+        x += width_of(text, _KEY_FONT) + _KEY_GAP
+    right, high = max(extent.right, x - _KEY_GAP), extent.high + _MARGIN
+    if title:
+        high += 0.4
+        _write(axes, extent.left, high - 0.32, title, _CHALK, _TITLE_FONT)
+        right = max(right, extent.left + width_of(title, _TITLE_FONT))
+    axes.set_xlim(extent.left - _MARGIN, right + _MARGIN)
+    axes.set_ylim(low, high)
+    figure.set_size_inches(right - extent.left + 2 * _MARGIN, high - low)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,9 @@ from gradwire import _drawing
 from gradwire._arrays import Array, decode_tensor
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+
+_LISTED = 20
+"""Names that an error lists."""
 
 Phase = Literal["value", "gradient", "reduction"]
 
@@ -148,17 +152,26 @@ class Trace:
         """None if every value and gradient is finite."""
 
     def __getitem__(self, name: str) -> NodeTrace:
-        """The node of this name or label."""
+        """The node of this name or label.
+
+        Raises:
+            KeyError: There is none.
+        """
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise KeyError(name)
+        names = [node.name for node in self.nodes]
+        close = get_close_matches(str(name), names, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(names[:_LISTED])}"
+        more = ", ..." if not close and len(names) > _LISTED else ""
+        raise KeyError(f'no node has the name or label "{name}"; {hint}{more}')
 
     def save(self, path: str | Path, *, title: str | None = None) -> None:
         """Write the picture: values in the boxes, gradients on the edges. SVG or PNG, by the suffix.
 
         Raises:
             GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
+            OSError: The file cannot be written.
         """
         _drawing.save_picture(self._graph, path, self._response, title=title)
 
