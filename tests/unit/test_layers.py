@@ -63,3 +63,8 @@ def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:
     top = list(imports(CLIENT / "_local.py", top_level=True))
     assert not [module for module in top if module.startswith("gradwire_server")]
     assert [module for module in imports(CLIENT / "_local.py") if module.startswith("gradwire_server")]
+
+
+@pytest.mark.parametrize("package", [CLIENT, SERVER])
+def test_a_package_says_that_it_is_typed(package: Path) -> None:
+    assert (package / "py.typed").exists()
