@@ -98,7 +98,9 @@ def _explain(command: Explain) -> None:
         explain(command.request, command.output, command.title)
     except OSError as error:
         _fail(f"cannot read or write {error.filename}: {error.strerror}", 1)
-    except (GradwireError, Refusal, json_format.ParseError) as error:
+    except Refusal as refusal:
+        _fail("\n".join(f"{f.path}: {f.message}" if f.path else f.message for f in refusal.findings), 1)
+    except (GradwireError, json_format.ParseError) as error:
         _fail(str(error), 1)
     print(command.output)  # noqa: T201  (the picture's path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -9,7 +10,10 @@ from google.protobuf import json_format
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+from gradwire_server import codec, engine
 from gradwire_server.service.logic import GradientLogic
+
+_EXPECTED = "expected an object of JSON, in UTF-8: a TraceGraphRequest or a Graph"
 
 
 def explain(request: Path, picture: Path, title: str | None = None) -> None:
@@ -19,12 +23,19 @@ def explain(request: Path, picture: Path, title: str | None = None) -> None:
         OSError: A file cannot be read or written.
         json_format.ParseError: The file holds neither of the two.
         Refusal: The graph or a tensor is wrong.
-        GradwireError: The picture cannot be made.
+        GradwireError: The file holds no object of JSON, or the picture cannot be made.
     """
-    text = request.read_text()
     try:
-        traced = json_format.Parse(text, pb.TraceGraphRequest())
-    except json_format.ParseError:
-        gw.save_picture(json_format.Parse(text, graph_pb2.Graph()), picture, title=title)
-        return
-    gw.Trace(traced.graph, GradientLogic().trace(traced, lambda: None)).save(picture, title=title)
+        data = json.loads(request.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise gw.InvalidRequestError(f"{request} is no JSON: {error}; {_EXPECTED}") from None
+    if not isinstance(data, dict):
+        raise gw.InvalidRequestError(f"{request} holds no object but {type(data).__name__}; {_EXPECTED}")
+    # Only a graph has nodes at the top. Deciding by that, a misspelt field is looked for in the right message.
+    if "nodes" in data:
+        graph = json_format.ParseDict(data, graph_pb2.Graph())
+        engine.compile_graph(codec.decode_graph(graph, engine.Limits()), engine.Limits())
+        gw.save_picture(graph, picture, title=title)
+    else:
+        traced = json_format.ParseDict(data, pb.TraceGraphRequest())
+        gw.Trace(traced.graph, GradientLogic().trace(traced, lambda: None)).save(picture, title=title)

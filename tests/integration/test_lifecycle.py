@@ -184,12 +184,22 @@ REQUEST = """{"graph": {"nodes": [{"name": "w", "parameter": {}}, {"sigmoid": {"
         (REQUEST.replace('"operands": [0]', '"operands": [1]'), 1, ["itself"]),
         (REQUEST.replace('"values": [0]', '"values": [0, 1]'), 1, ['"w"']),
         ('{"nods": []}', 1, ["nods"]),
+        ('{"grph": {"nodes": []}}', 1, ["grph", "TraceGraphRequest"]),
+        ('{"nodes": [{"name": "w", "parametr": {}}]}', 1, ["parametr", "Graph.nodes[0]"]),
+        ('{"nodes": []}', 1, ["no nodes"]),
+        ('{"nodes": [{"add": {"operands": [5, 7]}}]}', 1, ["nodes[0].add.operands[0]", "nodes[0].add.operands[1]"]),
+        ('{"nodes": [{"name": "w", "parameter": {}}, {"add": {"operands": [0, 1]}}], "loss": 1}', 1, ["itself"]),
+        ('{"nodes": [{"name": "w", "parameter": {}}], "loss": 9}', 1, ["loss is index 9"]),
+        ('{"nodes": [{"constant": {"value": {"shape": [2], "raw": "AAA="}}}]}', 1, ["nodes[0].constant", "16 bytes"]),
+        ('{"nodes": [{"name": "w"}]}', 1, ['"w"', "no kind"]),
+        ("5", 1, ["no object but int", "TraceGraphRequest"]),
+        (b"\xff\xfe", 1, ["utf-8", "TraceGraphRequest"]),
         ("not json", 1, ["JSON"]),
     ],
 )
-def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str, code: int, words: list[str]) -> None:
-    (tmp_path / "request.json").write_text(text)
-    done = gradwire("explain", str(tmp_path / "request.json"), "-o", str(tmp_path / "graph.svg"))
+def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str | bytes, code: int, words: list[str]) -> None:
+    (tmp_path / "request.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = gradwire("explain", str(tmp_path / "request.json"), "-o", str(tmp_path / "graph.svg"), "--title=$\\frac$")
     assert done.returncode == code, done.stderr
     assert [word for word in words if word not in done.stderr] == [], done.stderr
     assert "Traceback" not in done.stderr
