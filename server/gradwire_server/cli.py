@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+import structlog
 from google.protobuf import json_format
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
-    CliImplicitFlag,
     CliPositionalArg,
     CliSubCommand,
+    CliToggleFlag,
     SettingsConfigDict,
     SettingsError,
     get_subcommand,
@@ -22,7 +23,7 @@ from pydantic_settings import (
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
 from gradwire_server.service.server import StartError, serve
-from gradwire_server.settings import PREFIX, Settings
+from gradwire_server.settings import PREFIX, Settings, unknown_variables
 from gradwire_server.version import VERSION
 
 
@@ -59,7 +60,7 @@ class Gradwire(BaseSettings):
     """Serve on this machine."""
     explain: CliSubCommand[Explain]
     """Draw a graph as a picture."""
-    version: CliImplicitFlag[bool] = False
+    version: CliToggleFlag[bool] = False
     """Print the version."""
 
 
@@ -70,7 +71,7 @@ def main() -> None:
         if command.version:
             print(f"gradwire {VERSION}")  # noqa: T201  (asked for)
             return
-        chosen = get_subcommand(command, is_required=True, cli_exit_on_error=True)
+        chosen = get_subcommand(command, is_required=False)
     except ValidationError as error:
         _fail(_wrong(error), 2)
     except SettingsError as error:
@@ -79,10 +80,15 @@ def main() -> None:
         _serve(chosen)
     elif isinstance(chosen, Explain):
         _explain(chosen)
+    else:
+        CliApp.print_help(Gradwire, file=sys.stderr)
+        sys.exit(2)
 
 
 def _serve(settings: Settings) -> None:
     logs.configure(settings.log_level)
+    for variable, closest in unknown_variables().items():
+        structlog.get_logger().warning("variable is no setting and is ignored", variable=variable, closest=closest)
     try:
         serve(settings)
     except StartError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field
@@ -30,8 +31,8 @@ class Settings(ServiceLimits, BaseSettings):
     """Address on which Prometheus finds the metrics. Default: that of --host."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     """Port on which Prometheus finds the metrics, at /metrics; 0 takes a free one."""
-    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
-    """Threads that compute. Default: one for each core."""
+    threads: int = Field(default=os.cpu_count() or 1, gt=0)
+    """Threads that compute, one for each core if nothing is said."""
     grace: float = Field(default=30.0, ge=0)
     """Seconds that work in flight has to finish when the server is told to stop."""
     announce: float = Field(default=0.0, ge=0)
@@ -47,3 +48,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables of the environment that begin like settings but are none, each with the closest setting."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    unknown = [name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known]
+    return {name: next(iter(get_close_matches(name.upper(), known, n=1)), None) for name in unknown}

@@ -126,7 +126,7 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (["serve", "--host=nowhere.invalid", "--metrics-port=0"], {}, 1, ["nowhere.invalid", "--host"]),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
-        ([], {}, 1, ["serve"]),
+        ([], {}, 2, ["usage", "serve", "explain"]),
         (["explain", "absent.json"], {}, 1, ["absent.json", "No such file"]),
     ],
 )
@@ -149,6 +149,7 @@ def test_an_address_that_is_taken_is_named() -> None:
             assert (done.returncode, done.stdout) == (1, "")
             assert f"127.0.0.1:{port}" in done.stderr
             assert flag in done.stderr
+            assert len(done.stderr.splitlines()) == 1
 
 
 def test_two_servers_do_not_share_a_port(server: ServerProcess) -> None:
@@ -165,11 +166,27 @@ def test_settings_come_from_the_environment() -> None:
         assert '"method": "gradwire.v1.GradientService/GetServerInfo"' in server.log
 
 
+def test_a_variable_that_is_no_setting_is_told_with_the_closest_one() -> None:
+    with ServerProcess(environment={**os.environ, "GRADWIRE_PROT": "1"}) as server:
+        server.stop()
+        assert '"variable": "GRADWIRE_PROT", "closest": "GRADWIRE_PORT"' in server.log
+
+
 def test_help_and_version() -> None:
     assert gradwire("--version").stdout == "gradwire 0.1.0\n"
+    assert "--no-version" not in gradwire("--help").stdout
     text = gradwire("serve", "--help").stdout
     assert "--max-message-bytes" in text
     assert "GRADWIRE_PORT" in text
+    assert "lambda" not in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["serve"], ["explain", "request.json"]])
+def test_without_the_packages_of_the_server_the_command_says_what_to_install(arguments: list[str]) -> None:
+    code = "import sys; sys.modules['pydantic'] = None; from gradwire_server.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "gradwire: this command needs pydantic: pip install 'gradwire[server]'\n"
 
 
 REQUEST = """{"graph": {"nodes": [{"name": "w", "parameter": {}}, {"sigmoid": {"operands": [0]}}], "loss": 1},
