@@ -20,6 +20,9 @@ TAG = 0
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a request, together, in bytes; the others follow in chunks."""
 
+OVERHEAD = 32
+"""Bytes that a tensor in the head takes beside its elements and its name."""
+
 
 def whole(step: Compute) -> pb.ComputeGradientsRequest:
     """The request in one message."""
@@ -35,11 +38,12 @@ def request_frames(step: Compute) -> Iterator[bytes]:
     framed: list[Array] = []
     inline = 0
     for name, array in step.arrays.items():
-        if inline + array.nbytes > INLINE_BYTES:
+        nbytes = array.nbytes + OVERHEAD + len(name)
+        if inline + nbytes > INLINE_BYTES:
             framed.append(array)
             head.framed.append(pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape))
         else:
-            inline += array.nbytes
+            inline += nbytes
             head.request.tensors[name].CopyFrom(encode_tensor(array))
     yield pb.StreamGradientsRequest(tag=TAG, head=head).SerializeToString()
     for array in framed:
@@ -53,7 +57,7 @@ class Assembler:
 
     def __init__(self) -> None:
         self._response = pb.ComputeGradientsResponse()
-        self._framed: dict[str, Array] = {}
+        self._framed: list[tuple[pb.FramedTensor, Array]] = []
         self._pending: deque[memoryview] = deque()
 
     def feed(self, raw: bytes) -> Answer | GradwireError | None:
@@ -77,13 +81,13 @@ class Assembler:
 
     def _begin(self, head: pb.StreamResponseHead) -> Answer | None:
         self._response = head.response
-        self._framed = {tensor.name: empty(tensor.dtype, tensor.shape) for tensor in head.framed}
-        self._pending.extend(array.reshape(-1).view(np.uint8).data for array in self._framed.values() if array.nbytes)
+        self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in head.framed]
+        self._pending.extend(array.reshape(-1).view(np.uint8).data for _, array in self._framed if array.nbytes)
         return self._complete()
 
     def _append(self, chunk: memoryview) -> Answer | None:
         if not self._pending or len(chunk) > len(self._pending[0]):
-            raise ServerError(f"the server sent a chunk of {len(chunk)} bytes that no gradient lacks")
+            raise ServerError(f"the server sent a chunk of {len(chunk)} bytes that no tensor lacks")
         target = self._pending[0]
         target[: len(chunk)] = chunk
         self._pending[0] = target[len(chunk) :]
@@ -92,7 +96,20 @@ class Assembler:
         return self._complete()
 
     def _complete(self) -> Answer | None:
-        return None if self._pending else Answer(self._response, self._framed)
+        if self._pending:
+            return None
+        gradients: dict[str, Array] = {}
+        for tensor, array in self._framed:
+            kind = tensor.WhichOneof("tensor")
+            if kind == "name":
+                gradients[tensor.name] = array
+            elif kind == "output":
+                self._response.outputs[tensor.output].CopyFrom(encode_tensor(array))
+            elif kind == "loss":
+                self._response.loss.CopyFrom(encode_tensor(array))
+            else:
+                raise ServerError("the server announced a tensor of no known kind; it may be newer than this client")
+        return Answer(self._response, gradients)
 
 
 def final(answer: Answer | GradwireError | None, target: str) -> Answer:

@@ -50,10 +50,10 @@ def request(tag: int, v: float, size: int = 1_000_000) -> list[pb.StreamGradient
     return [head(tag, [announced()], v=number(v)), *chunks(tag, VALUES, size)]
 
 
-def assembled(frames: Iterable[pb.StreamGradientsResponse]) -> list[tuple[int, Any, dict[str, Any]]]:
-    """Tag, head or error, and framed gradients of each response."""
-    responses: list[tuple[int, Any, dict[str, Any]]] = []
-    pending: list[tuple[str, int]] = []
+def assembled(frames: Iterable[pb.StreamGradientsResponse]) -> list[tuple[int, Any, dict[Any, Any]]]:
+    """Tag, head or error, and framed tensors of each response: by source, by output, or "loss"."""
+    responses: list[tuple[int, Any, dict[Any, Any]]] = []
+    pending: list[tuple[Any, int]] = []
     for frame in frames:
         assert frame.ByteSize() <= 1 << 20
         kind = frame.WhichOneof("frame")
@@ -68,8 +68,10 @@ def assembled(frames: Iterable[pb.StreamGradientsResponse]) -> list[tuple[int, A
             assert not pending
             responses.append((frame.tag, getattr(frame, kind), {}))
             for tensor in frame.head.framed:
-                responses[-1][2][tensor.name] = bytearray()
-                pending.append((tensor.name, 8 * int(np.prod(tensor.shape))))
+                kind = tensor.WhichOneof("tensor")
+                part = kind if kind == "loss" else getattr(tensor, kind)
+                responses[-1][2][part] = bytearray()
+                pending.append((part, 8 * int(np.prod(tensor.shape))))
         assert frame.tag == responses[-1][0]
     assert not pending
     return responses
@@ -86,6 +88,24 @@ def test_responses_come_in_the_order_of_requests_with_their_tags(service: Any, s
         np.testing.assert_array_equal(np.frombuffer(framed["w"]), v)
 
 
+def test_losses_and_outputs_travel_in_frames_that_every_client_takes(server: ServerProcess) -> None:
+    count = 700_000
+    examples = np.arange(count, dtype=np.float64)
+    request = pb.ComputeGradientsRequest(
+        graph=gw.graph(gw.parameter("w") * gw.input("x", per_example=True)),
+        tensors={"w": number(3)},
+        reduction=pb.REDUCTION_NONE,
+        outputs=[1, 2],
+    )
+    begin = pb.StreamGradientsRequest(tag=4, head=pb.StreamRequestHead(request=request, framed=[announced("x", count)]))
+    with grpc.insecure_channel(server.address) as opened:
+        [(tag, _, tensors)] = assembled(stub(opened).StreamGradients(iter([begin, *chunks(4, examples, 1 << 20)])))
+    assert tag == 4
+    assert tensors.keys() == {"loss", 1, 2, "w"}
+    for part, expected in (("loss", 3 * examples), (1, examples), (2, 3 * examples), ("w", examples)):
+        np.testing.assert_array_equal(np.frombuffer(tensors[part]), expected)
+
+
 def framed(*announcements: pb.FramedTensor) -> list[pb.StreamGradientsRequest]:
     """A request with tag 5 that announces these, and sends w."""
     return [head(5, announcements, v=number(1)), *chunks(5, VALUES, 1 << 20)]
@@ -98,6 +118,7 @@ WRONG_REQUESTS: list[tuple[str, list[pb.StreamGradientsRequest], tuple[str, ...]
     ("negative", framed(announced(count=-9)), ('"w"', "-9"), "INVALID_TENSOR"),
     ("twice", framed(announced(), announced()), ('"w"', "twice"), "INVALID_TENSOR"),
     ("both", framed(announced("v", 0), announced()), ('"v"', "once"), "INVALID_TENSOR"),
+    ("nameless", framed(pb.FramedTensor(loss=True), announced()), ("no name",), "INVALID_TENSOR"),
     ("huge", framed(announced(count=1 << 40)), ("max_request_bytes",), "LIMIT_EXCEEDED"),
 ]
 

@@ -170,14 +170,18 @@ class OperandValue(_message.Message):
     def __init__(self, node: _Optional[int] = ..., name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
 class FramedTensor(_message.Message):
-    __slots__ = ("name", "dtype", "shape")
+    __slots__ = ("name", "output", "loss", "dtype", "shape")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     name: str
+    output: int
+    loss: bool
     dtype: _tensor_pb2.Dtype
     shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., output: _Optional[int] = ..., loss: bool = ..., dtype: _Optional[_Union[_tensor_pb2.Dtype, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class StreamRequestHead(_message.Message):
     __slots__ = ("request", "framed")

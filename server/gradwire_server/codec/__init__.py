@@ -15,7 +15,14 @@ from gradwire_server.codec.requests import (
     decode_reduction,
     decode_wrt,
 )
-from gradwire_server.codec.responses import encode_checks, encode_evaluation, encode_signature, encode_trace
+from gradwire_server.codec.responses import (
+    Part,
+    encode_checks,
+    encode_evaluation,
+    encode_signature,
+    encode_trace,
+    parts_of,
+)
 from gradwire_server.codec.tensors import Array, Layout, TensorError, decode_tensor, encode_tensor, layout_of
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "Array",
     "Arrays",
     "Layout",
+    "Part",
     "TensorError",
     "decode_arrays",
     "decode_dtype",
@@ -38,4 +46,5 @@ __all__ = [
     "encode_trace",
     "layout_of",
     "parse",
+    "parts_of",
 ]

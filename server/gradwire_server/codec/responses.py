@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.tensors import dtype_number, encode_tensor
+from gradwire_server.codec.tensors import Array, dtype_number, encode_tensor
 from gradwire_server.engine import Evaluation, NonFinite, Phase, Program, Source, SourceCheck, Trace
 
 _PHASES = {
@@ -16,6 +16,10 @@ _PHASES = {
     Phase.GRADIENT: pb.NonFinite.PHASE_GRADIENT,
     Phase.REDUCTION: pb.NonFinite.PHASE_REDUCTION,
 }
+
+
+Part = str | int | None
+"""A tensor of a response: the gradient of a source, the output of a node, or the loss (None)."""
 
 
 def encode_signature(program: Program) -> pb.Signature:
@@ -34,14 +38,22 @@ def _source(source: Source) -> pb.Source:
     )
 
 
+def parts_of(evaluation: Evaluation) -> Iterator[tuple[Part, Array]]:
+    """Every tensor of a response."""
+    yield None, evaluation.loss
+    yield from evaluation.outputs.items()
+    yield from evaluation.gradients.items()
+
+
 def encode_evaluation(
-    evaluation: Evaluation, seconds: float, framed: Sequence[str] = ()
+    evaluation: Evaluation, seconds: float, framed: Collection[Part] = ()
 ) -> tuple[pb.ComputeGradientsResponse, list[pb.FramedTensor]]:
-    """The response, without the gradients that follow in frames, and what announces those."""
+    """The response, without the tensors that follow in frames, and what announces those, in the order of parts."""
+    left_out = frozenset(framed)
     response = pb.ComputeGradientsResponse(
-        loss=encode_tensor(evaluation.loss),
-        gradients={name: encode_tensor(g) for name, g in evaluation.gradients.items() if name not in framed},
-        outputs={node: encode_tensor(value) for node, value in evaluation.outputs.items()},
+        loss=None if None in left_out else encode_tensor(evaluation.loss),
+        gradients={name: encode_tensor(g) for name, g in evaluation.gradients.items() if name not in left_out},
+        outputs={node: encode_tensor(value) for node, value in evaluation.outputs.items() if node not in left_out},
         non_finite=_non_finite(evaluation.non_finite),
         stats=pb.ComputeStats(
             compute_time=Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9)),
@@ -49,12 +61,18 @@ def encode_evaluation(
             blocks=evaluation.blocks,
         ),
     )
-    announced = [
-        pb.FramedTensor(name=name, dtype=dtype_number(gradient.dtype), shape=gradient.shape)
-        for name, gradient in evaluation.gradients.items()
-        if name in framed
-    ]
-    return response, announced
+    return response, [_announced(part, array) for part, array in parts_of(evaluation) if part in left_out]
+
+
+def _announced(part: Part, array: Array) -> pb.FramedTensor:
+    tensor = pb.FramedTensor(dtype=dtype_number(array.dtype), shape=array.shape)
+    if part is None:
+        tensor.loss = True
+    elif isinstance(part, int):
+        tensor.output = part
+    else:
+        tensor.name = part
+    return tensor
 
 
 def _non_finite(report: NonFinite | None) -> pb.NonFinite | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
 from gradwire_server.service.limits import ServiceLimits
 
 INLINE_BYTES = 1 << 18
-"""Gradients that travel in the head of a response, together, in bytes; the others follow in chunks."""
+"""Tensors that travel in the head of a response, together, in bytes; the others follow in chunks."""
 
+OVERHEAD = 32
+"""Bytes that a tensor in the head takes beside its elements and its name."""
 
 Complete = tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]]
 """A request, and its framed tensors."""
@@ -35,6 +38,8 @@ class Assembler:
         self._pending: deque[tuple[str, codec.Layout]] = deque()
         self._arrays: dict[str, codec.Array] = {}
         self._buffer = bytearray()
+        self._lacking = 0
+        """Bytes of the request that are still to come."""
         self._skipping = False
 
     @property
@@ -44,8 +49,21 @@ class Assembler:
 
     @property
     def tag(self) -> int:
-        """Tag of the request that the last frame belonged to."""
+        """Tag of the last head."""
         return self._tag
+
+    def end(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            Refusal: INVALID_FRAME, if that is in the middle of a request.
+        """
+        if self._pending:
+            raise refuse(
+                Reason.INVALID_FRAME,
+                f"the stream ended, but {self._lacking} bytes of the request with tag {self._tag} are still to come",
+                tag=self._tag,
+            )
 
     def feed(self, frame: pb.StreamGradientsRequest) -> Complete | None:
         """The request and its framed tensors, if the frame completes it.
@@ -81,14 +99,16 @@ class Assembler:
 
     def _begin(self, frame: pb.StreamGradientsRequest) -> None:
         if self._pending:
-            lacking = sum(layout.nbytes for _, layout in self._pending) - len(self._buffer)
             raise _invalid(
-                frame.tag, f"a head, but {lacking} bytes of the request with tag {self._tag} are still to come", "head"
+                frame.tag,
+                f"a head, but {self._lacking} bytes of the request with tag {self._tag} are still to come",
+                "head",
             )
-        self._skipping = True
+        self._tag, self._skipping = frame.tag, True
         layouts = self._layouts(frame.head)
         self._skipping = False
-        self._tag, self._message = frame.tag, frame.head.request
+        self._message = frame.head.request
+        self._lacking = sum(layout.nbytes for layout in layouts.values())
         self._arrays = {name: np.empty(lay.shape, lay.dtype) for name, lay in layouts.items() if lay.nbytes == 0}
         self._pending.extend((name, layout) for name, layout in layouts.items() if layout.nbytes)
 
@@ -99,14 +119,16 @@ class Assembler:
         findings: list[Finding] = []
         layouts: dict[str, codec.Layout] = {}
         for position, framed in enumerate(head.framed):
-            message = f"tensor {shown(framed.name)} is announced twice; send it once"
-            path = f"framed[{position}]"
+            problem, path = "is announced twice; send it once", f"framed[{position}]"
             try:
-                if framed.name not in layouts:
+                if not framed.HasField("name"):
+                    problem = "has no name; set that of the parameter or input"
+                elif framed.name not in layouts:
                     layouts[framed.name] = codec.layout_of(framed, dtype, self._limits.max_rank)
                     continue
             except codec.TensorError as error:
-                message, path = f"tensor {shown(framed.name)} {error}", f"{path}.{error.field}"
+                problem, path = str(error), f"{path}.{error.field}"
+            message = f"tensor {shown(framed.name)} {problem}"
             findings.append(Finding(reason=Reason.INVALID_TENSOR, message=message, path=path))
         if findings:
             raise Refusal(findings[:20], len(findings))
@@ -130,6 +152,7 @@ class Assembler:
                 "chunk",
             )
         self._buffer += chunk
+        self._lacking -= len(chunk)
         if len(chunk) < lacking:
             return
         self._arrays[name] = np.frombuffer(self._buffer, layout.dtype).reshape(layout.shape)
@@ -152,19 +175,26 @@ def _too_large(what: str, found: int, limit: int, setting: str) -> Refusal:
     )
 
 
-def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterator[bytes]:
-    """The frames of a response, serialized: the head with what is small, then chunks of the large gradients."""
-    framed: list[str] = []
+def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterable[bytes]:
+    """The frames of a response, serialized: the head with what is small, then chunks of the large tensors.
+
+    The head is made at once, the chunks as they are asked for, one after another.
+    """
+    framed: dict[codec.Part, codec.Array] = {}
     inline = 0
-    for name, gradient in evaluation.gradients.items():
-        if inline + gradient.nbytes > INLINE_BYTES:
-            framed.append(name)
+    for part, array in codec.parts_of(evaluation):
+        nbytes = array.nbytes + OVERHEAD + (len(part) if isinstance(part, str) else 0)
+        if inline + nbytes > INLINE_BYTES:
+            framed[part] = array
         else:
-            inline += gradient.nbytes
+            inline += nbytes
     response, announced = codec.encode_evaluation(evaluation, seconds, framed)
     head = pb.StreamResponseHead(response=response, framed=announced)
-    yield pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString()
-    for name in framed:
-        elements = evaluation.gradients[name].reshape(-1).view(np.uint8).data
-        for start in range(0, len(elements), CHUNK_BYTES):
-            yield chunk_frame(tag, elements[start : start + CHUNK_BYTES])
+    frame = pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString()
+    return chain((frame,), chain.from_iterable(_chunks(tag, array) for array in framed.values()))
+
+
+def _chunks(tag: int, array: codec.Array) -> Iterator[bytes]:
+    elements = array.reshape(-1).view(np.uint8).data
+    for start in range(0, len(elements), CHUNK_BYTES):
+        yield chunk_frame(tag, elements[start : start + CHUNK_BYTES])
