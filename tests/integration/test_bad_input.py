@@ -21,7 +21,7 @@ from google.protobuf.message import Message
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
-from tests.integration.raw import Refused, channel, send
+from tests.integration.raw import SERVICE, Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
 
@@ -43,6 +43,7 @@ class Bad:
     reason: str
     words: tuple[str, ...]
     path: str = ""
+    service: str = SERVICE
 
 
 def numbers(*values: float) -> Any:
@@ -177,6 +178,16 @@ WIRE = [
     Bad("unknown-op", "RegisterGraph", unknown_op, INVALID, "INVALID_GRAPH",
         ("field 999", "0.1.0", "softplus"), "graph.nodes[0]"),
 ]  # fmt: skip
+
+STANDARD = [
+    Bad(name, method, partial(bytes, raw), INVALID, "MALFORMED_MESSAGE", ("not a valid request", word), service=service)
+    for method, service in (
+        ("Check", "grpc.health.v1.Health"),
+        ("Watch", "grpc.health.v1.Health"),
+        ("ServerReflectionInfo", "grpc.reflection.v1alpha.ServerReflection"),
+    )
+    for name, raw, word in (("garbage", b"\xff" * 3, "3 bytes"), ("not-utf-8", b"\x0a\x02\xff\xfe", "UTF-8"))
+]
 
 GRAPHS = [
     Bad("no-nodes", "RegisterGraph", lambda: pb.RegisterGraphRequest(graph=graph()), INVALID, "INVALID_GRAPH",
@@ -315,7 +326,7 @@ TENSORS = [
         ("step", "-1"), "step"),
 ]  # fmt: skip
 
-ROWS = [*WIRE, *GRAPHS, *TENSORS]
+ROWS = [*WIRE, *STANDARD, *GRAPHS, *TENSORS]
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +345,7 @@ def handled(server: ServerProcess) -> Counter[str]:
 @pytest.mark.parametrize("bad", ROWS, ids=[f"{bad.method}-{bad.name}" for bad in ROWS])
 async def test_a_bad_request_is_told_what_is_wrong(server: ServerProcess, raw: grpc.Channel, bad: Bad) -> None:
     before = handled(server)
-    answer = send(raw, bad.method, bad.request())
+    answer = send(raw, bad.method, bad.request(), service=bad.service)
     assert isinstance(answer, Refused)
     assert (answer.code, answer.reason) == (bad.code, bad.reason), answer.message
     assert [word for word in bad.words if word not in answer.message] == [], answer.message
@@ -391,6 +402,8 @@ def test_another_version_of_the_contract_is_unimplemented(raw: grpc.Channel) -> 
     answer = send(raw, "ComputeGradients", b"", service="gradwire.v2.GradientService")
     assert isinstance(answer, Refused)
     assert answer.code is grpc.StatusCode.UNIMPLEMENTED
+    words = ("gradwire.v2.GradientService", "ComputeGradients", "gradwire.v1.GradientService", "0.1.0")
+    assert [word for word in words if word not in answer.message] == [], answer.message
 
 
 def test_odd_but_good_requests(server: ServerProcess) -> None:

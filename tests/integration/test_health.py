@@ -31,7 +31,7 @@ def test_it_is_serving(health: Any, service: str) -> None:
 
 
 def test_a_service_that_is_not_there_is_not_found(health: Any) -> None:
-    with pytest.raises(grpc.RpcError) as raised:
+    with pytest.raises(grpc.RpcError, match=f'"nobody".*"{SERVICE}"') as raised:
         health.Check(health_pb2.HealthCheckRequest(service="nobody"))
     error: Any = raised.value
     assert error.code() is grpc.StatusCode.NOT_FOUND

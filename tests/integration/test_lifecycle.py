@@ -9,22 +9,33 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
-from tests.integration.raw import channel, refused, stub
+from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
-from tests.losses import hinge, perceptron
+from tests.losses import Case, hinge, perceptron
 
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BUSY, IDLE = "gradwire_requests_in_flight 1.0", "gradwire_requests_in_flight 0.0"
+
+
+def half_a_request() -> bytes:
+    """The head of a request, whose tensor is to come."""
+    request = pb.ComputeGradientsRequest(graph=gw.graph(gw.sum(gw.parameter("w", shape=(4,)))))
+    head = pb.StreamRequestHead(request=request, framed=[pb.FramedTensor(name="w", shape=[4])])
+    return bytes(pb.StreamGradientsRequest(head=head).SerializeToString())
 
 
 async def test_a_signal_lets_work_in_flight_finish() -> None:
@@ -53,6 +64,55 @@ async def test_work_that_outlasts_the_grace_is_refused_and_the_server_still_ends
         assert isinstance(error, gw.UnavailableError)
         assert error.reason == "SHUTTING_DOWN"
         assert server.wait() == 0
+
+
+async def test_work_that_does_not_stop_is_left_when_the_grace_is_over() -> None:
+    # One product of matrices, which nothing interrupts, takes seconds.
+    size = 5000
+    column, row = gw.parameter("a", shape=(size, 1)), gw.parameter("b", shape=(1, size))
+    case = Case(gw.sum((column * row) @ (column * row)), {"a": np.ones((size, 1)), "b": np.ones((1, size))})
+    request = pb.ComputeGradientsRequest(graph=gw.graph(case.loss), tensors=tensors(case))
+    with ServerProcess(flags=("--grace=0.1",)) as server, channel(server.address) as opened:
+        call = stub(opened).ComputeGradients.future(request)
+        await eventually(lambda: BUSY in server.metrics())
+        server.process.terminate()
+        assert server.wait() == 0
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
+        assert "did not stop" in server.log
+        assert '"event": "stopped"' in server.log
+
+
+WAITING: list[tuple[str, str, list[bytes]]] = [
+    ("between-requests", f"/{SERVICE}/StreamGradients", []),
+    # The server waits a second for more of it.
+    ("in-a-request", f"/{SERVICE}/StreamGradients", [half_a_request()]),
+    ("reflection", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", []),
+]
+
+
+@pytest.mark.parametrize(("method", "frames"), [row[1:] for row in WAITING], ids=[row[0] for row in WAITING])
+async def test_a_call_that_waits_for_its_caller_does_not_hold_up_the_end(method: str, frames: list[bytes]) -> None:
+    with ServerProcess(flags=("--grace=300",)) as server, channel(server.address) as opened:
+        hold = Event()
+        kind: Any = opened.stream_stream(method)
+        call = kind(chain(frames, iter(hold.wait, True)))
+        await eventually(lambda: started(server) == 1)
+        server.process.terminate()
+        with pytest.raises(grpc.RpcError) as raised:
+            list(call)
+        hold.set()
+        assert (refused(raised.value).code, refused(raised.value).reason) == (UNAVAILABLE, "SHUTTING_DOWN")
+        assert server.wait() == 0
+
+
+def test_a_call_without_a_message_does_not_outlast_the_grace() -> None:
+    with ServerProcess(flags=("--grace=0.5",)) as server, channel(server.address) as opened:
+        kind: Any = opened.stream_unary(f"/{SERVICE}/GetServerInfo")
+        call = kind.future(iter([]))
+        while started(server) == 0:
+            assert not call.done()
+        assert server.stop() == 0
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_new_calls_are_taken_while_the_drain_is_announced() -> None:
@@ -99,6 +159,12 @@ async def test_cancelling_stops_the_work() -> None:
             pb.ComputeGradientsRequest(graph=gw.graph(small.loss), tensors=tensors(small))
         )
         assert answer.stats.examples == 5
+
+
+def started(server: ServerProcess) -> float:
+    """Calls of any method."""
+    lines = [line for line in server.metrics().splitlines() if line.startswith("grpc_server_started_total{")]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
 def _is_busy(server: ServerProcess) -> bool:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
 from tests.integration.raw import channel, send
 from tests.integration.server_process import ServerProcess
-from tests.losses import hinge
+from tests.integration.waiting import eventually
+from tests.losses import hinge, sum_of_squares
 
 PROMTOOL = Path(sys.executable).parent / "promtool"
 
@@ -60,6 +65,33 @@ def test_calls_and_work_are_counted() -> None:
     assert after["gradwire_received_bytes_total"] > 0
     assert after["gradwire_sent_bytes_total"] > 0
     assert after["gradwire_requests_in_flight"] == 0
+
+
+async def test_a_call_that_its_caller_ends_is_counted_as_what_the_caller_saw() -> None:
+    case = sum_of_squares(1_000_000)
+    labels = 'grpc_method="StreamGradients",grpc_service="gradwire.v1.GradientService",grpc_type="bidi_stream"'
+    with ServerProcess() as server, channel(server.address) as opened:
+        method: Any = opened.stream_stream("/gradwire.v1.GradientService/StreamGradients")
+        request = pb.ComputeGradientsRequest(
+            graph=gw.graph(case.loss),
+            tensors={"w": tensor_pb2.Tensor(shape=[1_000_000], raw=case.arrays["w"].tobytes())},
+        )
+        frame = pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=request)).SerializeToString()
+
+        def counted(code: str, total: int) -> bool:
+            found = series(server)
+            handled = f'grpc_server_handled_total{{grpc_code="{code}",{labels}}}'
+            return found[handled] == 1 and found[f"grpc_server_handling_seconds_count{{{labels}}}"] == total
+
+        # Nobody reads the answers, so that the server waits in a write.
+        call = method(repeat(frame, 12))
+        sent = f"grpc_server_msg_sent_total{{{labels}}}"
+        await eventually(lambda: series(server)[sent] > 0)
+        call.cancel()
+        await eventually(lambda: counted("Canceled", 1))
+        call = method(repeat(frame, 12), timeout=0.5)
+        await eventually(lambda: counted("DeadlineExceeded", 2))
+        assert "ExecuteBatchError" not in server.log
 
 
 def test_no_text_of_a_caller_becomes_a_label(server: ServerProcess) -> None:

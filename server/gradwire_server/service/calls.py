@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
+from gradwire_server import codec
+from gradwire_server.errors import Refusal, shown
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
+from gradwire_server.service.status import abort
+from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 Behaviour = Callable[..., Any]
+
+LEEWAY, ROUNDING = 0.05, 0.01
+"""Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
+the call travelled, and gRPC rounds."""
 
 
 class CountedHandlers(grpc.GenericRpcHandler):
@@ -27,8 +38,14 @@ class CountedHandlers(grpc.GenericRpcHandler):
     gRPC, every method would have an accept request of its own, and each call would cost a wait over all of these.
     """
 
-    def __init__(self, metrics: CallMetrics) -> None:
+    def __init__(self, services: Sequence[ServiceDescriptor], metrics: CallMetrics) -> None:
         self._metrics = metrics
+        self._services = ", ".join(service.full_name for service in services)
+        self._kinds: dict[str, type[Message]] = {
+            f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
+            for service in services
+            for method in service.methods
+        }
         self._log = structlog.get_logger().bind()
         self._handlers: list[grpc.GenericRpcHandler] = []
         self.add_generic_rpc_handlers = self._handlers.extend
@@ -36,18 +53,30 @@ class CountedHandlers(grpc.GenericRpcHandler):
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """What generated code calls too."""
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """The method's handler, which counts this call; also calls to methods that there are not are counted."""
-        call = _Call(self._metrics.of(handler_call_details.method), self._log)
+        method = handler_call_details.method
+        call = _Call(self._metrics.of(method), self._log)
         for handlers in self._handlers:
             handler = handlers.service(handler_call_details)
             if handler is not None:
                 task = asyncio.current_task()
                 if task is not None:
                     task.add_done_callback(call.forsaken)
-                return _counted(call, handler)
+                return _counted(call, _raw(handler, self._kinds[method]))
         call.end(grpc.StatusCode.UNIMPLEMENTED)
-        return None
+        return self._absent(method)
+
+    def _absent(self, method: str) -> Handler:
+        """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
+
+        async def absent(_: object, context: Context) -> None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
+            )
+
+        return grpc.stream_stream_rpc_method_handler(absent)
 
 
 class _Call:
@@ -79,10 +108,14 @@ class _Call:
         elif kind is None:
             self.end(grpc.StatusCode.OK)
         elif issubclass(kind, asyncio.CancelledError | GeneratorExit):
-            late = self._context is not None and self._context.time_remaining() == 0
-            self.end(grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+            self.end(grpc.StatusCode.DEADLINE_EXCEEDED if self._is_late() else grpc.StatusCode.CANCELLED)
         else:
             self.end(grpc.StatusCode.UNKNOWN)
+
+    def _is_late(self) -> bool:
+        """Whether the caller ended the call because its deadline passed; the caller notices first."""
+        left = None if self._context is None else self._context.time_remaining()
+        return left is not None and left <= LEEWAY + ROUNDING * (perf_counter() - self._start + left)
 
     def end(self, code: grpc.StatusCode) -> None:
         """Count the call as handled, unless it is already."""
@@ -94,7 +127,11 @@ class _Call:
             self._log.debug("call", method=self.series.method, code=code.name, seconds=seconds)
 
     def forsaken(self, _: object) -> None:
-        """The call's task is over. If no handler ran, its message never came, or was larger than gRPC takes."""
+        """The call's task is over. If no handler ran, its message never came, or was larger than gRPC takes.
+
+        gRPC tells the caller which it was (a message too large is RESOURCE_EXHAUSTED there), but not the server: both
+        are a message that is none. Nor is the deadline known here.
+        """
         self.end(grpc.StatusCode.CANCELLED)
 
 
@@ -115,8 +152,55 @@ class _CountingContext:
         return message
 
     async def write(self, message: Any) -> None:  # noqa: ANN401
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError:
+            # The call is over, and word of that is on its way; gRPC would log the write as a fault.
+            raise asyncio.CancelledError from None
         self._series.sent.inc()
+
+
+def _raw(handler: Handler, kind: type[Message]) -> Handler:
+    """The handler on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
+    if handler.request_deserializer is None:
+        return handler
+    serializer = handler.response_serializer
+    if handler.unary_unary is not None:
+        return grpc.unary_unary_rpc_method_handler(_parsing(handler.unary_unary, kind), None, serializer)
+    if handler.unary_stream is not None:
+        return grpc.unary_stream_rpc_method_handler(_parsing(handler.unary_stream, kind), None, serializer)
+    behaviour: Any = handler.stream_stream
+    return grpc.stream_stream_rpc_method_handler(_parsing_each(behaviour, kind), None, serializer)
+
+
+def _parsing(behaviour: Behaviour, kind: type[Message]) -> Behaviour:
+    """Of a handler that takes one request."""
+
+    async def parsing(raw: bytes, context: Context) -> object:
+        return await behaviour(await _parse(kind, raw, context), context)
+
+    return parsing
+
+
+def _parsing_each(behaviour: Behaviour, kind: type[Message]) -> Behaviour:
+    """Of a handler that takes an iterator of requests and yields responses."""
+
+    async def parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
+        async for raw in requests:
+            yield await _parse(kind, raw, context)
+
+    async def parsing(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[object]:
+        async for response in behaviour(parsed(requests, context), context):
+            yield response
+
+    return parsing
+
+
+async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
+    try:
+        return codec.parse(kind, raw)
+    except Refusal as refusal:
+        await abort(context, refusal)
 
 
 def _counted(call: _Call, handler: Handler) -> Handler:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.service.limits import ServiceLimits
@@ -54,6 +54,7 @@ class Workers:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gradwire")
         self._limits = limits
         self._callers: set[Caller] = set()
+        self._running: set[Future[Any]] = set()
 
     @property
     def in_flight(self) -> int:
@@ -90,16 +91,20 @@ class Workers:
             caller.checkpoint()
             return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self._pool, start)
+        future = self._pool.submit(start)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
 
     def give_up(self) -> None:
         """Have all work stop at its next checkpoint."""
         for caller in self._callers:
             caller.dismiss(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
-    def close(self) -> None:
-        """Wait for the threads."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, seconds: float) -> bool:
+        """Wait for the threads, but no longer than that; False if some still work."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return not wait(set(self._running), max(0, seconds)).not_done
 
 
 class Waits:
@@ -109,27 +114,52 @@ class Waits:
     """
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[object]] = set()
-        self.ended = False
-        """Whether the server drains, so that no call may wait."""
+        self._tasks: dict[asyncio.Task[object], asyncio.TimerHandle | None] = {}
+        """What waits, and what ends it."""
+        self._patience: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server drains, so that no call may wait for long."""
+        return self._patience is not None
 
     def __enter__(self) -> None:
-        if self.ended:
+        if self._patience == 0:
             raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
-        self._tasks.add(_current_task())
+        task = _current_task()
+        self._tasks[task] = self._timer(task)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         task = _current_task()
-        self._tasks.discard(task)
+        timer = self._tasks.pop(task)
+        if timer is not None:
+            timer.cancel()
         if self.ended and kind is asyncio.CancelledError:
             task.uncancel()
             raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN) from None
 
-    def end(self) -> None:
-        """End all waits, now and from now on."""
-        self.ended = True
-        for task in self._tasks:
-            task.cancel()
+    async def each(self, messages: AsyncIterator[T]) -> AsyncIterator[T]:
+        """The messages, every one of them waited for in this way."""
+        while True:
+            with self:
+                try:
+                    message = await anext(messages)
+                except StopAsyncIteration:
+                    return
+            yield message
+
+    def end(self, patience: float = 0) -> None:
+        """End all waits, now and from now on, that take longer than so many seconds."""
+        self._patience = patience
+        for task, timer in self._tasks.items():
+            if timer is not None:
+                timer.cancel()
+            self._tasks[task] = self._timer(task)
+
+    def _timer(self, task: asyncio.Task[object]) -> asyncio.TimerHandle | None:
+        if self._patience is None:
+            return None
+        return asyncio.get_running_loop().call_later(self._patience, task.cancel)
 
 
 def _current_task() -> asyncio.Task[object]:

@@ -17,7 +17,8 @@ class ServiceLimits(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     max_message_bytes: int = Field(default=128 << 20, gt=0, lt=2**31 - (8 << 20))
-    """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed."""
+    """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed. What is
+    over 4 MiB more gRPC refuses before this server sees it, and names its own limit, which is 4 MiB more."""
     max_request_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of the framed tensors of one request on a stream, together."""
     max_nodes: int = Field(default=_ENGINE.max_nodes, gt=0)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
+import sys
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -12,18 +16,18 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.internal import api_implementation
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.health import HealthServicer
 from gradwire_server.service.jobs import Waits, Workers
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
 from gradwire_server.service.servicer import GradientServicer
+from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.settings import Settings, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
@@ -31,7 +35,13 @@ HEALTH: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(health.S
 REFLECTION: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
 
 MESSAGE_MARGIN = 4 << 20
-"""How much more than a message may have gRPC takes, in bytes, so that the error can be ours, with limit and advice."""
+"""How much more than a message may have gRPC takes, in bytes, so that the error can be ours, with limit and advice.
+
+Larger ones gRPC refuses without telling the server, with its own limit in the message; the settings say so.
+"""
+
+PATIENCE = 1.0
+"""Seconds that a draining server waits for the next frame of a request that has begun."""
 
 GIVE_UP = 0.9
 """Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
@@ -47,28 +57,28 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._registry = CollectorRegistry()
-        self._waits = Waits()
+        self._waits, self._arrivals = Waits(), Waits()
         self._workers = Workers(settings.threads, settings)
         metrics = Metrics(self._registry)
         logic = GradientLogic(settings, metrics)
         metrics.watch(logic.cache, self._workers)
-        self._health = HealthServicer(self._waits)
-        calls = CallMetrics(self._registry, [SERVICE, HEALTH, REFLECTION])
+        services = [SERVICE, HEALTH, REFLECTION]
+        self._health = HealthServicer([SERVICE.full_name], self._waits)
+        calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings))
-        servicer = GradientServicer(logic, self._workers, self._waits, metrics)
-        handlers: Any = CountedHandlers(calls)
+        servicer = GradientServicer(logic, self._workers, self._waits, self._arrivals, metrics)
+        handlers: Any = CountedHandlers(services, calls)
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        names = [SERVICE.full_name, HEALTH.full_name, REFLECTION.full_name]
-        reflector = reflection.aio.ReflectionServicer(names)
+        reflector = ReflectionServicer([service.full_name for service in services], self._waits)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
         self._grpc.add_generic_rpc_handlers([handlers])
         self._log = structlog.get_logger()
 
-    async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain.
+    async def run(self) -> bool:
+        """Serve until SIGTERM or SIGINT, then drain; False if some work did not stop.
 
         Raises:
             StartError: if an address is taken or cannot be had.
@@ -80,12 +90,12 @@ class Server:
         address = self._listen()
         metrics_url = self._serve_metrics()
         await self._grpc.start()
-        await self._health.set(SERVICE.full_name, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.start()
         if not is_loopback(self._settings.host):
             self._log.warning("anyone who reaches this address can use the server", address=address)
         print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
         await stop.wait()
-        await self._drain()
+        return await self._drain()
 
     def _listen(self) -> str:
         host, port = _bracketed(self._settings.host), self._settings.port
@@ -106,15 +116,24 @@ class Server:
             ) from None
         return f"http://{_bracketed(host)}:{server.server_port}/metrics"
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> bool:
         self._log.info("draining", in_flight=self._workers.in_flight, grace=self._settings.grace)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.announce)
+        grace, start = self._settings.grace, monotonic()
         self._waits.end()
-        asyncio.get_running_loop().call_later(GIVE_UP * self._settings.grace, self._workers.give_up)
-        await self._grpc.stop(self._settings.grace)
-        self._workers.close()
+        self._arrivals.end(PATIENCE)
+        asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
+        await self._grpc.stop(grace)
+        stopped = self._workers.close(grace - (monotonic() - start))
+        if not stopped:
+            self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
+        return stopped
+
+    def _give_up(self) -> None:
+        self._workers.give_up()
+        self._arrivals.end()
 
 
 def _bracketed(host: str) -> str:
@@ -165,12 +184,18 @@ def serve(settings: Settings) -> None:
     threadpool_limits(1, user_api="blas")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+        stopped = runner.run(_serve(settings))
+    if not stopped:
+        # Python would wait for the threads.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings) -> bool:
     # gRPC binds its server to the loop that runs when it is made.
-    await Server(settings).run()
+    return await Server(settings).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

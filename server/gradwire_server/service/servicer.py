@@ -67,10 +67,15 @@ class GradientServicer:
     gRPC would answer bytes that do not parse with INTERNAL, before any handler runs.
     """
 
-    def __init__(self, logic: GradientLogic, workers: Workers, waits: Waits, metrics: Metrics) -> None:
+    def __init__(
+        self, logic: GradientLogic, workers: Workers, waits: Waits, arrivals: Waits, metrics: Metrics
+    ) -> None:
         self._logic = logic
         self._workers = workers
         self._waits = waits
+        """Of streams, between requests."""
+        self._arrivals = arrivals
+        """Of streams, in the middle of a request."""
         self._metrics = metrics
 
     async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
@@ -193,7 +198,8 @@ class GradientServicer:
 
     async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
-            return await context.read()
+            with self._arrivals:
+                return await context.read()
         if self._waits.ended:
             return await self._end_of_stream(context)
         with self._waits:
