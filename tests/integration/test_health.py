@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -11,6 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.integration.raw import SERVICE, channel
 from tests.integration.server_process import ServerProcess
 from tests.losses import perceptron
@@ -47,6 +50,32 @@ def test_a_large_gradient_does_not_delay_it(server: ServerProcess, health: Any) 
             assert health.Check(health_pb2.HealthCheckRequest()).status == SERVING
         assert not busy.done()
         assert busy.result().examples == 1_000_000
+
+
+def many_operands() -> bytes:
+    product = graph_pb2.Node(mul=graph_pb2.Mul(operands=[0] * 250_000))
+    graph = graph_pb2.Graph(nodes=[graph_pb2.Node(name="w", parameter=graph_pb2.Parameter()), product], loss=1)
+    request = pb.ComputeGradientsRequest(graph=graph, tensors={"w": tensor_pb2.Tensor(values=[1])})
+    return bytes(pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=request)).SerializeToString())
+
+
+def many_names() -> bytes:
+    framed = [pb.FramedTensor(name=f"t{number}", shape=[0, number]) for number in range(100_000)]
+    return bytes(pb.StreamGradientsRequest(head=pb.StreamRequestHead(framed=framed)).SerializeToString())
+
+
+@pytest.mark.parametrize("frame", [many_operands, many_names])
+def test_a_request_that_takes_long_to_check_does_not_delay_it(frame: Callable[[], bytes]) -> None:
+    with ServerProcess() as server, channel(server.address) as opened, ThreadPoolExecutor(1) as pool:
+        health: Any = health_pb2_grpc.HealthStub(opened)
+        method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        busy = pool.submit(list, method(iter([frame()])))
+        while "gradwire_requests_in_flight 1.0" not in server.metrics():
+            assert not busy.done()
+        for _ in range(5):
+            assert health.Check(health_pb2.HealthCheckRequest()).status == SERVING
+        assert not busy.done()
+        assert len(busy.result()) == 1
 
 
 def test_a_watch_sees_the_drain() -> None:

@@ -42,8 +42,11 @@ async def test_a_signal_lets_work_in_flight_finish() -> None:
     case = perceptron(1_000_000)
     for number in (signal.SIGTERM, signal.SIGINT):
         with ServerProcess() as server, gw.connect(server.address, max_attempts=1) as client:
+            value_and_grad = client.value_and_grad(case.loss)
+            # Registers the graph, so that the server is not busy with that.
+            value_and_grad(perceptron(1).arrays)
             with ThreadPoolExecutor(1) as pool:
-                call = pool.submit(client.value_and_grad(case.loss).evaluate, case.arrays)
+                call = pool.submit(value_and_grad.evaluate, case.arrays)
                 await eventually(partial(_is_busy, server))
                 server.process.send_signal(number)
                 assert call.result().examples == 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
 
 from gradwire_server.engine import Program
@@ -13,6 +14,8 @@ from gradwire_server.engine import Program
 class _Entry:
     program: Program
     nbytes: int
+    size: int
+    """Nodes and operands together."""
     digest: bytes
 
 
@@ -39,23 +42,24 @@ class ProgramCache:
         """Bytes of all programs kept, as they estimate them."""
         return self._nbytes
 
-    def get(self, graph_id: str) -> Program | None:
-        """The program of this id, if it is kept."""
+    def get(self, graph_id: str, largest: float = inf) -> Program | None:
+        """The program of this id, if it is kept and has at most so many nodes and operands together."""
         with self._lock:
             entry = self._entries.get(graph_id)
-            if entry is None:
+            if entry is None or entry.size > largest:
                 return None
             self._entries.move_to_end(graph_id)
             return entry.program
 
-    def find(self, digest: bytes) -> Program | None:
-        """The program that was last put with this digest, if it is kept."""
+    def find(self, digest: bytes, largest: float = inf) -> Program | None:
+        """The program that was last put with this digest, under the same conditions."""
         graph_id = self._ids.get(digest)
-        return None if graph_id is None else self.get(graph_id)
+        return None if graph_id is None else self.get(graph_id, largest)
 
     def put(self, program: Program, digest: bytes) -> bool:
         """Keep a program; False if it alone is larger than the cache."""
-        entry = _Entry(program, program.nbytes, digest)
+        size = sum(1 + len(program.operands(node)) for node in range(len(program.shapes)))
+        entry = _Entry(program, program.nbytes, size, digest)
         if entry.nbytes > self.max_bytes:
             return False
         with self._lock:

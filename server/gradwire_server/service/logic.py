@@ -26,6 +26,8 @@ Checkpoint = Callable[[], None]
 
 _GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
 
+SMALL = 256
+"""Nodes and operands of a program, or names and indices of a request, that take about a millisecond to check."""
 
 ProgramRequest = pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGradientsRequest
 
@@ -122,9 +124,29 @@ class GradientLogic:
             )
         return pb.RegisterGraphResponse(graph_id=program.graph_id, signature=codec.encode_signature(program))
 
-    def prepare_compute(self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS) -> Prepared:
-        """Check a request, with the tensors that came in frames; it has not cost anything yet."""
-        program = self._program(request)
+    def at_hand(
+        self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS
+    ) -> engine.Program | None:
+        """The program of a request that is quick to check: it is kept already, and it and the request are small."""
+        listed = len(request.tensors) + len(framed) + len(request.wrt.names) + len(request.outputs)
+        if listed > SMALL:
+            return None
+        if request.WhichOneof("program") == "graph":
+            return self.cache.find(_digest(request.graph), SMALL)
+        return self.cache.get(request.graph_id, SMALL)
+
+    def prepare_compute(
+        self,
+        request: pb.ComputeGradientsRequest,
+        framed: codec.Arrays = codec.NO_ARRAYS,
+        program: engine.Program | None = None,
+    ) -> Prepared:
+        """Check a request, with the tensors that came in frames; it has not cost anything yet.
+
+        ``program`` is the request's own, where the caller has it at hand.
+        """
+        if program is None:
+            program = self._program(request)
         query = codec.decode_query(request, self._engine_limits, framed)
         return Prepared(engine.bind(program, query, self._engine_limits), self._observer)
 
@@ -201,7 +223,7 @@ class GradientLogic:
         return program
 
     def _compiled(self, graph: graph_pb2.Graph) -> engine.Program:
-        digest = sha256(graph.SerializeToString()).digest()
+        digest = _digest(graph)
         program = self.cache.find(digest)
         if program is not None:
             return program
@@ -213,6 +235,10 @@ class GradientLogic:
         self.cache.put(program, digest)
         self._observer.compiled(perf_counter() - start)
         return program
+
+
+def _digest(graph: graph_pb2.Graph) -> bytes:
+    return sha256(graph.SerializeToString()).digest()
 
 
 def _inside(field: str, refusal: Refusal) -> Refusal:

@@ -18,10 +18,11 @@ from google.protobuf.message import Message
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
+from gradwire_server.engine import Program
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.frames import Assembler, response_frames
+from gradwire_server.service.frames import Assembler, Complete, response_frames
 from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Waits, Workers
-from gradwire_server.service.logic import Checkpoint, GradientLogic, reply_too_large
+from gradwire_server.service.logic import SMALL, Checkpoint, GradientLogic, Prepared, reply_too_large
 from gradwire_server.service.metrics import Metrics
 from gradwire_server.service.status import abort, error_frame
 
@@ -32,13 +33,12 @@ T = TypeVar("T")
 R = TypeVar("R", bound=Message)
 
 SMALL_BYTES = 1 << 18
-SMALL_NODES = 64
-SMALL_TENSORS = 256
 SMALL_SECONDS = 1e-3
-"""What the event loop does itself; anything larger goes to a thread, so that no other call waits for it."""
+"""What the event loop parses and computes itself, of requests whose program is at hand (``GradientLogic.at_hand``);
+all else goes to a thread, so that no other call waits for it."""
 
-LAST_READ = 0.1
-"""Seconds in which the end of a stream, sent before, arrives."""
+LAST_WORD = 0.1
+"""Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
 
 _ENDS_STREAM = frozenset(
     {
@@ -61,15 +61,20 @@ class Step:
     run: Callable[[Checkpoint], Message]
 
 
+Begin = Callable[[R], Step]
+"""Checks a request."""
+
+BeginQuickly = Callable[[R], Step | None]
+"""The same on the event loop; None for a request that takes too long to check there."""
+
+
 class GradientServicer:
     """The methods of gradwire.v1.GradientService on messages that are not parsed yet.
 
     gRPC would answer bytes that do not parse with INTERNAL, before any handler runs.
     """
 
-    def __init__(
-        self, logic: GradientLogic, workers: Workers, waits: Waits, arrivals: Waits, metrics: Metrics
-    ) -> None:
+    def __init__(self, logic: GradientLogic, workers: Workers, waits: Waits, arrivals: Waits, metrics: Metrics) -> None:
         self._logic = logic
         self._workers = workers
         self._waits = waits
@@ -84,7 +89,7 @@ class GradientServicer:
 
     async def ComputeGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Evaluate and differentiate."""
-        return await self._unary(context, pb.ComputeGradientsRequest, raw, self._compute)
+        return await self._unary(context, pb.ComputeGradientsRequest, raw, self._compute, self._quick_compute)
 
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""
@@ -98,7 +103,8 @@ class GradientServicer:
 
     async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Tell version, ops and limits."""
-        return await self._unary(context, pb.GetServerInfoRequest, raw, lambda _: Step(0, lambda _: self._logic.info()))
+        step = Step(0, lambda _: self._logic.info())
+        return await self._unary(context, pb.GetServerInfoRequest, raw, lambda _: step, lambda _: step)
 
     async def StreamGradients(self, _: object, context: Context) -> None:  # noqa: N802
         """Evaluate and differentiate many times."""
@@ -128,26 +134,32 @@ class GradientServicer:
 
     # Unary calls.
 
-    async def _unary(self, context: Context, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+    async def _unary(
+        self, context: Context, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None = None
+    ) -> bytes:
         method = kind.DESCRIPTOR.name.removesuffix("Request")
-        return await self._guard(context, method, self._admitted(Caller(context.time_remaining()), kind, raw, begin))
+        caller = Caller(context.time_remaining())
+        return await self._guard(context, method, self._admitted(caller, kind, raw, begin, begin_quickly))
 
-    async def _admitted(self, caller: Caller, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+    async def _admitted(
+        self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None
+    ) -> bytes:
         self._metrics.received(len(raw))
         self._workers.admit(caller)
         try:
-            reply = await self._answer(caller, kind, raw, begin)
+            reply = await self._answer(caller, kind, raw, begin, begin_quickly)
         finally:
             self._workers.release(caller)
         self._metrics.sent(len(reply))
         return reply
 
-    async def _answer(self, caller: Caller, kind: type[R], raw: bytes, begin: Callable[[R], Step]) -> bytes:
+    async def _answer(
+        self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None
+    ) -> bytes:
         self._check_size(raw)
-        if len(raw) <= SMALL_BYTES:
-            request = codec.parse(kind, raw)
-            if _is_small(request):
-                step = begin(request)
+        if begin_quickly is not None and len(raw) <= SMALL_BYTES:
+            step = begin_quickly(codec.parse(kind, raw))
+            if step is not None:
                 if step.cost <= SMALL_SECONDS:
                     return self._reply(caller, step)
                 return await self._workers.run(caller, lambda: self._reply(caller, step))
@@ -178,8 +190,12 @@ class GradientServicer:
     def _register(self, request: pb.RegisterGraphRequest) -> Step:
         return Step(0, lambda _: self._logic.register_graph(request))
 
-    def _compute(self, request: pb.ComputeGradientsRequest) -> Step:
-        prepared = self._logic.prepare_compute(request)
+    def _quick_compute(self, request: pb.ComputeGradientsRequest) -> Step | None:
+        program = self._logic.at_hand(request)
+        return None if program is None else self._compute(request, program)
+
+    def _compute(self, request: pb.ComputeGradientsRequest, program: Program | None = None) -> Step:
+        prepared = self._logic.prepare_compute(request, program=program)
         if prepared.reply_bytes > self._logic.limits.max_message_bytes:
             raise reply_too_large(
                 prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
@@ -195,6 +211,9 @@ class GradientServicer:
             for reply in await self._answer_frame(context, assembler, raw):
                 await context.write(reply)
                 self._metrics.sent(len(reply))
+        # A call that was cancelled seems to end its messages first; word of that comes at once or a little later.
+        await asyncio.sleep(0 if assembler.idle else LAST_WORD)
+        assembler.end()
 
     async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
@@ -208,7 +227,7 @@ class GradientServicer:
     async def _end_of_stream(self, context: Context) -> Any:  # noqa: ANN401  (grpc.aio's EOF)
         """A caller who has ended the stream already is not told that the server drains."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_READ):
+            async with asyncio.timeout(LAST_WORD):
                 raw: Any = await context.read()
                 if raw is grpc.aio.EOF:
                     return raw
@@ -216,44 +235,46 @@ class GradientServicer:
 
     async def _answer_frame(self, context: Context, assembler: Assembler, raw: bytes) -> Iterable[bytes]:
         self._check_size(raw)
-        chunk = chunk_of(raw, assembler.tag)
-        frame = pb.StreamGradientsRequest(tag=assembler.tag)
-        if chunk is None:
-            frame = codec.parse(pb.StreamGradientsRequest, raw)
         try:
-            complete = assembler.feed(frame) if chunk is None else assembler.feed_chunk(frame.tag, chunk)
+            complete = await self._feed(context, assembler, raw)
             if complete is None:
                 return ()
-            return await self._compute_framed(Caller(context.time_remaining()), frame.tag, *complete)
+            return await self._compute_framed(Caller(context.time_remaining()), assembler.tag, *complete)
         except Refusal as refusal:
             if refusal.reason in _ENDS_STREAM:
                 raise
             self._note("StreamGradients", refusal)
-            return (error_frame(frame.tag, refusal).SerializeToString(),)
+            return (error_frame(assembler.tag, refusal).SerializeToString(),)
+
+    async def _feed(self, context: Context, assembler: Assembler, raw: bytes) -> Complete | None:
+        chunk = chunk_of(raw, assembler.tag)
+        if chunk is not None:
+            return assembler.feed_chunk(assembler.tag, chunk)
+        if len(raw) <= SMALL_BYTES:
+            frame = codec.parse(pb.StreamGradientsRequest, raw)
+            if len(frame.head.framed) <= SMALL:
+                return assembler.feed(frame)
+        caller = Caller(context.time_remaining())
+        self._workers.admit(caller)
+        try:
+            return await self._workers.run(caller, lambda: assembler.feed(codec.parse(pb.StreamGradientsRequest, raw)))
+        finally:
+            self._workers.release(caller)
 
     async def _compute_framed(
         self, caller: Caller, tag: int, request: pb.ComputeGradientsRequest, framed: codec.Arrays
     ) -> Iterable[bytes]:
+        def answer(prepared: Prepared) -> Iterable[bytes]:
+            return response_frames(tag, *prepared.evaluate(caller.checkpoint))
+
         self._workers.admit(caller)
         try:
-            if not _is_small(request):
-                return await self._workers.run(
-                    caller,
-                    lambda: response_frames(
-                        tag, *self._logic.prepare_compute(request, framed).evaluate(caller.checkpoint)
-                    ),
-                )
-            prepared = self._logic.prepare_compute(request, framed)
+            program = self._logic.at_hand(request, framed)
+            if program is None:
+                return await self._workers.run(caller, lambda: answer(self._logic.prepare_compute(request, framed)))
+            prepared = self._logic.prepare_compute(request, framed, program)
             if prepared.cost <= SMALL_SECONDS:
-                return response_frames(tag, *prepared.evaluate(caller.checkpoint))
-            evaluation, seconds = await self._workers.run(caller, lambda: prepared.evaluate(caller.checkpoint))
-            return response_frames(tag, evaluation, seconds)
+                return answer(prepared)
+            return await self._workers.run(caller, lambda: answer(prepared))
         finally:
             self._workers.release(caller)
-
-
-def _is_small(request: Message) -> bool:
-    """Whether checking the request is quick; preparing a graph takes about 10 us a node."""
-    nodes = len(request.graph.nodes) if hasattr(request, "graph") else 0
-    tensors = len(request.tensors) if hasattr(request, "tensors") else 0
-    return nodes <= SMALL_NODES and tensors <= SMALL_TENSORS
