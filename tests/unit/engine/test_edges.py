@@ -381,6 +381,23 @@ class TestTake:
         words = ('"picked"', str(index), "3 rows", "example 2", "(1,)")
         assert [word for word in words if word not in refusal.message] == [], refusal.message
 
+    @pytest.mark.parametrize("per_example", [False, True])
+    @pytest.mark.parametrize("reduction", [Reduction.SUM, Reduction.NONE])
+    def test_rows_may_have_as_many_axes_as_any_tensor(self, per_example: bool, reduction: Reduction) -> None:
+        shape = (2, *(1,) * 30, 2)
+        builder = Builder()
+        rows = builder.input("rows", shape, per_example=per_example)
+        taken = builder.op("take", rows, builder.input("i", (), per_example=True, integer=True))
+        builder.op("sum", builder.op("mul", taken, builder.constant([3.0, 5.0])))
+        examples = np.arange(12.0).reshape(3, *shape)
+        arrays = {"rows": examples if per_example else examples[0], "i": np.array([1, 0, 1])}
+        result = evaluate(builder.program(), arrays, wrt=("rows",), reduction=reduction)
+        losses = [3 * 2 + 5 * 3, 3 * 4 + 5 * 5, 3 * 10 + 5 * 11] if per_example else [21, 5, 21]
+        own = [[[0, 0], [3, 5]], [[3, 5], [0, 0]], [[0, 0], [3, 5]]]
+        separate = per_example or reduction is Reduction.NONE
+        assert result.loss.tolist() == (losses if reduction is Reduction.NONE else sum(losses))
+        assert result.gradients["rows"].squeeze().tolist() == (own if separate else [[3, 5], [6, 10]])
+
     def test_indices_have_no_gradient(self) -> None:
         builder = Builder()
         builder.op("take", builder.parameter("rows", (3,)), builder.input("i", integer=True))

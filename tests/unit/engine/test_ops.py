@@ -19,6 +19,9 @@ from tests.unit.engine.graphs import Builder, evaluate, refusal_of
 
 RANDOM = np.random.default_rng(7)
 
+DEEP = (2, *(1,) * 30, 2)
+"""A shape of as many axes as a tensor may have."""
+
 
 def normal(*shape: int) -> Any:
     return RANDOM.normal(size=shape)
@@ -179,8 +182,21 @@ SAMPLES = [
             (normal(4, 3), np.array([[1, 1], [-4, 3]])),
             (normal(4, 3), np.zeros(0, np.int64)),
             (normal(4, 0), np.array([1, 2])),
+            (normal(3, *DEEP[1:]), np.array([2, 0, 2])),
         )
     ),
+    *(
+        Sample(op, (normal(*DEEP), normal(*DEEP)), f)
+        for op, f in (("add", _total), ("mul", _product), ("max", _largest))
+    ),
+    *(Sample(op, (normal(*DEEP),), function) for op, function in UNARY.items()),
+    Sample("log", (positive(*DEEP),), torch.log),
+    Sample("power", (positive(*DEEP),), lambda a: a**2.5, {"exponent": 2.5}),
+    Sample("sum", (normal(*DEEP),), lambda a: a.sum((0, 31)), {"axes": (0, -1)}),
+    Sample("reduce_max", (normal(*DEEP),), lambda a: a.amax((0, 31)), {"axes": (0, -1)}),
+    Sample("matmul", (normal(*DEEP[:-1], 3), normal(*DEEP[:-2], 3, 2)), torch.matmul),
+    Sample("reshape", (normal(4),), lambda a: a.reshape(DEEP), {"shape": DEEP}),
+    Sample("transpose", (normal(*DEEP),), lambda a: a.permute(*reversed(range(32)))),
 ]
 
 MISUSES = [
