@@ -262,7 +262,7 @@ TENSORS = [
             ([-1], ("-1", "axis 0")),
             ([-1, -5], ("-1", "axis 0")),
             ([0, 2**62], (str(2**62), "axis 1")),
-            ([1] * 1_000_000, ("1000000", "32")),
+            ([1] * 1_000_000, ("1000000", "33")),
         ])
     ),
     *(
@@ -425,6 +425,11 @@ def test_odd_but_good_requests(server: ServerProcess) -> None:
             with pytest.raises(gw.InvalidRequestError) as raised:
                 client.value_and_grad(gw.parameter(name))({name: [1.0]})
             assert raised.value.node == name
+        deepest = gw.sum(gw.parameter("w", (1,) * 32) * gw.input("x", (1,) * 32, per_example=True))
+        for reduction in ("mean", "none"):
+            function = client.value_and_grad(deepest, reduction=reduction)
+            gradient = function(w=np.ones((1,) * 32), x=np.array([1.0, 3.0]).reshape(2, *(1,) * 32))[1]["w"]
+            assert gradient.ravel().tolist() == ([2] if reduction == "mean" else [1, 3])
         unused = gw.graph(gw.parameter("w") * 1)
         unused.nodes.append(parameter("idle", 2))
         assert client.value_and_grad(unused)(w=1.0, idle=[1, 2])[1]["idle"].tolist() == [0, 0]

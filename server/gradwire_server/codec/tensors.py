@@ -78,12 +78,15 @@ class Layout(NamedTuple):
 def layout_of(tensor: pb.Tensor | FramedTensor, request: Dtype | None, max_rank: int) -> Layout:
     """The layout that a tensor announces in a request of float dtype ``request``.
 
-    A constant of a graph has no request (None); it may have either float dtype.
+    It may have one axis more than the tensors of a graph, that of examples. A constant of a graph has no request
+    (None); it may have either float dtype.
 
     Raises:
         TensorError: if there can be no such tensor.
     """
     axes = tensor.shape
+    if request is not None:
+        max_rank += 1
     if len(axes) > max_rank:
         raise TensorError(f"has {len(axes)} axes; at most {max_rank} are allowed", "shape")
     return _layout(tensor.dtype, tuple(axes), request, max_rank)
