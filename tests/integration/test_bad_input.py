@@ -248,6 +248,22 @@ GRAPHS = [
     Bad("broadcast-bomb", "RegisterGraph", register(parameter("a", 10**6, 1), parameter("b", 1, 10**6),
         op("mul", 0, 1), op("sum", 2, name="")), EXHAUSTED, "LIMIT_EXCEEDED",
         ('"culprit"', "(1000000, 1000000)", str(8 * 10**12), "max_tensor_bytes"), "graph.nodes[2]"),
+    Bad("reshape-to-many-axes", "RegisterGraph", register(parameter("w"), op("reshape", 0, shape=[2**62] * 60_000)),
+        INVALID, "INVALID_GRAPH", ('"culprit"', "60000 axes", "32"), "graph.nodes[1].reshape.shape"),
+    Bad("many-axes", "RegisterGraph", register(parameter("w"), op("transpose", 0, axes=[0] * 60_000)), INVALID,
+        "INVALID_GRAPH", ('"culprit"', "60000 axes", "32"), "graph.nodes[1].transpose.axes"),
+    *(
+        Bad(f"beside-nothing-{i}", "RegisterGraph", register(*sources, culprit, op("sum", len(sources), name="")),
+            INVALID, "INVALID_GRAPH", ('"culprit"', *words), f"graph.nodes[{len(sources)}]")
+        for i, (sources, culprit, words) in enumerate([
+            ([parameter("a", 0)], op("reshape", 0, shape=[0, 2**62]), ("axis 1", str(2**62))),
+            ([parameter("a", 0)], op("reshape", 0, shape=[0, 2**59, 2**59]), (str(2**118),)),
+            ([parameter("a", 0, 2**59, 1), parameter("b", 0, 1, 2**59)], op("add", 0, 1), (str(2**118),)),
+            ([parameter("a", 0, 2**59, 1), parameter("b", 0, 1, 2**59)], op("matmul", 0, 1), (str(2**118),)),
+            ([parameter("a", 0, 2**58), Node(name="i", input=graph_pb2.Input(dtype=I64, shape=[0, 2**30]))],
+                op("take", 0, 1), (str(2**88),)),
+        ])
+    ),
     Bad("exponent", "RegisterGraph", register(parameter("w"), op("power", 0)), INVALID, "INVALID_GRAPH",
         ('"culprit"', "exponent"), "graph.nodes[1].power.exponent"),
 ]  # fmt: skip
@@ -319,6 +335,10 @@ TENSORS = [
             INVALID, "INVALID_REQUEST", ("graph_id", "64 lower-case hexadecimal"), "graph_id")
         for i, graph_id in enumerate(["", "abc", "G" * 64, "A" * 64, "0" * 65, "../" * 20])
     ),
+    Bad("beside-nothing", "ComputeGradients", lambda: compute(
+        graph(parameter("a", 0, 2**58), per_example("x"), op("sum", 0, name=""), op("mul", 1, 2)),
+        {"a": Tensor(shape=[0, 2**58]), "x": numbers(*range(64))}, reduction=pb.REDUCTION_NONE),
+        INVALID, "INVALID_REQUEST", ('"a"', "64 examples", str(2**64))),
     Bad("trace-missing", "TraceGraph", lambda: pb.TraceGraphRequest(graph=graph(parameter("w"))), INVALID,
         "INVALID_TENSOR", ('"w"', "missing"), 'tensors["w"]'),
     Bad("check-step", "CheckGradients", lambda: pb.CheckGradientsRequest(

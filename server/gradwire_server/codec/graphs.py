@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -56,17 +55,18 @@ def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
     for index, node in enumerate(message.nodes):
         kind = node.WhichOneof("kind")
         attributes = _ATTRIBUTES.get(kind)
-        if attributes is None:
-            try:
+        try:
+            if attributes is None:
                 nodes.append(_SOURCES[kind](node, limits))
-            except _NodeError as error:
-                findings.add(f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}")
-            continue
-        box = getattr(node, kind)
-        edges += len(box.operands)
-        if edges > limits.max_edges:
-            raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
-        nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=attributes(box)))
+                continue
+            box = getattr(node, kind)
+            edges += len(box.operands)
+            if edges > limits.max_edges:
+                raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
+            read = attributes(box, limits)
+            nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=read))
+        except _NodeError as error:
+            findings.add(f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}")
     findings.check()
     return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
 
@@ -132,8 +132,12 @@ def _unknown(node: pb.Node, limits: Limits) -> Node:
 
 
 def _shape(axes: Collection[int], kind: str, limits: Limits) -> tuple[int, ...]:
+    return _axes(axes, f".{kind}.shape", limits)
+
+
+def _axes(axes: Collection[int], field: str, limits: Limits) -> tuple[int, ...]:
     if len(axes) > limits.max_rank:
-        raise _NodeError(f"has {len(axes)} axes; at most {limits.max_rank} are allowed", f".{kind}.shape")
+        raise _NodeError(f"has {len(axes)} axes; at most {limits.max_rank} are allowed", field)
     return tuple(axes)
 
 
@@ -153,24 +157,27 @@ _SOURCES: dict[str | None, Callable[[pb.Node, Limits], Node]] = {
 # Operations: the fields of a box are its operands and its attributes, under their own names.
 
 
-def _reader(field: FieldDescriptor) -> Callable[[Message], Any]:
+def _reader(field: FieldDescriptor, path: str) -> Callable[[Message, Limits], Any]:
     name = field.name
     if field.is_repeated:
-        return lambda box: tuple(getattr(box, name))
+        # Whatever an op is told of in a list is of axes.
+        return lambda box, limits: _axes(getattr(box, name), path, limits)
     if field.has_presence:
-        return lambda box: getattr(box, name) if box.HasField(name) else None
-    return attrgetter(name)
+        return lambda box, _: getattr(box, name) if box.HasField(name) else None
+    return lambda box, _: getattr(box, name)
 
 
-def _attributes(box: Descriptor) -> Callable[[Message], Attributes]:
-    readers = [(field.name, _reader(field)) for field in box.fields if field.name != "operands"]
+def _attributes(kind: str, box: Descriptor) -> Callable[[Message, Limits], Attributes]:
+    readers = [
+        (field.name, _reader(field, f".{kind}.{field.name}")) for field in box.fields if field.name != "operands"
+    ]
     if not readers:
-        return lambda _: _NO_ATTRIBUTES
-    return lambda message: {name: read(message) for name, read in readers}
+        return lambda *_: _NO_ATTRIBUTES
+    return lambda message, limits: {name: read(message, limits) for name, read in readers}
 
 
-_ATTRIBUTES: dict[str | None, Callable[[Message], Attributes]] = {
-    field.name: _attributes(getattr(pb, field.message_type.name).DESCRIPTOR)
+_ATTRIBUTES: dict[str | None, Callable[[Message, Limits], Attributes]] = {
+    field.name: _attributes(field.name, getattr(pb, field.message_type.name).DESCRIPTOR)
     for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
     if field.name not in _SOURCES and field.message_type is not None
 }

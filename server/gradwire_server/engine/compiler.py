@@ -65,7 +65,7 @@ class _Compiler:
             self._name(index, node)
             self.attributes.append({})
             self.instructions.append(None)
-            shape = self._operation(index, node) if isinstance(node, Operation) else self._source(index, node)
+            shape = self._operation(index, node) if isinstance(node, Operation) else tuple(node.shape)
             self.shapes.append(self._fitting(index, node, shape))
         self._loss()
         if self.findings:
@@ -101,15 +101,6 @@ class _Compiler:
         first = self.names.setdefault(name, index)
         if first != index:
             self._find(f"{who} has the name of nodes[{first}]; names are unique", path)
-
-    def _source(self, index: int, node: Node) -> Shape | None:
-        shape = node.shape if not isinstance(node, Operation) else ()
-        wrong = shapes.problem(shape, self.limits.max_rank)
-        if wrong is None:
-            return tuple(shape)
-        kind = type(node).__name__.lower()
-        self._find(f"{self._describe(index, node)} {wrong}", f"nodes[{index}].{kind}.shape")
-        return None
 
     def _operation(self, index: int, node: Operation) -> Shape | None:
         path = f"nodes[{index}].{node.op}"
@@ -197,13 +188,12 @@ class _Compiler:
         if shape is None:
             return None
         path = f"nodes[{index}]"
-        needs = shapes.size(shape) * FLOAT_BYTES
-        if len(shape) > self.limits.max_rank:
-            self._find(
-                f"{self._describe(index, node)} has {len(shape)} axes; at most {self.limits.max_rank} are allowed",
-                path,
-            )
+        wrong = shapes.problem(shape, self.limits.max_rank)
+        if wrong is not None:
+            field = "" if isinstance(node, Operation) else f".{type(node).__name__.lower()}.shape"
+            self._find(f"{self._describe(index, node)} {wrong}", f"{path}{field}")
             return None
+        needs = shapes.size(shape) * FLOAT_BYTES
         if needs > self.limits.max_tensor_bytes:
             self._find(
                 f"{self._describe(index, node)} has shape {shapes.text(shape)}, which takes {needs} bytes; "

@@ -84,6 +84,8 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     if findings:
         raise Refusal(findings[:20], len(findings))
     examples = _count_examples(program, query)
+    if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
+        raise _not_addressable(program, examples)
     plan = program.plan(tuple(source.node for source in wrt), query.outputs)
     job = _measured(program, query, plan, wrt, examples)
     if job.memory > limits.max_memory_bytes:
@@ -189,6 +191,19 @@ def _count_examples(program: Program, query: Query) -> int:
             f"tensors[{shown(first)}]",
         )
     return examples
+
+
+def _not_addressable(program: Program, examples: int) -> Refusal:
+    # Tensors with elements are small enough, for they take memory.
+    empty = [node for node, shape in enumerate(program.shapes) if 0 in shape]
+    node = max(empty, key=lambda n: shapes.addressed(program.shapes[n]))
+    wrong = shapes.problem((examples, *program.shapes[node]), shapes.MAX_RANK + 1)
+    return refuse(
+        Reason.INVALID_REQUEST,
+        f'with {examples} examples, node "{program.label(node)}" {wrong}; send fewer examples, or no axes of such '
+        "sizes in an empty tensor",
+        node=program.label(node),
+    )
 
 
 def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...], examples: int) -> Job:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradwire_server.engine.shapes import MAX_RANK
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -13,7 +15,7 @@ class Limits:
     """Nodes of a graph."""
     max_edges: int = 4_000_000
     """Operands of all nodes of a graph together."""
-    max_rank: int = 32
+    max_rank: int = MAX_RANK
     """Axes of a tensor."""
     max_name_length: int = 256
     """Characters of a node's name."""

@@ -51,11 +51,11 @@ class Stage:
     """Instructions that run together: those that examples share, or those that each example has of its own."""
 
     instructions: tuple[Instruction, ...]
-    """In the order of nodes, which is topological."""
+    """In the order of nodes, which is topological; none for an empty tensor, unless there are indices to check."""
     backward: tuple[Instruction, ...]
     """Those that pass a gradient on, in reverse order."""
     values: Layout
-    """Of the nodes that the instructions give, and of inputs that must be contiguous."""
+    """Of the nodes that operations give, and of inputs that must be contiguous."""
     adjoints: Layout
     """Of the nodes that get a gradient."""
     work: int
@@ -75,7 +75,8 @@ class Plan:
     given: tuple[int, ...]
     """Float sources that all examples share, and that may hold what is not finite."""
     active: tuple[bool, ...]
-    """For each node, whether it gets a gradient: it leads from a differentiated source to the loss."""
+    """For each node, whether it gets a gradient: it is not empty, and leads from a differentiated source to the
+    loss."""
     needed: tuple[bool, ...]
     """For each node, whether the loss or an output depends on it."""
     streamed_elements: int
@@ -90,15 +91,17 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
     loss = program.graph.loss
     wanted = ancestors(program.instructions, [loss, *outputs])
     reaching = ancestors(program.instructions, [loss])
+    # What goes through an empty tensor adds nothing anywhere; and its steps could need tensors that cannot be made.
+    full = [size(shape) > 0 for shape in program.shapes]
     active = [False] * count
     for node in wrt:
-        active[node] = reaching[node]
+        active[node] = reaching[node] and full[node]
     strided = [True] * count
     for instruction in program.instructions:
         if instruction is None or not wanted[instruction.node]:
             continue
-        if reaching[instruction.node] and any(active[operand] for operand in instruction.operands):
-            active[instruction.node] = True
+        if reaching[instruction.node] and full[instruction.node]:
+            active[instruction.node] = any(active[operand] for operand in instruction.operands)
         if not instruction.op.strided:
             for operand in instruction.operands:
                 strided[operand] = False
@@ -125,13 +128,14 @@ def _stage(
     program: Program, wanted: Sequence[bool], active: Sequence[bool], *, per_example: bool, inputs: list[int]
 ) -> Stage:
     belongs = [flag == per_example for flag in program.per_example]
-    instructions = tuple(i for i in program.instructions if i is not None and wanted[i.node] and belongs[i.node])
+    operations = [i for i in program.instructions if i is not None and wanted[i.node] and belongs[i.node]]
+    instructions = tuple(i for i in operations if size(program.shapes[i.node]) or i.op.index_operands)
     return Stage(
         instructions=instructions,
         backward=tuple(
             i for i in reversed(instructions) if active[i.node] and any(active[operand] for operand in i.operands)
         ),
-        values=Layout.of([*inputs, *(i.node for i in instructions)], program.shapes),
+        values=Layout.of([*inputs, *(i.node for i in operations)], program.shapes),
         adjoints=Layout.of([n for n in range(len(active)) if active[n] and belongs[n]], program.shapes),
         work=sum(i.work for i in instructions),
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
 from gradwire_server.engine.plan import Instruction, Plan, ancestors, make_plan
+from gradwire_server.engine.shapes import addressed
 from gradwire_server.errors import shown
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -82,6 +83,8 @@ class Program:
             if self.is_integer(i) or (isinstance(node, Constant) and _is_finite(node))
         )
         """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
+        self.widest_empty = max((addressed(shape) for shape in shapes if 0 in shape), default=0)
+        """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         self.cast_constants = cache(self._cast)
         """The constants as a request of this dtype sees them: [*shape, 1]."""
         self.plan = lru_cache(PLANS_KEPT)(self._plan)

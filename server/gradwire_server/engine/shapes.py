@@ -9,6 +9,9 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
 
+MAX_RANK = 32
+"""Axes of a tensor for one example; NumPy takes twice as many, but operations and blocks of examples add some."""
+
 MAX_ELEMENTS = 2**60
 """Product of all non-zero axes that NumPy can still address, for any dtype in use."""
 
@@ -16,6 +19,11 @@ MAX_ELEMENTS = 2**60
 def size(shape: Sequence[int]) -> int:
     """Number of elements; exact, where ``np.prod`` wraps silently."""
     return prod(shape)
+
+
+def addressed(shape: Sequence[int]) -> int:
+    """Product of all non-zero axes, which NumPy must be able to address even where there are no elements."""
+    return prod([length or 1 for length in shape])
 
 
 def text(shape: Sequence[int]) -> str:
@@ -26,7 +34,7 @@ def text(shape: Sequence[int]) -> str:
 
 
 def problem(shape: Sequence[int], max_rank: int) -> str | None:
-    """What is wrong with a shape that somebody sent, or None."""
+    """What is wrong with a shape that somebody sent, or that follows from one, or None."""
     if len(shape) > max_rank:
         return f"has {len(shape)} axes; at most {max_rank} are allowed"
     for axis, length in enumerate(shape):
@@ -34,7 +42,7 @@ def problem(shape: Sequence[int], max_rank: int) -> str | None:
             return f"has size {length} on axis {axis}; an axis has at least size 0"
         if length >= MAX_ELEMENTS:
             return f"has size {length} on axis {axis}; an axis has less than {MAX_ELEMENTS} entries"
-    elements = size([max(length, 1) for length in shape])
+    elements = addressed(shape)
     if elements >= MAX_ELEMENTS:
         return f"has shape {text(shape)} with {elements} elements; at most {MAX_ELEMENTS} can be addressed"
     return None

@@ -166,6 +166,27 @@ class TestLoss:
         assert [word for word in ('"w"', "(1,)", "()") if word not in refusal.message] == []
 
 
+class TestEmpty:
+    def test_gradients_go_around_tensors_that_could_not_be_made(self) -> None:
+        # Before they are summed over the stacks, the gradients have 2^87 entries beside an empty axis.
+        many = 2**29
+        shapes = {"a": (0, many, 1, 1, many), "b": (0, 1, many, many, 1)}
+        builder = Builder()
+        product = builder.op("matmul", *(builder.parameter(name, shape) for name, shape in shapes.items()))
+        w = builder.parameter("w")
+        builder.op("add", builder.op("sum", product), builder.op("mul", w, w))
+        result = evaluate(builder.program(), {name: np.zeros(shape) for name, shape in shapes.items()} | {"w": 3})
+        assert (result.loss, result.gradients["w"]) == (9, 6)
+        assert {name: result.gradients[name].shape for name in shapes} == shapes
+
+    def test_indices_are_checked_also_where_rows_are_empty(self) -> None:
+        builder = Builder()
+        builder.op("take", builder.parameter("rows", (3, 0)), builder.input("i", (2,), integer=True), name="picked")
+        builder.op("sum", 2)
+        arrays = {"rows": np.zeros((3, 0)), "i": np.array([0, 3])}
+        assert refused(builder, arrays).reason is Reason.INDEX_OUT_OF_RANGE
+
+
 class TestMaximum:
     @pytest.mark.parametrize(("ties", "slope"), [(Ties.ZERO, 0.0), (Ties.SPLIT, 1.0)])
     def test_a_node_listed_twice_ties_with_itself(self, ties: Ties, slope: float) -> None:

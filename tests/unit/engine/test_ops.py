@@ -229,6 +229,8 @@ MISUSES = [
     Misuse("reshape", ((2, 3),), ("6 elements", "(4, -1)"), {"shape": (4, -1)}, "shape"),
     Misuse("reshape", ((2, 3),), ("-1 more than once",), {"shape": (-1, -1)}, "shape[1]"),
     Misuse("reshape", ((2, 3),), ("-2", "negative"), {"shape": (-2, 3)}, "shape[0]"),
+    Misuse("reshape", ((0, 3),), ("axis 1", str(2**62)), {"shape": (0, 2**62)}, "shape"),
+    Misuse("reshape", ((1,),), ("60000 axes", "32"), {"shape": (2**62,) * 60_000}, "shape"),
     Misuse("reshape", ((0, 3),), ("(0, -1)",), {"shape": (0, -1)}, "shape"),
     Misuse("transpose", ((2, 3),), ("1 axes", "2"), {"axes": (0,)}, "axes"),
     Misuse("transpose", ((2, 3),), ("twice",), {"axes": (0, 0)}, "axes"),

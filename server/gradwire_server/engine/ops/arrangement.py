@@ -10,7 +10,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, IndexRangeError, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import lanes_first, size, text
+from gradwire_server.engine.shapes import MAX_RANK, lanes_first, problem, size, text
 
 Targets = Sequence[Array | None]
 
@@ -24,6 +24,9 @@ def _reshape_infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape
             raise OperandError(f"size {length} is negative; only -1 (worked out) may be", f"shape[{axis}]")
     if len(open_axes) > 1:
         raise OperandError(f"shape {text(wanted)} has -1 more than once", f"shape[{open_axes[1]}]")
+    wrong = problem([1 if length == -1 else length for length in wanted], MAX_RANK)
+    if wrong is not None:
+        raise OperandError(f"the result {wrong}", "shape")
     if open_axes:
         known = size([length for length in wanted if length != -1])
         if known == 0 or size(have) % known:
