@@ -321,6 +321,12 @@ TENSORS = [
         INVALID, "INVALID_TENSOR", ('"x"', '"y"', "2", "3")),
     Bad("live-buffers", "ComputeGradients", chain_of_buffers, EXHAUSTED, "LIMIT_EXCEEDED",
         ("max_memory_bytes", str(4 << 30))),
+    Bad("empty-examples", "ComputeGradients", lambda: compute(
+        graph(per_example("x", 0), op("sum", 0)), {"x": Tensor(shape=[2**40, 0])}), EXHAUSTED, "LIMIT_EXCEEDED",
+        ('"x"', str(2**40), str(2**31), "max_examples"), 'tensors["x"]'),
+    Bad("losses-of-empty-examples", "ComputeGradients", lambda: compute(graph(per_example("x", 0), op("sum", 0)),
+        {"x": Tensor(shape=[2**31, 0])}, reduction=pb.REDUCTION_NONE), EXHAUSTED, "LIMIT_EXCEEDED",
+        (str(2**31), "max_memory_bytes", str(4 << 30))),
     Bad("per-example-gradients", "ComputeGradients", per_example_gradients, EXHAUSTED, "LIMIT_EXCEEDED",
         ("max_memory_bytes", str(4 << 30))),
     *(

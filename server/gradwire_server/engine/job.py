@@ -83,7 +83,7 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     findings += wrong
     if findings:
         raise Refusal(findings[:20], len(findings))
-    examples = _count_examples(program, query)
+    examples = _count_examples(program, query, limits)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
     plan = program.plan(tuple(source.node for source in wrt), query.outputs)
@@ -169,7 +169,7 @@ def _differentiated(program: Program, query: Query) -> tuple[tuple[Source, ...],
     return tuple(chosen.values()), findings
 
 
-def _count_examples(program: Program, query: Query) -> int:
+def _count_examples(program: Program, query: Query, limits: Limits) -> int:
     if not program.batched:
         return 1
     batched = [source.name for source in program.sources if source.per_example]
@@ -184,6 +184,16 @@ def _count_examples(program: Program, query: Query) -> int:
                 "all per-example inputs have the same number",
                 f"tensors[{shown(name)}]",
             )
+    if examples > limits.max_examples:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"input {shown(first)} has {examples} examples; this server takes at most {limits.max_examples} in one "
+            "request (max_examples); send them in parts",
+            f"tensors[{shown(first)}]",
+            found=examples,
+            limit=limits.max_examples,
+            setting="max_examples",
+        )
     if examples == 0 and query.reduction is Reduction.MEAN:
         raise refuse(
             Reason.INVALID_TENSOR,
@@ -218,6 +228,8 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
     results = sum(
         shapes.size(source.shape) * (examples if separate or source.per_example else 1) for source in wrt
     ) + sum(shapes.size(program.shapes[n]) * (examples if program.per_example[n] else 1) for n in query.outputs)
+    if separate:
+        results += examples  # The losses.
     in_block = min(lanes, max(1, examples))
     memory = itemsize * (
         shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + SCRATCH * plan.largest) + results

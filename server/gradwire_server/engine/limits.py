@@ -19,6 +19,8 @@ class Limits:
     """Axes of a tensor."""
     max_name_length: int = 256
     """Characters of a node's name."""
+    max_examples: int = 1 << 31
+    """Examples of one request; empty ones take no memory, but time."""
     max_tensor_bytes: int = 1 << 30
     """Bytes of one node's value for one example, in float64."""
     max_memory_bytes: int = 4 << 30

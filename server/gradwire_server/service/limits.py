@@ -29,6 +29,8 @@ class ServiceLimits(BaseModel):
     """Axes of a tensor."""
     max_name_length: int = Field(default=_ENGINE.max_name_length, gt=0)
     """Characters of a node's name."""
+    max_examples: int = Field(default=_ENGINE.max_examples, gt=0)
+    """Examples of one request; empty ones take no memory, but time."""
     max_tensor_bytes: int = Field(default=_ENGINE.max_tensor_bytes, gt=0)
     """Bytes of one node's value for one example, in float64."""
     max_memory_bytes: int = Field(default=_ENGINE.max_memory_bytes, gt=0)
@@ -45,6 +47,7 @@ class ServiceLimits(BaseModel):
             max_edges=self.max_edges,
             max_rank=self.max_rank,
             max_name_length=self.max_name_length,
+            max_examples=self.max_examples,
             max_tensor_bytes=self.max_tensor_bytes,
             max_memory_bytes=self.max_memory_bytes,
         )
