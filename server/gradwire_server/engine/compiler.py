@@ -127,7 +127,12 @@ class _Compiler:
         known = [spec.shape for spec in specs]
         step = Step(normal, self.graph.ties)
         self.instructions[index] = Instruction(
-            node=index, op=op, operands=node.operands, step=step, work=op.work(known, shape)
+            node=index,
+            op=op,
+            operands=node.operands,
+            step=step,
+            work=op.work(known, shape),
+            scratch=op.scratch(known, shape),
         )
         return shape
 

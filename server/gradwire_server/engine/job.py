@@ -29,8 +29,6 @@ MAX_LANES = 4096
 
 SECONDS_PER_INSTRUCTION = 12e-6
 SECONDS_PER_STEP = 3e-9
-SCRATCH = 3
-"""Temporary arrays of one instruction, at most, each as large as its largest tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +230,7 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         results += examples  # The losses.
     in_block = min(lanes, max(1, examples))
     memory = itemsize * (
-        shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + SCRATCH * plan.largest) + results
+        shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + plan.scratch) + results
     )
     run = blocks * (len(lanes_stage.instructions) + (len(shared.backward) if separate else 0))
     work = lanes_stage.work * examples + shared.work

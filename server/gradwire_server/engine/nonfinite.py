@@ -12,7 +12,7 @@ import numpy as np
 from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.program import Program
-from gradwire_server.engine.shapes import lanes_first
+from gradwire_server.engine.shapes import first_true, lanes_first
 
 OPERANDS_SHOWN = 16
 """Operands that a report lists; sums can have a million."""
@@ -90,8 +90,8 @@ def first_bad(array: Array) -> tuple[Shape, int] | None:
     """Position and lane of the first non-finite element, lowest lane first; None if there is none."""
     if array.dtype == np.int64 or is_finite(array):
         return None
-    lane, *position = np.argwhere(lanes_first(~np.isfinite(array)))[0].tolist()
-    return tuple(position), lane
+    found = first_true(lanes_first(~np.isfinite(array)))
+    return None if found is None else (found[1:], found[0])
 
 
 def bad_value(program: Program, nodes: Iterable[int], values: Values, start: int) -> NonFinite | None:
@@ -147,5 +147,5 @@ def _element(array: Array, lane: int, position: Shape | None) -> float:
         aligned = position[len(position) - one.ndim :] if len(position) >= one.ndim else position
         if len(aligned) == one.ndim:
             return float(one[tuple(0 if length == 1 else i for i, length in zip(aligned, one.shape, strict=True))])
-    bad = np.argwhere(~np.isfinite(one))
-    return float(one[tuple(bad[0])] if len(bad) else one.flat[0])
+    bad = first_true(~np.isfinite(one))
+    return float(one.flat[0] if bad is None else one[bad])

@@ -24,6 +24,8 @@ class Instruction:
     step: Step
     work: int
     """Elementary steps a lane takes."""
+    scratch: int
+    """Elements a lane takes in temporary arrays, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ class Plan:
     """For each node, whether the loss or an output depends on it."""
     streamed_elements: int
     """Elements an example has in the streamed inputs."""
-    largest: int
-    """Elements of the largest node that an instruction gives, at least 1."""
+    scratch: int
+    """Elements a lane takes in temporary arrays, at most."""
 
 
 def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> Plan:
@@ -120,7 +122,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
         active=tuple(active),
         needed=tuple(wanted),
         streamed_elements=sum(size(program.shapes[node]) for node in streamed),
-        largest=max((size(program.shapes[i.node]) for i in program.instructions if i and wanted[i.node]), default=1),
+        scratch=max((i.scratch for i in program.instructions if i and wanted[i.node]), default=1),
     )
 
 

@@ -48,6 +48,13 @@ def problem(shape: Sequence[int], max_rank: int) -> str | None:
     return None
 
 
+def first_true(mask: Array) -> tuple[int, ...] | None:
+    """Place of the first true element, or None; without a list of all of them, which may be larger than the mask."""
+    if not mask.any():
+        return None
+    return tuple(map(int, np.unravel_index(np.argmax(mask), mask.shape)))
+
+
 def broadcast(shapes: Sequence[Shape]) -> Shape | None:
     """The common shape by NumPy's rule, or None if there is none."""
     first = shapes[0]

@@ -279,6 +279,17 @@ class TestMul:
         gradients = evaluate(builder.program(), {"a": 2, "b": 0, "c": 3, "d": 5}).gradients
         assert {name: float(gradients[name]) for name in "abcd"} == {"a": 0, "b": 30, "c": 0, "d": 0}
 
+    def test_each_of_very_many_gets_the_product_of_the_others(self) -> None:
+        values = [-1.0 if i % 3 else 1.0 for i in range(200)]
+        values[150] = 0.0
+        builder = Builder()
+        builder.op("mul", *(builder.parameter(f"p{i}") for i in range(200)))
+        gradients = evaluate(builder.program(), {f"p{i}": value for i, value in enumerate(values)}).gradients
+        assert [float(gradients[f"p{i}"]) for i in range(200)] == [-1.0 if i == 150 else 0.0 for i in range(200)]
+        values[150] = -1.0
+        gradients = evaluate(builder.program(), {f"p{i}": value for i, value in enumerate(values)}).gradients
+        assert [float(gradients[f"p{i}"]) for i in range(200)] == [np.prod(values) * value for value in values]
+
     def test_a_node_listed_twice_gets_both_shares(self) -> None:
         builder = Builder()
         x = builder.parameter("x")

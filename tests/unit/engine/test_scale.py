@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_server.engine import Limits, Query, Reduction, bind, compile_graph, run
+from gradwire_server.engine import Limits, Query, Reduction, Ties, bind, compile_graph, run
 from gradwire_server.errors import Reason, Refusal
 from tests.losses import hinge
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
@@ -71,6 +71,46 @@ def test_the_estimate_of_memory_holds() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak <= job.memory
+
+
+def repeated(op: str, times: int) -> Builder:
+    builder = Builder()
+    builder.op("sum", builder.op(op, *[builder.parameter("a", (40_000,))] * times))
+    return builder
+
+
+def of_two(op: str, *shapes: tuple[int, ...], **attributes: Any) -> Builder:
+    builder = Builder()
+    operands = [builder.parameter(name, shape) for name, shape in zip("ab", shapes, strict=False)]
+    builder.op("sum", builder.op(op, *operands, **attributes))
+    return builder
+
+
+TEMPORARY = {
+    "a product of many": repeated("mul", 200),
+    "a maximum of many": repeated("max", 200),
+    "maxima of single elements": of_two("reduce_max", (200_000, 1), axes=(1,)),
+    "a matrix and many vectors": of_two("matmul", (100, 100), (100, 100, 1)),
+    "many vectors and a matrix": of_two("matmul", (100, 1, 100), (100, 100)),
+    "a sigmoid": of_two("sigmoid", (200_000,)),
+}
+
+
+@pytest.mark.parametrize("builder", TEMPORARY.values(), ids=TEMPORARY)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [1.0, np.nan])
+def test_the_estimate_of_memory_holds_for_what_operations_take_meanwhile(
+    builder: Builder, dtype: type, value: float
+) -> None:
+    program = builder.program(ties=Ties.SPLIT)
+    arrays: dict[str, Any] = {source.name: np.full(source.shape, value, dtype) for source in program.sources}
+    job = bind(program, Query(arrays=arrays, dtype=np.dtype(dtype)), LIMITS)
+    run(job, nothing)
+    tracemalloc.start()
+    run(job, nothing)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= job.memory
 
 
 def test_what_would_take_too_much_memory_is_refused_before_it_is_taken() -> None:

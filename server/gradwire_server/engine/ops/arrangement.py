@@ -10,7 +10,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, IndexRangeError, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import MAX_RANK, lanes_first, problem, size, text
+from gradwire_server.engine.shapes import MAX_RANK, first_true, lanes_first, problem, size, text
 
 Targets = Sequence[Array | None]
 
@@ -71,10 +71,10 @@ def _transpose_vjp(
 
 def _check_range(indices: Array, rows: int) -> None:
     """``indices``: (*shape, lanes)."""
-    wrong = (indices < -rows) | (indices >= rows)
-    if wrong.any():
-        # The lowest example first, then the first position in it.
-        lane, *position = np.argwhere(lanes_first(wrong))[0].tolist()
+    # The lowest example first, then the first position in it.
+    wrong = first_true(lanes_first((indices < -rows) | (indices >= rows)))
+    if wrong is not None:
+        lane, *position = wrong
         raise IndexRangeError(
             tuple(position), lane if indices.shape[-1] > 1 else None, int(indices[(*position, lane)]), rows
         )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from math import isfinite
+from math import isfinite, isqrt
 
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape, Ties
-from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import broadcast, text
+from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step, scratch_arrays
+from gradwire_server.engine.shapes import broadcast, size, text
 
 Targets = Sequence[Array | None]
 
@@ -62,11 +62,40 @@ def _mul_vjp(
         return
     # The product of the others without dividing by the operand, which may be zero: what stands to its left
     # times what stands to its right.
-    left = accumulate(operands[:-1], np.multiply)
-    right = list(accumulate(reversed(operands[1:]), np.multiply))
-    yield adjoint * right.pop()
-    for before in left:
-        yield adjoint * (before * right.pop()) if right else adjoint * before
+    right = _products_to_the_end(operands[1:])
+    yield adjoint * next(right)
+    for before in accumulate(operands[:-1], np.multiply):
+        after = next(right, None)
+        yield adjoint * (before if after is None else before * after)
+
+
+def _stride(count: int) -> int:
+    return max(32, isqrt(count) + 1)
+
+
+def _products_to_the_end(factors: Sequence[Array]) -> Iterator[Array]:
+    """The product of all factors, of those from the second on, and so on, each made from right to left.
+
+    Of n products only about the root of n are kept at a time; the others are made twice.
+    """
+    count, stride = len(factors), _stride(len(factors))
+    kept: dict[int, Array] = {}
+    if stride < count:
+        for i, product in enumerate(accumulate(reversed(factors), np.multiply), start=1):
+            if (count - i) % stride == 0:
+                kept[count - i] = product
+    for start in range(0, count, stride):
+        after = kept.pop(start + stride, None)
+        run = accumulate(reversed(factors[start : start + stride]), np.multiply, initial=after)
+        products = list(run)[0 if after is None else 1 :]
+        while products:
+            yield products.pop()
+
+
+def _mul_scratch(shapes: Sequence[Shape], out: Shape) -> int:
+    # Those products of what stands to the right that are kept, and a few more to make a gradient of one.
+    stride = _stride(len(shapes))
+    return (len(shapes) // stride + min(stride, len(shapes)) + 4) * size(out)
 
 
 def _max(step: Step, operands: Sequence[Array], out: Array) -> None:
@@ -179,13 +208,14 @@ def _power_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array
 
 ELEMENTWISE = (
     _nary(name="add", summary="a + b", derivative="1, 1", forward=_add, vjp=_add_vjp),
-    _nary(name="mul", summary="a b", derivative="b, a", forward=_mul, vjp=_mul_vjp),
+    _nary(name="mul", summary="a b", derivative="b, a", forward=_mul, vjp=_mul_vjp, scratch=_mul_scratch),
     _nary(
         name="max",
         summary="max(a, b)",
         derivative="I[a > b], I[b > a]; at a tie 0, or equal shares",
         forward=_max,
         vjp=_max_vjp,
+        scratch=scratch_arrays(5),  # Counts of ties are as wide as float32, and divide it in float64.
     ),
     _unary(name="sigmoid", summary="s = 1 / (1 + e^-a)", derivative="s (1 - s)", forward=_sigmoid, vjp=_sigmoid_vjp),
     _unary(name="exp", summary="e^a", derivative="e^a", forward=_exp, vjp=_exp_vjp),

@@ -61,6 +61,14 @@ def _streamed(shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) + sum(map(size, shapes))
 
 
+def scratch_arrays(count: int) -> Callable[[Sequence[Shape], Shape], int]:
+    """Room for so many arrays, each as large as the largest operand or the result."""
+    return lambda shapes, out: count * max(size(out), *map(size, shapes))
+
+
+_FEW_ARRAYS = scratch_arrays(4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Op:
     """An op of the table.
@@ -92,3 +100,5 @@ class Op:
     """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
     work: Callable[[Sequence[Shape], Shape], int] = _streamed
     """Roughly how many elementary steps a lane takes, for operands and a result of these shapes."""
+    scratch: Callable[[Sequence[Shape], Shape], int] = _FEW_ARRAYS
+    """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes."""

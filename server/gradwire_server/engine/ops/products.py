@@ -108,6 +108,16 @@ def _work(shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) * (1 + shapes[0][-1] // 10) + size(shapes[0]) + size(shapes[1])
 
 
+def _scratch(shapes: Sequence[Shape], out: Shape) -> int:
+    # A gradient is made for each matrix of the broadcast stacks before it is summed over them.
+    a, b = shapes
+    rows = a[-2] if len(a) >= MATRIX else 1
+    columns = b[-1] if len(b) >= MATRIX else 1
+    stack = broadcast([a[:-2], b[:-2]]) or ()
+    unsummed = size(stack) * a[-1] * (rows + columns)
+    return unsummed + 3 * max(size(out), size(a), size(b))
+
+
 PRODUCTS = (
     Op(
         name="matmul",
@@ -121,5 +131,6 @@ PRODUCTS = (
         elementwise=False,
         strided=True,
         work=_work,
+        scratch=_scratch,
     ),
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.ops.axes import normal_axes
-from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
+from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step, scratch_arrays
 from gradwire_server.engine.shapes import size, text
 
 PAIRWISE_BLOCK = 128
@@ -93,5 +93,6 @@ REDUCTIONS = (
         infer=_infer_nonempty,
         forward=_reduce_max,
         vjp=_reduce_max_vjp,
+        scratch=scratch_arrays(6),  # Counts of ties are in int64.
     ),
 )
