@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+MAX_FINDINGS = 20
+"""Findings that are told one by one; of the rest only the number."""
+
 
 class Reason(StrEnum):
     """Why a request was refused. Stable: texts may change, reasons may not."""
@@ -67,6 +70,38 @@ class Refusal(Exception):
         """The first finding's message, and how many more there are."""
         first = self.findings[0].message
         return first if self.total == 1 else f"{first} (and {self.total - 1} more)"
+
+
+class Findings:
+    """Collects what is wrong with a request, so that a caller learns of all of it at once."""
+
+    def __init__(self) -> None:
+        self._told: list[Finding] = []
+        self._total = 0
+
+    def another(self) -> bool:
+        """Count one more; whether it is to be told, so that its text is worth making."""
+        self._total += 1
+        return self._total <= MAX_FINDINGS
+
+    def tell(self, reason: Reason, message: str, path: str, **metadata: object) -> None:
+        """Say what the one just counted is."""
+        texts = {key: str(value) for key, value in metadata.items()}
+        self._told.append(Finding(reason=reason, message=message, path=path, metadata=texts))
+
+    def add(self, reason: Reason, message: str, path: str, **metadata: object) -> None:
+        """Count one more, and tell it if it is among the first."""
+        if self.another():
+            self.tell(reason, message, path, **metadata)
+
+    def check(self) -> None:
+        """Go on if nothing was wrong.
+
+        Raises:
+            Refusal: with everything that was found.
+        """
+        if self._total:
+            raise Refusal(self._told, self._total)
 
 
 def refuse(reason: Reason, message: str, path: str = "", **metadata: object) -> Refusal:

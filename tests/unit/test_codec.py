@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire_server import codec
-from gradwire_server.engine import OPS, Constant, Input, Limits, Operation, Parameter, Ties
+from gradwire_server.engine import OPS, Constant, Evaluation, Input, Limits, Operation, Parameter, Ties
 from gradwire_server.errors import Refusal
 
 LIMITS = Limits()
@@ -97,6 +97,14 @@ def test_a_constant_may_have_either_float_dtype() -> None:
     [constant] = graph.nodes
     assert isinstance(constant, Constant)
     assert constant.value.tolist() == [float(np.float32(0.1))]
+
+
+@pytest.mark.timeout(30)
+def test_many_gradients_follow_in_frames() -> None:
+    gradients = {f"p{i}": np.array(1.0) for i in range(100_000)}
+    evaluation = Evaluation(loss=np.array(1.0), gradients=gradients, outputs={}, non_finite=None, examples=1, blocks=0)
+    response, announced = codec.encode_evaluation(evaluation, 0.0, list(gradients))
+    assert (len(response.gradients), len(announced)) == (0, 100_000)
 
 
 def test_every_wrong_node_is_found_at_once() -> None:

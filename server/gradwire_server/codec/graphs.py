@@ -12,10 +12,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.findings import Findings
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
 from gradwire_server.engine import OPS, Constant, Graph, Input, Limits, Node, Operation, Parameter, Ties
-from gradwire_server.errors import Reason, Refusal, refuse, shown
+from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.version import VERSION
 
 Attributes = Mapping[str, Any]
@@ -45,11 +44,13 @@ def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
     count = len(message.nodes)
     if count > limits.max_nodes:
         raise _too_many("nodes", count, limits.max_nodes, "max_nodes")
-    findings = Findings(Reason.INVALID_GRAPH)
+    findings = Findings()
     ties = _TIES.get(message.ties)
     if ties is None:
         allowed = ", ".join(pb.TieRule.Name(number) for number in _TIES)
-        findings.add(f"the graph has the unknown tie rule {message.ties}; allowed are {allowed}", "ties")
+        findings.add(
+            Reason.INVALID_GRAPH, f"the graph has the unknown tie rule {message.ties}; allowed are {allowed}", "ties"
+        )
     nodes: list[Node] = []
     edges = 0
     for index, node in enumerate(message.nodes):
@@ -66,7 +67,9 @@ def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
             read = attributes(box, limits)
             nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=read))
         except _NodeError as error:
-            findings.add(f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}")
+            findings.add(
+                Reason.INVALID_GRAPH, f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}"
+            )
     findings.check()
     return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.findings import Findings
 from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
 from gradwire_server.engine import Limits, Query, Reduction
-from gradwire_server.errors import Reason, refuse, shown
+from gradwire_server.errors import Findings, Reason, refuse, shown
 
 Arrays = Mapping[str, Array]
 NO_ARRAYS: Arrays = MappingProxyType({})
@@ -69,17 +68,21 @@ def decode_arrays(
             limit=limits.max_nodes,
             setting="max_nodes",
         )
-    findings = Findings(Reason.INVALID_TENSOR)
+    findings = Findings()
     arrays = dict(framed)
     for name, tensor in tensors.items():
         if name in framed:
             path = f"tensors[{shown(name)}]"
-            findings.add(f"tensor {shown(name)} is both in the request and in frames; send it once", path)
+            findings.add(
+                Reason.INVALID_TENSOR, f"tensor {shown(name)} is both in the request and in frames; send it once", path
+            )
             continue
         try:
             arrays[name] = decode_tensor(tensor, dtype, limits.max_rank)
         except TensorError as error:
-            findings.add(f"tensor {shown(name)} {error}", f"tensors[{shown(name)}].{error.field}")
+            findings.add(
+                Reason.INVALID_TENSOR, f"tensor {shown(name)} {error}", f"tensors[{shown(name)}].{error.field}"
+            )
     findings.check()
     return arrays
 

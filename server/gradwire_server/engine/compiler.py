@@ -12,10 +12,7 @@ from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
 from gradwire_server.engine.plan import Instruction
 from gradwire_server.engine.program import Program
-from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
-
-MAX_FINDINGS = 20
-"""Findings that are told one by one; of the rest only the number."""
+from gradwire_server.errors import Findings, Reason, refuse, shown
 
 FLOAT_BYTES = 8
 
@@ -52,8 +49,7 @@ class _Compiler:
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self.graph = graph
         self.limits = limits
-        self.findings: list[Finding] = []
-        self.total = 0
+        self.findings = Findings()
         self.shapes: list[Shape | None] = []
         """None where a finding left the shape unknown."""
         self.instructions: list[Instruction | None] = []
@@ -68,16 +64,12 @@ class _Compiler:
             shape = self._operation(index, node) if isinstance(node, Operation) else tuple(node.shape)
             self.shapes.append(self._fitting(index, node, shape))
         self._loss()
-        if self.findings:
-            raise Refusal(self.findings, self.total)
+        self.findings.check()
         known = tuple(shape for shape in self.shapes if shape is not None)
         return Program(self.graph, known, tuple(self.instructions), graph_id(self.graph, self.attributes))
 
     def _find(self, message: str, path: str, reason: Reason = Reason.INVALID_GRAPH, **metadata: object) -> None:
-        self.total += 1
-        if len(self.findings) < MAX_FINDINGS:
-            texts = {key: str(value) for key, value in metadata.items()}
-            self.findings.append(Finding(reason=reason, message=message, path=path, metadata=texts))
+        self.findings.add(reason, message, path, **metadata)
 
     def _describe(self, index: int, node: Node) -> str:
         kind = node.op if isinstance(node, Operation) else type(node).__name__.lower()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
-from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
+from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 
 BLOCK_BYTES = 4 << 20
 """Bytes that the values and gradients of a block of examples may take, so that they stay in the cache."""
@@ -26,6 +27,13 @@ WORTHWHILE = 512
 
 MAX_LANES = 4096
 """Examples of a block, at most."""
+
+LISTED = 8
+"""Names that a message lists at most."""
+
+HINTS, HINTED, SHOWN = 3, 100, 64
+"""Surplus tensors that are told which name is like theirs, names that this is looked for among, and characters of
+each that are compared: to compare names is slow."""
 
 SECONDS_PER_INSTRUCTION = 12e-6
 SECONDS_PER_STEP = 3e-9
@@ -76,11 +84,11 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     Raises:
         Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED).
     """
-    findings = [*_check_tensors(program, query), *_check_outputs(program, query)]
-    wrt, wrong = _differentiated(program, query)
-    findings += wrong
-    if findings:
-        raise Refusal(findings[:20], len(findings))
+    findings = Findings()
+    _check_tensors(program, query, findings)
+    _check_outputs(program, query, findings)
+    wrt = _differentiated(program, query, findings)
+    findings.check()
     examples = _count_examples(program, query, limits)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
@@ -91,32 +99,34 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     return job
 
 
-def _check_tensors(program: Program, query: Query) -> list[Finding]:
-    findings: list[Finding] = []
+def _check_tensors(program: Program, query: Query, findings: Findings) -> None:
+    def tell(name: str, message: str) -> None:
+        findings.tell(Reason.INVALID_TENSOR, message, f"tensors[{shown(name)}]")
 
-    def find(name: str, message: str) -> None:
-        path = f"tensors[{shown(name)}]"
-        findings.append(Finding(reason=Reason.INVALID_TENSOR, message=message, path=path))
-
-    names = {source.name for source in program.sources}
-    for name in query.arrays:
-        if name not in names:
-            close = get_close_matches(name[:64], sorted(names), 1)
-            hint = f"; did you mean {shown(close[0])}?" if close else f"; it has {_listed(names)}"
-            find(name, f"tensor {shown(name)} is surplus: the graph has no parameter or input of that name{hint}")
+    surplus = [name for name in query.arrays if name not in program.by_name]
+    for position, name in enumerate(surplus):
+        if findings.another():
+            hint = _hint(name, program) if position < HINTS else ""
+            tell(name, f"tensor {shown(name)} is surplus: the graph has no parameter or input of that name{hint}")
     for source in program.sources:
         array = query.arrays.get(source.name)
         if array is None:
-            find(source.name, f"tensor of {source} is missing; expected shape {_expected(source)}")
+            if findings.another():
+                tell(source.name, f"tensor of {source} is missing; expected shape {_expected(source)}")
             continue
         dtype = np.dtype(np.int64) if source.integer else query.dtype
-        if array.dtype != dtype:
-            find(source.name, f"tensor of {source} has dtype {array.dtype}; expected {dtype}")
+        if array.dtype != dtype and findings.another():
+            tell(source.name, f"tensor of {source} has dtype {array.dtype}; expected {dtype}")
         batch = 1 if source.per_example else 0
-        if array.ndim < batch or array.shape[batch:] != source.shape:
+        if (array.ndim < batch or array.shape[batch:] != source.shape) and findings.another():
             found = shapes.text(array.shape)
-            find(source.name, f"tensor of {source} has shape {found}; expected {_expected(source)}")
-    return findings
+            tell(source.name, f"tensor of {source} has shape {found}; expected {_expected(source)}")
+
+
+def _hint(name: str, program: Program) -> str:
+    few = {source.name[:SHOWN]: source for source in program.sources[:HINTED]}
+    close = get_close_matches(name[:SHOWN], few, 1)
+    return f"; did you mean {shown(few[close[0]].name)}?" if close else f"; it has {_listed(program.sources)}"
 
 
 def _expected(source: Source) -> str:
@@ -125,46 +135,42 @@ def _expected(source: Source) -> str:
     return f"(N{''.join(f', {length}' for length in source.shape[:8])}) with one row for each of N examples"
 
 
-def _listed(names: set[str]) -> str:
-    few = ", ".join(shown(name) for name in sorted(names)[:8])
-    return (few or "none") + (", ..." if len(names) > 8 else "")
+def _listed(sources: Iterable[Source]) -> str:
+    first = [shown(source.name) for source in islice(sources, LISTED + 1)]
+    return (", ".join(first[:LISTED]) or "none") + (", ..." if len(first) > LISTED else "")
 
 
-def _check_outputs(program: Program, query: Query) -> list[Finding]:
-    findings: list[Finding] = []
+def _check_outputs(program: Program, query: Query, findings: Findings) -> None:
+    seen: set[int] = set()
     for position, node in enumerate(query.outputs):
-        message = None
         if not 0 <= node < len(program.shapes):
-            message = f"output {node} is past the end of the graph's {len(program.shapes)} nodes"
-        elif node in query.outputs[:position]:
-            message = f"output {node} is given twice; give each node once"
-        if message is not None:
-            path = f"outputs[{position}]"
-            findings.append(Finding(reason=Reason.INVALID_REQUEST, message=message, path=path))
-            break
-    return findings
-
-
-def _differentiated(program: Program, query: Query) -> tuple[tuple[Source, ...], list[Finding]]:
-    names = program.parameters if query.wrt is None else query.wrt
-    by_name = {source.name: source for source in program.sources}
-    chosen: dict[str, Source] = {}
-    findings: list[Finding] = []
-    for position, name in enumerate(names):
-        source = by_name.get(name)
-        if source is None:
-            known = _listed({s.name for s in program.sources if not s.integer})
-            message = f"gradient asked for {shown(name)}, which is no parameter or input of the graph; it has {known}"
-        elif source.integer:
-            message = f"gradient asked for input {shown(name)} of dtype int64; only float tensors have one"
-        elif name in chosen:
-            message = f"gradient asked for {shown(name)} twice; give each name once"
+            wrong = f"output {node} is past the end of the graph's {len(program.shapes)} nodes"
+        elif node in seen:
+            wrong = f"output {node} is given twice; give each node once"
         else:
-            chosen[name] = source
+            seen.add(node)
             continue
-        path = f"wrt.names[{position}]"
-        findings.append(Finding(reason=Reason.INVALID_REQUEST, message=message, path=path))
-    return tuple(chosen.values()), findings
+        findings.add(Reason.INVALID_REQUEST, wrong, f"outputs[{position}]")
+        return
+
+
+def _differentiated(program: Program, query: Query, findings: Findings) -> tuple[Source, ...]:
+    names = program.parameters if query.wrt is None else query.wrt
+    chosen: dict[str, Source] = {}
+    for position, name in enumerate(names):
+        source = program.by_name.get(name)
+        if source is not None and not source.integer and name not in chosen:
+            chosen[name] = source
+        elif findings.another():
+            if source is None:
+                known = _listed(s for s in program.sources if not s.integer)
+                wrong = f"{shown(name)}, which is no parameter or input of the graph; it has {known}"
+            elif source.integer:
+                wrong = f"input {shown(name)} of dtype int64; only float tensors have one"
+            else:
+                wrong = f"{shown(name)} twice; give each name once"
+            findings.tell(Reason.INVALID_REQUEST, f"gradient asked for {wrong}", f"wrt.names[{position}]")
+    return tuple(chosen.values())
 
 
 def _count_examples(program: Program, query: Query, limits: Limits) -> int:

@@ -72,7 +72,7 @@ class Plan:
     """Runs once for all examples."""
     lanes: Stage
     """Runs for each example."""
-    streamed: tuple[int, ...]
+    streamed: frozenset[int]
     """Per-example inputs that are read where they are."""
     given: tuple[int, ...]
     """Float sources that all examples share, and that may hold what is not finite."""
@@ -108,12 +108,12 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
             for operand in instruction.operands:
                 strided[operand] = False
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
-    streamed = [source.node for source in batched if source.integer or strided[source.node]]
+    streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
     return Plan(
         shared=_stage(program, wanted, active, per_example=False, inputs=[]),
         lanes=_stage(program, wanted, active, per_example=True, inputs=copied),
-        streamed=tuple(streamed),
+        streamed=streamed,
         given=tuple(
             n
             for n, flag in enumerate(wanted)

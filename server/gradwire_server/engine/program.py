@@ -71,6 +71,7 @@ class Program:
             if isinstance(node, Parameter | Input)
         )
         """What requests supply, in the order of nodes."""
+        self.by_name = {source.name: source for source in self.sources}
         self.parameters = tuple(source.name for source in self.sources if source.parameter)
         """Names of the parameters, which are differentiated in unless a request says otherwise."""
         self.batched = any(source.per_example for source in self.sources)

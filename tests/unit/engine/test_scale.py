@@ -137,6 +137,48 @@ def test_a_checkpoint_is_passed_between_blocks_and_may_end_the_run() -> None:
     assert len(passed) == 3
 
 
+def many_sources(count: int) -> Builder:
+    builder = Builder()
+    sources = [builder.parameter(f"parameter {i}") for i in range(count)]
+    builder.op("add", *sources)
+    return builder
+
+
+# What is quadratic in these takes minutes.
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("query", "findings"),
+    [
+        ({"outputs": tuple(range(100_000))}, 0),
+        ({"outputs": (*range(100_000), 7)}, 1),
+        ({"wrt": tuple(f"unknown {i}" for i in range(100_000))}, 100_000),
+        ({"wrt": ("parameter 1",) * 100_000}, 99_999),
+        ({"arrays": {f"parametre {i}": np.array(1.0) for i in range(100_000)}}, 200_000),
+    ],
+    ids=["outputs", "an output given twice", "unknown names", "a name given often", "surplus tensors"],
+)
+def test_a_hundred_thousand_things_are_checked_one_by_one(query: dict[str, Any], findings: int) -> None:
+    program = many_sources(100_000).program()
+    arrays = {source.name: np.array(1.0) for source in program.sources}
+    asked = Query(**{"arrays": arrays, "dtype": np.dtype(np.float64), **query})
+    if not findings:
+        bind(program, asked, LIMITS)
+        return
+    with pytest.raises(Refusal) as raised:
+        bind(program, asked, LIMITS)
+    assert (raised.value.total, len(raised.value.findings)) == (findings, min(findings, 20))
+
+
+@pytest.mark.timeout(30)
+def test_many_inputs_that_are_read_where_they_are() -> None:
+    builder = Builder()
+    w = builder.parameter("w", (1,))
+    inputs = [builder.input(f"x{i}", (1,), per_example=True) for i in range(60_000)]
+    builder.op("add", *(builder.op("matmul", w, x) for x in inputs))
+    result = evaluate(builder.program(), {"w": [2.0], **{f"x{i}": [[3.0]] for i in range(60_000)}})
+    assert (result.loss, result.gradients["w"].tolist()) == (360_000, [180_000])
+
+
 def digest(result: Any) -> bytes:
     return bytes(result.loss.tobytes() + result.gradients["w"].tobytes())
 
