@@ -350,6 +350,9 @@ TENSORS = [
     Bad("check-step", "CheckGradients", lambda: pb.CheckGradientsRequest(
         graph=graph(parameter("w")), tensors={"w": scalar(1)}, step=-1.0), INVALID, "INVALID_REQUEST",
         ("step", "-1"), "step"),
+    Bad("check-tiny-step", "CheckGradients", lambda: pb.CheckGradientsRequest(
+        graph=graph(parameter("w")), tensors={"w": scalar(1)}, step=1e-30), INVALID, "INVALID_REQUEST",
+        ("step", "1e-30", '"w"', "larger"), "step"),
 ]  # fmt: skip
 
 ROWS = [*WIRE, *STANDARD, *GRAPHS, *TENSORS]

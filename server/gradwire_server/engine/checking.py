@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite, isinf
 
 import numpy as np
 
+from gradwire_server.engine import shapes
 from gradwire_server.engine.evaluation import run
 from gradwire_server.engine.executor import Checkpoint
 from gradwire_server.engine.graph import Array, Reduction, Shape
@@ -89,7 +91,7 @@ def check(
     max_probes = MAX_PROBES if max_probes is None else max_probes
     for setting, value in (("step", step), ("tolerance", tolerance), ("max_probes", max_probes)):
         if not (value > 0 and np.isfinite(value)):
-            raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be above 0", setting)
+            raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be finite and above 0", setting)
     if reduction is Reduction.NONE:
         raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
     query = Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt)
@@ -106,33 +108,54 @@ def check(
         probes = []
         for index in flat:
             place = tuple(int(i) for i in np.unravel_index(index, gradient.shape))
+            checkpoint()
+            points = _points(program, name, place, float(wide[name][place]), step)
             probes.append(
-                _probe(losses, wide[name], place, float(gradient[place]), middle, step, tolerance, checkpoint)
+                _probe(losses, wide[name], place, points, float(gradient[place]), middle, tolerance, checkpoint)
             )
         results.append(_judged(name, probes))
     return tuple(results)
+
+
+def _points(program: Program, name: str, position: Shape, at: float, step: float) -> tuple[float, float, float]:
+    """Where to take the loss: below, at and above an element.
+
+    Raises:
+        Refusal: INVALID_REQUEST, if float64 has no such three numbers; not if the element itself is none.
+    """
+    move = step * max(1.0, abs(at))
+    below, above = at - move, at + move
+    if isfinite(at) and not (below < at < above and isfinite(above - below)):
+        source, where = program.by_name[name], f" {shapes.text(position)}" if position else ""
+        found, advice = ("leaves the range of", "smaller") if isinf(above - below) else ("is lost in", "larger")
+        raise refuse(
+            Reason.INVALID_REQUEST,
+            f"step is {step}, which at element{where} of {source}, {at}, {found} float64; give a {advice} one",
+            "step",
+        )
+    return below, at, above
 
 
 def _probe(
     losses: Job,
     array: Array,
     position: Shape,
+    points: tuple[float, float, float],
     analytic: float,
     middle: float,
-    step: float,
     tolerance: float,
     checkpoint: Checkpoint,
 ) -> _Probe:
-    at = array[position]
-    array[position] = above = at + step * max(1.0, abs(at))
+    below, at, above = points
+    array[position] = above
     upper = float(run(losses, checkpoint).loss)
-    array[position] = below = at - step * max(1.0, abs(at))
+    array[position] = below
     lower = float(run(losses, checkpoint).loss)
     array[position] = at
     with np.errstate(all="ignore"):
-        numeric = (upper - lower) / float(above - below)
-        noise = ROUNDING * np.finfo(np.float64).eps * max(abs(upper), abs(lower), abs(middle)) / float(above - below)
-        right, left = (upper - middle) / float(above - at), (middle - lower) / float(at - below)
+        numeric = (upper - lower) / (above - below)
+        noise = ROUNDING * np.finfo(np.float64).eps * max(abs(upper), abs(lower), abs(middle)) / (above - below)
+        right, left = (upper - middle) / (above - at), (middle - lower) / (at - below)
         near = tolerance * max(abs(analytic), abs(numeric)) + noise
         agrees = abs(analytic - numeric) <= near
         if not agrees and abs(right - left) > KINK * max(abs(right), abs(left)) + noise:

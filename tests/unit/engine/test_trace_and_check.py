@@ -139,11 +139,21 @@ def test_probes_are_spread_evenly() -> None:
         ({"tolerance": -1.0}, "tolerance is -1"),
         ({"max_probes": 0}, "max_probes is 0"),
         ({"step": float("nan")}, "step is nan"),
+        ({"step": float("inf")}, "step is inf; it must be finite and above 0"),
+        ({"step": 1e-30}, r'step is 1e-30, .* element \(0,\) of parameter "w", 1.0, is lost in float64; .* larger'),
+        ({"step": 5e-324}, r'step is 5e-324, .* element \(0,\) of parameter "w", 1.0, is lost'),
+        ({"step": 1e308, "wrt": ("x",)}, r'element \(0, 1\) of input "x", 2.0, leaves the range .* smaller'),
     ],
 )
 def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(Refusal, match=words):
         checked(cube(), ARRAYS, **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_has_no_gradient_that_agrees(value: float) -> None:
+    [result] = checked(cube(), {**ARRAYS, "w": [value, 0.0, 0.0]})
+    assert (result.passed, result.worst_position) == (False, (0,))
 
 
 def test_a_check_changes_nothing() -> None:
