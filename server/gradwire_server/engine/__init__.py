@@ -3,6 +3,7 @@
 from gradwire_server.engine.checking import SourceCheck, check
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
+from gradwire_server.engine.executor import Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
 from gradwire_server.engine.job import Job, Query, bind
 from gradwire_server.engine.limits import Limits
@@ -13,6 +14,7 @@ from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, trace
 
 __all__ = [
     "OPS",
+    "Checkpoint",
     "Constant",
     "EdgeTrace",
     "Evaluation",
@@ -40,4 +42,5 @@ __all__ = [
     "compile_graph",
     "run",
     "trace",
+    "unhurried",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from gradwire_server.engine import shapes
 from gradwire_server.engine.canonical import graph_id
+from gradwire_server.engine.executor import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
 from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
@@ -17,12 +18,12 @@ from gradwire_server.errors import Findings, Reason, refuse, shown
 FLOAT_BYTES = 8
 
 
-def compile_graph(graph: Graph, limits: Limits) -> Program:
-    """Check a graph and prepare it.
+def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Program:
+    """Check a graph and prepare it; ``checkpoint`` is called every few hundred nodes and may raise.
 
     Raises:
         Refusal: with every finding (INVALID_GRAPH, LIMIT_EXCEEDED). Paths start at the graph:
-            ``nodes[17].mul.operands[1]``.
+            ``nodes[17].mul.operands[1]``. Whatever ``checkpoint`` raises.
     """
     count = len(graph.nodes)
     if count == 0:
@@ -30,7 +31,7 @@ def compile_graph(graph: Graph, limits: Limits) -> Program:
     _check_limit("nodes", "nodes", count, limits.max_nodes, "max_nodes")
     edges = sum(len(node.operands) for node in graph.nodes if isinstance(node, Operation))
     _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
-    return _Compiler(graph, limits).program()
+    return _Compiler(graph, limits, checkpoint).program()
 
 
 def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
@@ -46,9 +47,10 @@ def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> 
 
 
 class _Compiler:
-    def __init__(self, graph: Graph, limits: Limits) -> None:
+    def __init__(self, graph: Graph, limits: Limits, checkpoint: Checkpoint) -> None:
         self.graph = graph
         self.limits = limits
+        self.checkpoint = checkpoint
         self.findings = Findings()
         self.shapes: list[Shape | None] = []
         """None where a finding left the shape unknown."""
@@ -58,6 +60,8 @@ class _Compiler:
 
     def program(self) -> Program:
         for index, node in enumerate(self.graph.nodes):
+            if index % BETWEEN_CHECKPOINTS == 0:
+                self.checkpoint()
             self._name(index, node)
             self.attributes.append({})
             self.instructions.append(None)
@@ -66,7 +70,9 @@ class _Compiler:
         self._loss()
         self.findings.check()
         known = tuple(shape for shape in self.shapes if shape is not None)
-        return Program(self.graph, known, tuple(self.instructions), graph_id(self.graph, self.attributes))
+        identity = graph_id(self.graph, self.attributes)
+        self.checkpoint()
+        return Program(self.graph, known, tuple(self.instructions), identity)
 
     def _find(self, message: str, path: str, reason: Reason = Reason.INVALID_GRAPH, **metadata: object) -> None:
         self.findings.add(reason, message, path, **metadata)

@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
-    """Run a job; ``checkpoint`` is called between blocks and every few hundred instructions and may raise.
+    """Run a job; ``checkpoint`` is called between blocks and instructions, and may raise.
 
     Raises:
         Refusal: INDEX_OUT_OF_RANGE; NON_FINITE if the query rejects it; whatever ``checkpoint`` raises.
@@ -168,6 +168,7 @@ class _Evaluator:
         )
 
     def _run_block(self, start: int, lanes: int) -> None:
+        self.checkpoint()
         computed = self._load_block(start, lanes)
         run_forward(self.program, self.plan.lanes, self.values, start, self.checkpoint)
         streamed = [self.values[node] for node in self.plan.streamed]

@@ -14,6 +14,11 @@ from gradwire_server.engine.shapes import size, unbroadcast
 Checkpoint = Callable[[], None]
 """Called every now and then during a computation; stops it by raising."""
 
+
+def unhurried() -> None:
+    """A checkpoint of work that somebody waits for however long it takes."""
+
+
 Values = list[Array]
 """An array [*shape, lanes] for each node; ``UNSET`` where a plan needs none."""
 
@@ -23,7 +28,10 @@ Adjoints = list[Array | None]
 UNSET: Array = np.empty(0)
 
 BETWEEN_CHECKPOINTS = 512
-"""Instructions that run without asking whether anybody still waits."""
+"""Instructions that run, and nodes that are checked, without asking whether anybody still waits."""
+
+LARGE = 1 << 16
+"""Elementary steps a lane of an instruction before which that is asked in any case."""
 
 
 class StepError(Exception):
@@ -59,6 +67,8 @@ def forward(instructions: Sequence[Instruction], values: Values, checkpoint: Che
     for start in range(0, len(instructions), BETWEEN_CHECKPOINTS):
         checkpoint()
         for i in instructions[start : start + BETWEEN_CHECKPOINTS]:
+            if i.work > LARGE:
+                checkpoint()
             try:
                 i.op.forward(i.step, [values[operand] for operand in i.operands], values[i.node])
             except IndexRangeError as error:
@@ -83,6 +93,8 @@ def backward(
             adjoint = adjoints[i.node]
             if adjoint is None:
                 continue
+            if i.work > LARGE:
+                checkpoint()
             operands = [values[operand] for operand in i.operands]
             targets = [adjoints[operand] for operand in i.operands]
             contributions = i.op.vjp(i.step, adjoint, operands, values[i.node], targets)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_server.engine import Limits, Query, Reduction, Ties, bind, compile_graph, run
+from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, Ties, bind, compile_graph, run
 from gradwire_server.errors import Reason, Refusal
 from tests.losses import hinge
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
@@ -135,6 +135,43 @@ def test_a_checkpoint_is_passed_between_blocks_and_may_end_the_run() -> None:
     with pytest.raises(InterruptedError):
         run(job, checkpoint)
     assert len(passed) == 3
+
+
+def interrupted(times: int) -> Checkpoint:
+    """A checkpoint that is passed so many times, less one."""
+    passes = iter(range(times - 1))
+
+    def checkpoint() -> None:
+        if next(passes, None) is None:
+            raise InterruptedError
+
+    return checkpoint
+
+
+def test_a_checkpoint_is_passed_before_each_large_instruction() -> None:
+    builder = Builder()
+    node = builder.parameter("w", (100_000,))
+    for _ in range(10):
+        node = builder.op("tanh", node)
+    builder.op("sum", node)
+    query = Query(arrays={"w": np.zeros(100_000)}, dtype=np.dtype(np.float64))
+    job = bind(builder.program(), query, LIMITS)
+    for times in (1, 12, 24):
+        with pytest.raises(InterruptedError):
+            run(job, interrupted(times))
+
+
+def test_a_checkpoint_is_passed_between_blocks_of_empty_examples() -> None:
+    builder = Builder()
+    builder.op("sum", builder.input("x", (0,), per_example=True))
+    query = Query(arrays={"x": np.empty((1 << 31, 0))}, dtype=np.dtype(np.float64))
+    with pytest.raises(InterruptedError):
+        run(bind(builder.program(), query, LIMITS), interrupted(100))
+
+
+def test_a_checkpoint_is_passed_between_the_nodes_of_a_graph() -> None:
+    with pytest.raises(InterruptedError):
+        compile_graph(many_sources(10_000).graph(), LIMITS, interrupted(10))
 
 
 def many_sources(count: int) -> Builder:

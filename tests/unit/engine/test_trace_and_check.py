@@ -124,6 +124,17 @@ def evaluate_slope() -> float:
     return float(np.mean([3 * (-2.0 * x) ** 2 * x for x in (2.0, 5.0)]))
 
 
+def test_a_checkpoint_is_passed_before_each_probe_of_a_loss_that_is_no_operation() -> None:
+    builder = Builder()
+    w = builder.parameter("w")
+    builder.parameter("others", (50,))
+    passed: list[int] = []
+    arrays = {"w": np.array(1.0), "others": np.zeros(50)}
+    dtype = np.dtype(np.float64)
+    check(builder.program(w), arrays, dtype=dtype, limits=LIMITS, checkpoint=lambda: passed.append(1))
+    assert len(passed) >= 51
+
+
 def test_probes_are_spread_evenly() -> None:
     builder = Builder()
     builder.op("sum", builder.op("exp", builder.parameter("w", (1000,))))
