@@ -22,7 +22,8 @@ from gradwire._transport import send_within
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradwire_server.service.logic import Checkpoint, GradientLogic
+    from gradwire_server.engine import Checkpoint
+    from gradwire_server.service.logic import GradientLogic
 
 
 class LocalTransport:
@@ -40,7 +41,7 @@ class LocalTransport:
         self._to_status = status.to_status
         self._logic: GradientLogic = logic.GradientLogic()
         self._methods: Mapping[str, Callable[[Any, Checkpoint], Message]] = {
-            "RegisterGraph": lambda request, _: self._logic.register_graph(request),
+            "RegisterGraph": self._logic.register_graph,
             "TraceGraph": self._logic.trace,
             "CheckGradients": self._logic.check,
             "GetServerInfo": lambda _, __: self._logic.info(),
@@ -63,7 +64,9 @@ class LocalTransport:
             raise from_status(self._to_status(refusal), graph) from None
 
     def _compute(self, step: Compute, checkpoint: Checkpoint) -> Answer:
-        evaluation, seconds = self._logic.prepare_compute(step.request, step.arrays).evaluate(checkpoint)
+        evaluation, seconds = self._logic.prepare_compute(step.request, step.arrays, checkpoint=checkpoint).evaluate(
+            checkpoint
+        )
         response, _ = self._encode(evaluation, seconds, list(evaluation.gradients))
         # What the caller gets is the caller's.
         return Answer(

@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
 from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_service import tensors
@@ -168,6 +169,26 @@ def started(server: ServerProcess) -> float:
     """Calls of any method."""
     lines = [line for line in server.metrics().splitlines() if line.startswith("grpc_server_started_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def chain(length: int) -> graph_pb2.Graph:
+    graph = graph_pb2.Graph(loss=length)
+    graph.nodes.add(name="w").parameter.SetInParent()
+    for i in range(length):
+        graph.nodes.add().tanh.operands.append(i)
+    return graph
+
+
+@pytest.mark.parametrize("method", ["RegisterGraph", "ComputeGradients", "TraceGraph", "CheckGradients"])
+async def test_cancelling_stops_the_check_of_a_graph(method: str) -> None:
+    kind = getattr(pb, f"{method}Request")
+    with ServerProcess(flags=("--threads=1",)) as server, channel(server.address) as opened:
+        call: Any = getattr(stub(opened), method).future(kind(graph=chain(300_000)))
+        await eventually(lambda: BUSY in server.metrics())
+        call.cancel()
+        # It has the only thread, so that it is over when this one is done.
+        stub(opened).RegisterGraph(pb.RegisterGraphRequest(graph=chain(100)))
+        assert "gradwire_programs_cached 1.0" in server.metrics()
 
 
 def _is_busy(server: ServerProcess) -> bool:

@@ -13,7 +13,19 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
-from gradwire_server.engine import OPS, Constant, Graph, Input, Limits, Node, Operation, Parameter, Ties
+from gradwire_server.engine import (
+    OPS,
+    Checkpoint,
+    Constant,
+    Graph,
+    Input,
+    Limits,
+    Node,
+    Operation,
+    Parameter,
+    Ties,
+    unhurried,
+)
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.version import VERSION
 
@@ -24,6 +36,9 @@ _TIES = {
     pb.TIE_RULE_ZERO: Ties.ZERO,
     pb.TIE_RULE_SPLIT: Ties.SPLIT,
 }
+BETWEEN_CHECKPOINTS = 512
+"""Nodes that are read without asking whether anybody still waits."""
+
 _NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 
@@ -35,11 +50,12 @@ class _NodeError(Exception):
         self.field = field
 
 
-def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
-    """The graph for the engine to check; constants in float64.
+def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Graph:
+    """The graph for the engine to check; constants in float64. ``checkpoint`` is called now and then and may raise.
 
     Raises:
         Refusal: INVALID_GRAPH with every node that cannot be read, or LIMIT_EXCEEDED. Paths start at the graph.
+            Whatever ``checkpoint`` raises.
     """
     count = len(message.nodes)
     if count > limits.max_nodes:
@@ -54,6 +70,8 @@ def decode_graph(message: pb.Graph, limits: Limits) -> Graph:
     nodes: list[Node] = []
     edges = 0
     for index, node in enumerate(message.nodes):
+        if index % BETWEEN_CHECKPOINTS == 0:
+            checkpoint()
         kind = node.WhichOneof("kind")
         attributes = _ATTRIBUTES.get(kind)
         try:

@@ -6,7 +6,6 @@ The embedded mode of the client uses it as it is; the gRPC skin adds threads, de
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import perf_counter
@@ -15,14 +14,11 @@ from typing import Protocol
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server import codec, engine
-from gradwire_server.engine import shapes
+from gradwire_server.engine import Checkpoint, shapes, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.cache import ProgramCache
 from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.version import VERSION
-
-Checkpoint = Callable[[], None]
-"""Called between blocks of work; raises a Refusal when nobody waits for the result any more."""
 
 _GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -98,7 +94,8 @@ class Prepared:
 class GradientLogic:
     """The service without a transport. Safe to share among threads.
 
-    Every method raises Refusal for whatever is wrong with a request, with paths that start at the request.
+    Every method raises Refusal for whatever is wrong with a request, with paths that start at the request, and what a
+    ``checkpoint`` raises, which is called between parts of the work.
     """
 
     def __init__(self, limits: ServiceLimits | None = None, observer: Observer | None = None) -> None:
@@ -107,11 +104,13 @@ class GradientLogic:
         self._engine_limits = self.limits.of_engine()
         self._observer = observer or Unobserved()
 
-    def register_graph(self, request: pb.RegisterGraphRequest) -> pb.RegisterGraphResponse:
+    def register_graph(
+        self, request: pb.RegisterGraphRequest, checkpoint: Checkpoint = unhurried
+    ) -> pb.RegisterGraphResponse:
         """Check a graph and keep it."""
         if not request.HasField("graph"):
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph", "graph")
-        program = self._compiled(request.graph)
+        program = self._compiled(request.graph, checkpoint)
         if program.nbytes > self.limits.max_cache_bytes:
             raise refuse(
                 Reason.LIMIT_EXCEEDED,
@@ -140,19 +139,20 @@ class GradientLogic:
         request: pb.ComputeGradientsRequest,
         framed: codec.Arrays = codec.NO_ARRAYS,
         program: engine.Program | None = None,
+        checkpoint: Checkpoint = unhurried,
     ) -> Prepared:
         """Check a request, with the tensors that came in frames; it has not cost anything yet.
 
         ``program`` is the request's own, where the caller has it at hand.
         """
         if program is None:
-            program = self._program(request)
+            program = self._program(request, checkpoint)
         query = codec.decode_query(request, self._engine_limits, framed)
         return Prepared(engine.bind(program, query, self._engine_limits), self._observer)
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
         """Every node's value and every edge's gradient, of one example."""
-        program = self._program(request)
+        program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
         arrays = codec.decode_arrays(request, dtype, self._engine_limits)
         elements = sum(2 * shapes.size(shape) for shape in program.shapes)
@@ -163,7 +163,7 @@ class GradientLogic:
 
     def check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
         """The gradient against central finite differences."""
-        program = self._program(request)
+        program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
         checks = engine.check(
             program,
@@ -198,10 +198,10 @@ class GradientLogic:
             ],
         )
 
-    def _program(self, request: ProgramRequest) -> engine.Program:
+    def _program(self, request: ProgramRequest, checkpoint: Checkpoint) -> engine.Program:
         given = request.WhichOneof("program")
         if given == "graph":
-            return self._compiled(request.graph)
+            return self._compiled(request.graph, checkpoint)
         if given is None:
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph or graph_id", "graph")
         graph_id = request.graph_id
@@ -222,14 +222,15 @@ class GradientLogic:
             )
         return program
 
-    def _compiled(self, graph: graph_pb2.Graph) -> engine.Program:
-        digest = _digest(graph)
+    def _compiled(self, message: graph_pb2.Graph, checkpoint: Checkpoint) -> engine.Program:
+        digest = _digest(message)
         program = self.cache.find(digest)
         if program is not None:
             return program
         start = perf_counter()
         try:
-            program = engine.compile_graph(codec.decode_graph(graph, self._engine_limits), self._engine_limits)
+            graph = codec.decode_graph(message, self._engine_limits, checkpoint)
+            program = engine.compile_graph(graph, self._engine_limits, checkpoint)
         except Refusal as refusal:
             raise _inside("graph", refusal) from None
         self.cache.put(program, digest)

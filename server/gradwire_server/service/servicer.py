@@ -18,11 +18,11 @@ from google.protobuf.message import Message
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
-from gradwire_server.engine import Program
+from gradwire_server.engine import Checkpoint
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.frames import Assembler, Complete, response_frames
 from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Waits, Workers
-from gradwire_server.service.logic import SMALL, Checkpoint, GradientLogic, Prepared, reply_too_large
+from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_too_large
 from gradwire_server.service.metrics import Metrics
 from gradwire_server.service.status import abort, error_frame
 
@@ -61,7 +61,7 @@ class Step:
     run: Callable[[Checkpoint], Message]
 
 
-Begin = Callable[[R], Step]
+Begin = Callable[[R, Checkpoint], Step]
 """Checks a request."""
 
 BeginQuickly = Callable[[R], Step | None]
@@ -93,18 +93,20 @@ class GradientServicer:
 
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""
-        return await self._unary(context, pb.TraceGraphRequest, raw, lambda r: Step(inf, partial(self._logic.trace, r)))
+        return await self._unary(
+            context, pb.TraceGraphRequest, raw, lambda r, _: Step(inf, partial(self._logic.trace, r))
+        )
 
     async def CheckGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Compare with finite differences."""
         return await self._unary(
-            context, pb.CheckGradientsRequest, raw, lambda r: Step(inf, partial(self._logic.check, r))
+            context, pb.CheckGradientsRequest, raw, lambda r, _: Step(inf, partial(self._logic.check, r))
         )
 
     async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Tell version, ops and limits."""
         step = Step(0, lambda _: self._logic.info())
-        return await self._unary(context, pb.GetServerInfoRequest, raw, lambda _: step, lambda _: step)
+        return await self._unary(context, pb.GetServerInfoRequest, raw, lambda *_: step, lambda _: step)
 
     async def StreamGradients(self, _: object, context: Context) -> None:  # noqa: N802
         """Evaluate and differentiate many times."""
@@ -163,7 +165,9 @@ class GradientServicer:
                 if step.cost <= SMALL_SECONDS:
                     return self._reply(caller, step)
                 return await self._workers.run(caller, lambda: self._reply(caller, step))
-        return await self._workers.run(caller, lambda: self._reply(caller, begin(codec.parse(kind, raw))))
+        return await self._workers.run(
+            caller, lambda: self._reply(caller, begin(codec.parse(kind, raw), caller.checkpoint))
+        )
 
     def _check_size(self, raw: bytes) -> None:
         limit = self._logic.limits.max_message_bytes
@@ -187,15 +191,17 @@ class GradientServicer:
             raise reply_too_large(found, self._logic.limits, "ask for less or use StreamGradients")
         return response.SerializeToString()
 
-    def _register(self, request: pb.RegisterGraphRequest) -> Step:
-        return Step(0, lambda _: self._logic.register_graph(request))
+    def _register(self, request: pb.RegisterGraphRequest, _: Checkpoint) -> Step:
+        return Step(0, partial(self._logic.register_graph, request))
 
     def _quick_compute(self, request: pb.ComputeGradientsRequest) -> Step | None:
         program = self._logic.at_hand(request)
-        return None if program is None else self._compute(request, program)
+        return None if program is None else self._step(self._logic.prepare_compute(request, program=program))
 
-    def _compute(self, request: pb.ComputeGradientsRequest, program: Program | None = None) -> Step:
-        prepared = self._logic.prepare_compute(request, program=program)
+    def _compute(self, request: pb.ComputeGradientsRequest, checkpoint: Checkpoint) -> Step:
+        return self._step(self._logic.prepare_compute(request, checkpoint=checkpoint))
+
+    def _step(self, prepared: Prepared) -> Step:
         if prepared.reply_bytes > self._logic.limits.max_message_bytes:
             raise reply_too_large(
                 prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
@@ -271,7 +277,10 @@ class GradientServicer:
         try:
             program = self._logic.at_hand(request, framed)
             if program is None:
-                return await self._workers.run(caller, lambda: answer(self._logic.prepare_compute(request, framed)))
+                return await self._workers.run(
+                    caller,
+                    lambda: answer(self._logic.prepare_compute(request, framed, checkpoint=caller.checkpoint)),
+                )
             prepared = self._logic.prepare_compute(request, framed, program)
             if prepared.cost <= SMALL_SECONDS:
                 return answer(prepared)
