@@ -13,9 +13,16 @@ from gradwire_server.engine.shapes import addressed
 from gradwire_server.errors import shown
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+FLOAT32_BYTES = 4
 
 PLANS_KEPT = 16
-"""Plans for other choices of gradients and outputs than the usual one, kept for a program."""
+"""Plans, each for a choice of gradients and outputs, kept for a program."""
+
+PLANNED_NODES = 1 << 16
+"""Nodes that these plans have together, at most, unless one alone has more."""
+
+NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES = 1000, 60, 400
+"""Rough memory of a node with one plan, of an operand, and of a node in every further plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +95,8 @@ class Program:
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         self.cast_constants = cache(self._cast)
         """The constants as a request of this dtype sees them: [*shape, 1]."""
-        self.plan = lru_cache(PLANS_KEPT)(self._plan)
+        self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
+        self.plan = lru_cache(self._plans_kept)(self._plan)
         """Plan for ``(differentiated nodes, output nodes)``, both as tuples of indices."""
         self.plan(tuple(source.node for source in self.sources if source.parameter), ())
 
@@ -97,9 +105,11 @@ class Program:
 
     @property
     def nbytes(self) -> int:
-        """Estimate of the memory that keeping the program takes, in bytes."""
+        """Estimate of the memory that keeping the program takes, in bytes, with all that requests may add to it."""
         operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
-        return 1000 * len(self.shapes) + 60 * operands + sum(value.nbytes for _, value in self.constants)
+        constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
+        a_node = NODE_BYTES + PLANNED_BYTES * (self._plans_kept - 1)
+        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""

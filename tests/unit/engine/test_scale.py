@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,25 @@ def test_the_estimate_of_memory_holds_for_what_operations_take_meanwhile(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= job.memory
+
+
+@pytest.mark.parametrize("nodes", [100, 2000, 10_000])
+def test_the_estimate_of_what_a_program_takes_holds_whatever_is_asked_of_it(nodes: int) -> None:
+    tracemalloc.start()
+    builder = Builder()
+    node = builder.op("sum", builder.op("mul", builder.parameter("w"), builder.constant(np.arange(200_000.0))))
+    for _ in range(nodes):
+        node = builder.op("tanh", node)
+    program = builder.program()
+    for dtype in (np.float32, np.float64):
+        query = Query(arrays={"w": np.array(1.0, dtype)}, dtype=np.dtype(dtype))
+        program.cast_constants(query.dtype)
+        for output in range(20):
+            bind(program, replace(query, outputs=(output,)), LIMITS)
+    del builder
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken <= program.nbytes
 
 
 def test_what_would_take_too_much_memory_is_refused_before_it_is_taken() -> None:
