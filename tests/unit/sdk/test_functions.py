@@ -275,3 +275,11 @@ def test_no_composed_function_makes_a_non_finite_value_in_the_tails(client: gw.C
             rest = [array for name, array in row.arrays.items() if name != "x"]
             report = client.value_and_grad(gw.sum(row.ours(x, *rest))).evaluate(x=TAILS).non_finite
             assert report is None, (row.name, str(report))
+
+
+@pytest.mark.parametrize(("b", "dtype"), [(1e25, "float32"), (1e-170, "float64"), (1e170, "float64")])
+def test_the_derivative_of_a_quotient_has_the_range_of_the_quotient(b: float, dtype: str) -> None:
+    quotient = gw.parameter("a") / gw.parameter("b")
+    with gw.connect("local") as client:
+        value, gradients = client.value_and_grad(quotient, dtype=dtype)(a=b, b=b)
+    np.testing.assert_allclose([value, gradients["a"], gradients["b"]], [1, 1 / b, -1 / b], rtol=1e-6)

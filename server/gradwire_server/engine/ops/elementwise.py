@@ -203,6 +203,9 @@ def _power_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array
         return [np.zeros_like(adjoint)]
     if exponent == 1:
         return [adjoint]
+    if exponent == RECIPROCAL:
+        # 1 / a^2 may be beyond the range of floats where the product is not.
+        return [-(adjoint * out) * out]
     return [adjoint * (exponent * _raised(operands[0], exponent - 1))]
 
 
