@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,11 @@ MAX_RANK = 32
 
 MAX_ELEMENTS = 2**60
 """Product of all non-zero axes that NumPy can still address, for any dtype in use."""
+
+PLAINLY = 128
+"""Numbers of float32 that may be added one by one; of more, digits get lost as the sum grows."""
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def size(shape: Sequence[int]) -> int:
@@ -82,6 +88,26 @@ def lanes_first(array: Array) -> Array:
     return array.transpose(-1, *range(array.ndim - 1))
 
 
+def accumulator(dtype: np.dtype[Any], terms: int) -> np.dtype[Any]:
+    """The dtype in which to add that many numbers of ``dtype`` one by one."""
+    return FLOAT64 if dtype == FLOAT32 and terms > PLAINLY else dtype
+
+
+def sum_over(array: Array, axes: tuple[int, ...], out: Array | None = None) -> Array:
+    """The sum over ``axes``, which stay at size 1, put into ``out`` if given; of float32 as exact as float32 can be."""
+    # NumPy adds in pairs along a last axis that is contiguous, but one by one along others.
+    in_pairs = axes == (array.ndim - 1,) and array.strides[-1] == array.itemsize
+    plain = in_pairs or array.dtype != FLOAT32
+    wide = array.dtype if plain else accumulator(array.dtype, size([array.shape[axis] for axis in axes]))
+    if wide == array.dtype:
+        return np.add.reduce(array, axis=axes, keepdims=True, out=out)
+    total: Array = np.add.reduce(array, axis=axes, keepdims=True, dtype=wide).astype(array.dtype)
+    if out is not None:
+        # Not in the reduction itself, which would round to the dtype of ``out`` now and then.
+        out[...] = total
+    return total
+
+
 def unbroadcast(array: Array, shape: Shape) -> Array:
     """Sum ``array`` over the axes along which a tensor of ``shape`` was broadcast to it.
 
@@ -91,8 +117,8 @@ def unbroadcast(array: Array, shape: Shape) -> Array:
         return array
     extra = array.ndim - len(shape)
     if extra > 0:
-        array = np.add.reduce(array, axis=tuple(range(extra)))
+        array = sum_over(array, tuple(range(extra))).reshape(array.shape[extra:])
     elif extra < 0:
         array = array.reshape((1,) * -extra + array.shape)
     axes = tuple(a for a, (have, want) in enumerate(zip(array.shape, shape, strict=True)) if want == 1 != have)
-    return np.add.reduce(array, axis=axes, keepdims=True) if axes else array
+    return sum_over(array, axes) if axes else array

@@ -271,6 +271,50 @@ class TestSum:
         np.testing.assert_allclose(result.loss, np.float32(0.1) ** 2, rtol=3e-7)
         np.testing.assert_allclose(result.gradients["w"], 2 * np.float32(0.1) ** 2, rtol=3e-7)
 
+    def test_a_long_float32_sum_along_a_first_axis_does_not_lose_precision(self) -> None:
+        builder = Builder()
+        total = builder.op("sum", builder.parameter("x", (1_000_000, 3)), axes=(0,))
+        builder.op("sum", total)
+        result = evaluate(builder.program(), {"x": np.full((1_000_000, 3), 0.1)}, np.float32, outputs=(total,))
+        np.testing.assert_allclose(result.outputs[total], 100_000, rtol=1e-7)
+
+    @pytest.mark.parametrize("operand", [(3,), (1, 3), (1, 1), ()])
+    def test_the_gradient_of_a_broadcast_float32_operand_does_not_lose_precision(
+        self, operand: tuple[int, ...]
+    ) -> None:
+        builder = Builder()
+        product = builder.op("mul", builder.parameter("b", operand), builder.input("x", (1_000_000, 3)))
+        builder.op("sum", product)
+        arrays = {"b": np.ones(operand), "x": np.full((1_000_000, 3), 0.1)}
+        gradient = evaluate(builder.program(), arrays, np.float32).gradients["b"]
+        expected = 100_000 if 3 in operand else 300_000
+        assert (gradient.shape, gradient.dtype) == (operand, np.float32)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-7)
+
+    @pytest.mark.parametrize("per_example", [False, True])
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    def test_the_gradient_of_a_repeated_float32_row_does_not_lose_precision(
+        self, reduction: Reduction, per_example: bool
+    ) -> None:
+        builder = Builder()
+        indices = builder.input("i", (100_000,), per_example=per_example, integer=True)
+        taken = builder.op("take", builder.parameter("rows", (2,)), indices)
+        builder.op("sum", builder.op("mul", taken, builder.constant(0.1)))
+        rows = np.zeros((2, 100_000) if per_example else 100_000, np.int64)
+        arrays = {"rows": [1, 1], "i": rows}
+        gradient = evaluate(builder.program(), arrays, np.float32, reduction=reduction).gradients["rows"]
+        expected = 20_000 if per_example and reduction is Reduction.SUM else 10_000
+        assert gradient.dtype == np.float32
+        np.testing.assert_allclose(gradient[..., 0], expected, rtol=1e-7)
+
+    def test_the_gradient_of_a_row_repeated_by_many_examples_does_not_lose_precision(self) -> None:
+        builder = Builder()
+        taken = builder.op("take", builder.parameter("rows", (2,)), builder.input("i", per_example=True, integer=True))
+        builder.op("mul", taken, builder.constant(0.1))
+        arrays = {"rows": [1, 1], "i": np.zeros(4096, np.int64)}
+        gradient = evaluate(builder.program(), arrays, np.float32, reduction=Reduction.SUM).gradients["rows"]
+        np.testing.assert_allclose(gradient, [409.6, 0], rtol=1e-7)
+
 
 class TestMul:
     def test_a_zero_operand_has_its_right_gradient(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, IndexRangeError, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import MAX_RANK, first_true, lanes_first, problem, size, text
+from gradwire_server.engine.shapes import MAX_RANK, accumulator, first_true, lanes_first, problem, size, text
 
 Targets = Sequence[Array | None]
 
@@ -121,21 +121,22 @@ def _take_vjp(
     a, indices = operands
     rows, elements, lanes = a.shape[0], size(a.shape[1:-1]), adjoint.shape[-1]
     count = size(indices.shape[:-1])
+    wide = accumulator(adjoint.dtype, indices.size)
     moved = adjoint.reshape(count, elements, lanes)
     target = targets[0]
     if indices.shape[-1] == 1:
-        grad = np.zeros((rows, elements * lanes), adjoint.dtype)
+        grad = np.zeros((rows, elements * lanes), wide)
         _add_rows(grad, indices.reshape(count), moved.reshape(count, elements * lanes))
     elif target is not None and target.shape[-1] == 1:
         # All examples add to the same rows.
-        grad = np.zeros((rows, elements), adjoint.dtype)
+        grad = np.zeros((rows, elements), wide)
         _add_rows(grad, indices.reshape(count * lanes), moved.swapaxes(1, 2).reshape(count * lanes, elements))
         lanes = 1
     else:
-        grad = np.zeros((rows, elements, lanes), adjoint.dtype)
+        grad = np.zeros((rows, elements, lanes), wide)
         places = indices.reshape(count, 1, lanes), np.arange(elements)[:, np.newaxis], np.arange(lanes)
         np.add.at(grad, places, moved)
-    return [grad.reshape(*a.shape[:-1], lanes), None]
+    return [grad.reshape(*a.shape[:-1], lanes).astype(adjoint.dtype, copy=False), None]
 
 
 def _add_rows(grad: Array, indices: Array, moved: Array) -> None:

@@ -10,10 +10,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step, scratch_arrays
-from gradwire_server.engine.shapes import size, text
-
-PAIRWISE_BLOCK = 128
-"""NumPy sums contiguous runs of this length plainly, and in pairs above."""
+from gradwire_server.engine.shapes import sum_over, text
 
 
 def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:
@@ -43,13 +40,7 @@ def _expanded(step: Step, reduced: Array) -> Array:
 
 
 def _sum(step: Step, operands: Sequence[Array], out: Array) -> None:
-    a, axes, keepdims = operands[0], step.attributes["axes"], step.attributes["keepdims"]
-    # With lanes innermost, NumPy adds along the other axes one by one; in float32 that loses digits as they grow.
-    wide = a.dtype == np.float32 and size([a.shape[axis] for axis in axes]) > PAIRWISE_BLOCK
-    if wide:
-        out[...] = np.add.reduce(a, axis=axes, keepdims=keepdims, dtype=np.float64)
-    else:
-        np.add.reduce(a, axis=axes, keepdims=keepdims, out=out)
+    sum_over(operands[0], step.attributes["axes"], _expanded(step, out))
 
 
 def _sum_vjp(
