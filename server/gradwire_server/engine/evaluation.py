@@ -74,7 +74,9 @@ def run_forward(program: Program, stage: Stage, values: Values, start: int, chec
         forward(stage.instructions, values, checkpoint)
     except StepError as failure:
         error, label = failure.error, program.label(failure.node)
-        example = "" if error.lane is None else f" of example {start + error.lane}"
+        instruction, operands = program.instructions[failure.node], program.operands(failure.node)
+        own = instruction is not None and any(program.per_example[operands[i]] for i in instruction.op.index_operands)
+        example = f" of example {start + error.lane}" if own else ""
         raise refuse(
             Reason.INDEX_OUT_OF_RANGE,
             f'node "{label}" (nodes[{failure.node}]): index {error.index} at position '

@@ -474,6 +474,25 @@ class TestTake:
         assert result.loss.tolist() == (losses if reduction is Reduction.NONE else sum(losses))
         assert result.gradients["rows"].squeeze().tolist() == (own if separate else [[3, 5], [6, 10]])
 
+    @pytest.mark.parametrize("examples", [1, 2, 4097])
+    def test_an_index_of_an_example_is_named_with_it_also_if_it_is_alone_in_its_block(self, examples: int) -> None:
+        builder = Builder()
+        builder.op("take", builder.parameter("rows", (3,)), builder.input("i", per_example=True, integer=True))
+        indices = np.zeros(examples, np.int64)
+        indices[-1] = 3
+        refusal = refused(builder, {"rows": [1, 2, 3], "i": indices})
+        assert f"index 3 at position () of example {examples - 1} is" in refusal.message
+
+    @pytest.mark.parametrize("examples", [1, 2])
+    @pytest.mark.parametrize("per_example", [False, True])
+    def test_an_index_that_examples_share_is_of_none(self, examples: int, per_example: bool) -> None:
+        builder = Builder()
+        rows = builder.input("rows", (3,), per_example=per_example)
+        taken = builder.op("take", rows, builder.input("i", integer=True))
+        builder.op("mul", taken, builder.input("x", per_example=True))
+        arrays = {"rows": np.ones((examples, 3) if per_example else 3), "i": np.array(3), "x": np.ones(examples)}
+        assert "index 3 at position () is out of range" in refused(builder, arrays).message
+
     def test_indices_have_no_gradient(self) -> None:
         builder = Builder()
         builder.op("take", builder.parameter("rows", (3,)), builder.input("i", integer=True))

@@ -75,9 +75,7 @@ def _check_range(indices: Array, rows: int) -> None:
     wrong = first_true(lanes_first((indices < -rows) | (indices >= rows)))
     if wrong is not None:
         lane, *position = wrong
-        raise IndexRangeError(
-            tuple(position), lane if indices.shape[-1] > 1 else None, int(indices[(*position, lane)]), rows
-        )
+        raise IndexRangeError(tuple(position), lane, int(indices[(*position, lane)]), rows)
 
 
 def _take_infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:

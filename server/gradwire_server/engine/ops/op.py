@@ -28,9 +28,9 @@ class OperandError(Exception):
 
 
 class IndexRangeError(Exception):
-    """A row index that is out of range, found while computing. ``lane`` is None if all examples share it."""
+    """A row index that is out of range, found while computing."""
 
-    def __init__(self, position: Shape, lane: int | None, index: int, rows: int) -> None:
+    def __init__(self, position: Shape, lane: int, index: int, rows: int) -> None:
         super().__init__(position, lane, index, rows)
         self.position = position
         self.lane = lane
