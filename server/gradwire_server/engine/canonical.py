@@ -20,7 +20,7 @@ def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
     for node, normal in zip(graph.nodes, attributes, strict=True):
         match node:
             case Operation():
-                record: tuple[object, ...] = (node.op, node.name, node.operands, sorted(normal.items()))
+                record: tuple[object, ...] = (node.op, node.name, node.operands, sorted(_unsigned(normal).items()))
             case Parameter():
                 record = ("parameter", node.name, node.shape)
             case Input():
@@ -31,3 +31,8 @@ def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
                 record = ("constant", node.name, value.shape, value.dtype.str, sha256(value.tobytes()).hexdigest())
         digest.update(repr(record).encode())
     return digest.hexdigest()
+
+
+def _unsigned(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes with 0.0 for -0.0, which as an attribute means the same."""
+    return {name: 0.0 if isinstance(value, float) and value == 0 else value for name, value in attributes.items()}

@@ -60,5 +60,14 @@ def test_everything_else_has_an_id_of_its_own() -> None:
     assert len(set(ids)) == len(ids)
 
 
+def test_zero_has_no_sign_as_an_exponent() -> None:
+    ids = set()
+    for exponent in (0.0, -0.0):
+        builder = Builder()
+        builder.op("power", builder.parameter("x"), exponent=exponent)
+        ids.add(identity(builder))
+    assert len(ids) == 1
+
+
 def test_it_is_stable() -> None:
     assert identity(base()) == "264d472611043080702b43cc94a2f5955af82d7aefc7d9d51fc3da4ed61e1841"
