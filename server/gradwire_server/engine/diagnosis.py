@@ -6,20 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradwire_server.engine import nonfinite
+from gradwire_server.engine import culprits, nonfinite
 from gradwire_server.engine.executor import Adjoints, Arena, Checkpoint, Values, backward
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.plan import Instruction, Plan
 from gradwire_server.engine.program import Program
+from gradwire_server.engine.shapes import one_lane
 
 
 class _FoundError(Exception):
     """Ends the backward steps at the first non-finite gradient."""
 
-    def __init__(self, node: int, gradient: Array, place: tuple[Shape, int]) -> None:
-        super().__init__(node)
-        self.node = node
+    def __init__(
+        self, instruction: Instruction, slot: int, adjoint: Array, gradient: Array, place: tuple[Shape, int]
+    ) -> None:
+        super().__init__(instruction.node, slot)
+        self.instruction = instruction
+        self.slot = slot
+        self.adjoint = adjoint
         self.gradient = gradient
         self.place = place
 
@@ -29,38 +34,49 @@ def bad_step(
     instructions: Sequence[Instruction],
     values: Values,
     adjoints: Adjoints,
-    start: int | None,
+    start: int,
     checkpoint: Checkpoint,
 ) -> NonFinite | None:
     """Run backward steps until one gives a non-finite gradient; ``adjoints`` hold what they begin with.
 
-    Examples count from ``start``; None if the steps belong to no example.
+    Examples count from ``start``.
     """
 
     def observe(instruction: Instruction, slot: int, _: Array) -> None:
-        gradient = adjoints[instruction.operands[slot]]
+        adjoint, gradient = adjoints[instruction.node], adjoints[instruction.operands[slot]]
         place = None if gradient is None else nonfinite.first_bad(gradient)
-        if gradient is not None and place is not None:
-            raise _FoundError(instruction.node, gradient, place)
+        if adjoint is not None and gradient is not None and place is not None:
+            raise _FoundError(instruction, slot, adjoint, gradient, place)
 
     try:
         backward(instructions, values, adjoints, checkpoint, observe)
-    except _FoundError as found:
-        example = None if start is None else start + found.place[1]
-        return nonfinite.report(program, Phase.GRADIENT, found.node, values, found.gradient, found.place, example)
-    return None
+    except _FoundError as error:
+        # Without what led there, which holds the temporary arrays of the step.
+        found = error.with_traceback(None)
+    else:
+        return None
+    node, (position, lane) = found.instruction.node, found.place
+    example = start + lane if program.per_example[node] else None
+    operands = [one_lane(values[operand], lane) for operand in found.instruction.operands]
+    out, adjoint = one_lane(values[node], lane), one_lane(found.adjoint, lane)
+    shown = culprits.of_gradient(found.instruction, operands, out, adjoint, found.slot, position)
+    return nonfinite.report(program, Phase.GRADIENT, node, found.gradient, found.place, example, shown)
 
 
 def bad_step_of_block(
     program: Program,
     plan: Plan,
-    instructions: Sequence[Instruction],
     values: Values,
     start: int,
     lanes_at_once: int,
+    known: NonFinite | None,
     checkpoint: Checkpoint,
 ) -> NonFinite | None:
-    """The same for a block whose gradients in shared nodes were summed: here every example has its own."""
+    """The same for a block of examples, with the steps that examples share in their places among the others.
+
+    Only steps before that of ``known`` are run, which is reported already.
+    """
+    steps = sorted((*plan.lanes.backward, *plan.shared.backward), key=lambda step: -step.node)
     loss = values[program.graph.loss]
     lanes = loss.shape[-1]
     own = Arena(plan.lanes.adjoints, lanes_at_once, loss.dtype)
@@ -78,5 +94,8 @@ def bad_step_of_block(
         seed = adjoints[program.graph.loss]
         if seed is not None:
             np.add(seed, 1, out=seed)
-        report = nonfinite.first(report, bad_step(program, instructions, part, adjoints, start + first, checkpoint))
+        if known is not None and known.phase is Phase.GRADIENT:
+            steps = [step for step in steps if step.node > known.node]
+        report = bad_step(program, steps, part, adjoints, start + first, checkpoint) or report
+        known = report or known
     return report

@@ -20,10 +20,10 @@ from gradwire_server.engine.executor import (
     backward,
     forward,
 )
-from gradwire_server.engine.graph import Array, Reduction, Shape
+from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import BLOCK_BYTES, Job
 from gradwire_server.engine.nonfinite import NonFinite, Phase
-from gradwire_server.engine.plan import Instruction, Stage
+from gradwire_server.engine.plan import Stage
 from gradwire_server.engine.program import Program
 from gradwire_server.errors import Reason, refuse
 
@@ -211,7 +211,7 @@ class _Evaluator:
         steps = self.plan.lanes.backward + (self.plan.shared.backward if self.separate else ())
         backward(steps, self.values, self.adjoints, self.checkpoint)
         if not (nonfinite.is_finite(own_flat) and nonfinite.is_finite(shared_flat)):
-            self._diagnose_block(steps, start)
+            self._diagnose_block(start)
         mean = self.job.query.reduction is Reduction.MEAN
         for source in self.job.wrt:
             adjoint = self.adjoints[source.node]
@@ -227,17 +227,14 @@ class _Evaluator:
         else:
             self.gradient_sum += shared_flat
 
-    def _diagnose_block(self, steps: Sequence[Instruction], start: int) -> None:
-        if self.report is not None and self.report.phase is Phase.VALUE:
+    def _diagnose_block(self, start: int) -> None:
+        if self._value_is_bad():
             return
         plan = self.plan
         a_lane = self.dtype.itemsize * (plan.lanes.adjoints.elements + plan.shared.adjoints.elements)
         at_once = max(1, min(self.job.lanes, BLOCK_BYTES // max(1, a_lane)))
-        report = bad_step_of_block(self.program, plan, steps, self.values, start, at_once, self.checkpoint)
-        if report is None:
-            self._note_sums()
-        else:
-            self._note(report)
+        self._note(bad_step_of_block(self.program, plan, self.values, start, at_once, self.report, self.checkpoint))
+        self._note_sums()
 
     # What examples share, backward.
 
@@ -255,10 +252,10 @@ class _Evaluator:
                 gradient = adjoint[..., 0]
                 # np.zeros took no memory yet; a large gradient stays where it was computed.
                 self.gradients[source.name] = np.broadcast_to(gradient, self.gradients[source.name].shape)
-        if steps and finite and not nonfinite.is_finite(flat):
+        if steps and finite and not self._value_is_bad() and not nonfinite.is_finite(flat):
             kept = flat.copy()
             self._begin_shared(flat)
-            self._note(bad_step(self.program, steps, self.values, self.adjoints, None, self.checkpoint))
+            self._note(bad_step(self.program, steps, self.values, self.adjoints, 0, self.checkpoint))
             flat[...] = kept
 
     def _begin_shared(self, flat: Array) -> None:
@@ -286,9 +283,7 @@ class _Evaluator:
             if reduction is Reduction.SUM and self.program.batched:
                 loss = np.multiply(loss, count, dtype=self.dtype) if count else np.zeros_like(loss)
         if not nonfinite.is_finite(loss):
-            sums = loss[..., np.newaxis]
-            place: tuple[Shape, int] = ((), 0)
-            self._note(nonfinite.report(self.program, Phase.REDUCTION, self.loss, self.values, sums, place, None))
+            self._note(nonfinite.report(self.program, Phase.REDUCTION, self.loss, loss[..., np.newaxis], ((), 0)))
         return np.asarray(loss)
 
     # Small parts.
@@ -301,6 +296,10 @@ class _Evaluator:
 
     def _note(self, report: NonFinite | None) -> None:
         self.report = nonfinite.first(self.report, report)
+
+    def _value_is_bad(self) -> bool:
+        """Whether a value is reported, which goes before every gradient."""
+        return self.report is not None and self.report.phase is Phase.VALUE
 
     def _check_values(self, arrays: Sequence[Array], start: int, *, per_example: bool) -> None:
         """Look at the arrays; only if one is not finite, find out which node that was."""
@@ -316,5 +315,5 @@ class _Evaluator:
             adjoint = self.adjoints[node]
             found = None if adjoint is None else nonfinite.first_bad(adjoint)
             if adjoint is not None and found is not None:
-                self._note(nonfinite.report(self.program, Phase.REDUCTION, node, self.values, adjoint, found, None))
+                self._note(nonfinite.report(self.program, Phase.REDUCTION, node, adjoint, found))
                 return

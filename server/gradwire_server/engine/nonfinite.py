@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
 
 import numpy as np
 
+from gradwire_server.engine import culprits
 from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.program import Program
-from gradwire_server.engine.shapes import first_true, lanes_first
-
-OPERANDS_SHOWN = 16
-"""Operands that a report lists; sums can have a million."""
+from gradwire_server.engine.shapes import first_true, lanes_first, one_lane
 
 
 class Phase(StrEnum):
-    """Where a non-finite number arose."""
+    """Where a non-finite number arose.
+
+    The first one counts, in the order in which a graph is read: values in ascending order of nodes, then backward
+    steps in descending order, then the sums over examples in descending order. Of several examples the lowest
+    counts. In what order an executor goes, and how examples are reduced, changes nothing about that: what examples
+    share it may differentiate last and once for all of them, but here it has its place among the other nodes.
+    """
 
     VALUE = "value"
     """As the value of a node."""
@@ -44,20 +48,21 @@ class NonFinite:
 
     phase: Phase
     node: int
-    """Lowest node for values, first in backward order for gradients."""
+    """Lowest node for values, highest for gradients and sums."""
     name: str
     """The node's label."""
     example: int | None
     """Lowest example, or None if the node depends on none or the phase is REDUCTION."""
     position: Shape
-    """First such element in the tensor of one example."""
+    """First such element in the tensor of one example: the node's value, the operand's gradient or the sum."""
     value: float
     operands: tuple[OperandValue, ...]
+    """What the element was made from; none for sources and for REDUCTION, which sums over many."""
 
     @property
     def rank(self) -> tuple[object, ...]:
         """Sorts reports: the least one is the one to give."""
-        order = -self.node if self.phase is Phase.GRADIENT else self.node
+        order = self.node if self.phase is Phase.VALUE else -self.node
         return list(Phase).index(self.phase), order, -1 if self.example is None else self.example
 
     @property
@@ -102,8 +107,14 @@ def bad_value(program: Program, nodes: Iterable[int], values: Values, start: int
     for node in nodes:
         found = first_bad(values[node])
         if found is not None:
-            example = start + found[1] if program.per_example[node] else None
-            return report(program, Phase.VALUE, node, values, values[node], found, example)
+            position, lane = found
+            instruction = program.instructions[node]
+            operands = [one_lane(values[operand], lane) for operand in program.operands(node)]
+            shown = (
+                culprits.of_value(instruction, operands, one_lane(values[node], lane), position) if instruction else []
+            )
+            example = start + lane if program.per_example[node] else None
+            return report(program, Phase.VALUE, node, values[node], found, example, shown)
     return None
 
 
@@ -111,15 +122,13 @@ def report(
     program: Program,
     phase: Phase,
     node: int,
-    values: Values,
     array: Array,
     found: tuple[Shape, int],
-    example: int | None,
+    example: int | None = None,
+    operands: Sequence[float] = (),
 ) -> NonFinite:
-    """A report on the element ``found``, a position and a lane, of ``array``, with the operands of ``node`` there."""
+    """A report on the element ``found``, a position and a lane, of ``array``; ``operands`` are those of ``node``."""
     position, lane = found
-    instruction = program.instructions[node]
-    elementwise = instruction is not None and instruction.op.elementwise
     return NonFinite(
         phase=phase,
         node=node,
@@ -128,24 +137,7 @@ def report(
         position=position,
         value=float(array[(*position, lane)]),
         operands=tuple(
-            OperandValue(
-                node=operand,
-                name=program.label(operand),
-                value=_element(values[operand], lane, position if elementwise else None),
-            )
-            for operand in program.operands(node)[:OPERANDS_SHOWN]
+            OperandValue(node=operand, name=program.label(operand), value=value)
+            for operand, value in zip(program.operands(node), operands, strict=False)
         ),
     )
-
-
-def _element(array: Array, lane: int, position: Shape | None) -> float:
-    """The element of an operand that an operation read for the result's element at ``position``."""
-    one = array[..., lane if array.shape[-1] > 1 else 0]
-    if one.size == 0:
-        return 0.0
-    if position is not None:
-        aligned = position[len(position) - one.ndim :] if len(position) >= one.ndim else position
-        if len(aligned) == one.ndim:
-            return float(one[tuple(0 if length == 1 else i for i, length in zip(aligned, one.shape, strict=True))])
-    bad = first_true(~np.isfinite(one))
-    return float(one.flat[0] if bad is None else one[bad])

@@ -88,6 +88,11 @@ def lanes_first(array: Array) -> Array:
     return array.transpose(-1, *range(array.ndim - 1))
 
 
+def one_lane(array: Array, lane: int) -> Array:
+    """A view of one lane of (*shape, lanes), as (*shape, 1); what lanes share is the same for all."""
+    return array if array.shape[-1] == 1 else array[..., lane : lane + 1]
+
+
 def accumulator(dtype: np.dtype[Any], terms: int) -> np.dtype[Any]:
     """The dtype in which to add that many numbers of ``dtype`` one by one."""
     return FLOAT64 if dtype == FLOAT32 and terms > PLAINLY else dtype

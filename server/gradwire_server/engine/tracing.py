@@ -85,7 +85,7 @@ def trace(
         if report is None and not nonfinite.is_finite(gradients):
             kept = gradients.copy()
             _seed(single, gradients, adjoints)
-            report = bad_step(single, stage.backward, values, adjoints, None, checkpoint)
+            report = bad_step(single, stage.backward, values, adjoints, 0, checkpoint)
             gradients[...] = kept
 
     def gradient(node: int) -> Array | None:

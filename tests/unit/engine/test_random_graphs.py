@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import autograd
@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from gradwire_server.engine import OPS, Reduction, Ties
-from tests.unit.engine.graphs import Builder, evaluate
+from gradwire_server.engine import OPS, Reduction, Ties, trace
+from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
 
 Shape = tuple[int, ...]
 Write = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
@@ -294,6 +294,29 @@ def test_a_report_of_non_finite_numbers_comes_when_and_only_when_there_are_some(
     elif result.non_finite is not None:
         # A gradient on the way.
         assert result.non_finite.phase.value == "gradient"
+
+
+@SETTINGS
+@given(graphs(smooth=False), st.lists(st.integers(0, 99), min_size=1, max_size=3))
+def test_a_report_of_non_finite_numbers_is_the_same_for_every_reduction_and_in_a_trace(
+    case: tuple[Drawn, dict[str, Any]], roots: list[int]
+) -> None:
+    drawn, arrays = case
+    arrays = {name: np.abs(array) for name, array in arrays.items()}
+    for place in roots:
+        # Its slope at zero is infinite.
+        drawn.add(Call("power", (place % len(drawn.shapes),), {"exponent": 0.5}))
+    program = engine_graph(drawn).program()
+    names = tuple(name for name, _, _ in drawn.sources)
+    results = [evaluate(program, arrays, wrt=names, reduction=reduction) for reduction in Reduction]
+    report = results[0].non_finite
+    # Texts, for NaN does not equal itself.
+    assert {str(result.non_finite) for result in results} == {str(report)}
+    example = 0 if report is None or report.example is None else report.example
+    one = dict(zip(names, map(np.asarray, by_example(drawn, arrays)[example]), strict=True))
+    traced = trace(program, one, np.dtype(np.float64), LIMITS, nothing).non_finite
+    if report is not None:
+        assert str(traced) == str(replace(report, example=None))
 
 
 @SETTINGS
