@@ -144,6 +144,9 @@ class TestExamples:
         result = evaluate(builder.program(), {"x": [1, 2, 3, 4], "w": 2}, reduction=Reduction.SUM)
         assert (result.loss, result.gradients["w"]) == (24, 12)
 
+    def test_blocks_have_at_most_4096_examples(self) -> None:
+        assert evaluate(squares().program(), {"w": 1, "x": np.ones(2 * 4096 + 1)}).blocks == 3
+
 
 class TestLoss:
     def test_it_may_be_a_parameter(self) -> None:
@@ -274,6 +277,12 @@ class TestSum:
             result = evaluate(builder.program(), dict(zip("abc", values, strict=True)))
             assert result.loss == (0.0 if op == "add" else INF)
 
+    def test_four_factors_are_not_multiplied_in_pairs(self) -> None:
+        builder = Builder()
+        builder.op("mul", *(builder.parameter(name) for name in "abcd"))
+        # (1 1e-200) (1e-200 1e300) would be 1e-100.
+        assert evaluate(builder.program(), {"a": 1, "b": 1e-200, "c": 1e-200, "d": 1e300}).loss == 0
+
     def test_subnormals_are_kept(self) -> None:
         tiny = 5e-324
         builder = Builder()
@@ -370,6 +379,12 @@ class TestPower:
     def test_value_and_derivative(self, x: float, exponent: float, value: float, slope: float) -> None:
         result = unary("power", x, exponent=float(exponent))
         assert (result.outputs[1], result.gradients["x"]) == (value, slope)
+
+    @pytest.mark.parametrize("adjoint", [INF, NAN])
+    def test_what_does_not_depend_on_its_base_gives_it_exact_zeros(self, adjoint: float) -> None:
+        builder = Builder()
+        builder.op("mul", builder.op("power", builder.parameter("x"), exponent=0.0), builder.constant(adjoint))
+        assert evaluate(builder.program(), {"x": 2}).gradients["x"] == 0
 
     def test_a_fractional_power_of_a_negative_base_is_nan_and_reported(self) -> None:
         result = unary("power", -1.0, exponent=0.5)

@@ -69,5 +69,15 @@ def test_zero_has_no_sign_as_an_exponent() -> None:
     assert len(ids) == 1
 
 
+def test_inputs_of_rows_and_of_floats_differ() -> None:
+    ids = set()
+    for integer in (True, False):
+        builder = Builder()
+        builder.input("x", (2, 3), integer=integer)
+        builder.constant(1)
+        ids.add(identity(builder))
+    assert len(ids) == 2
+
+
 def test_it_is_stable() -> None:
     assert identity(base()) == "264d472611043080702b43cc94a2f5955af82d7aefc7d9d51fc3da4ed61e1841"

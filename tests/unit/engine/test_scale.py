@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +268,8 @@ def test_the_results_of_examples_do_not_depend_on_their_neighbours() -> None:
     [
         (Limits(max_tensor_bytes=8 * 99), "max_tensor_bytes"),
         (Limits(max_rank=0), "axes"),
+        (Limits(max_nodes=1), r"2 nodes.*at most 1 \(max_nodes\)"),
+        (Limits(max_edges=0), r"1 operands.*at most 0 \(max_edges\)"),
     ],
 )
 def test_limits_of_graphs(limits: Limits, setting: str) -> None:
@@ -274,3 +277,41 @@ def test_limits_of_graphs(limits: Limits, setting: str) -> None:
     builder.op("sum", builder.parameter("w", (100,)))
     with pytest.raises(Refusal, match=setting):
         compile_graph(builder.graph(), limits)
+
+
+def broadcast_product(builder: Builder) -> None:
+    w, x = builder.parameter("w", (50, 40)), builder.input("x", (40,), per_example=True)
+    builder.op("sum", builder.op("mul", w, x))
+
+
+def largest_product(builder: Builder) -> None:
+    w, x = builder.parameter("w", (100,)), builder.input("x", (100,), per_example=True)
+    builder.op("reduce_max", builder.op("mul", w, x))
+
+
+def shared_chain(builder: Builder) -> None:
+    w = builder.op("tanh", builder.op("exp", builder.parameter("w", (1000,))))
+    builder.op("mul", builder.op("sum", w), builder.input("x", per_example=True))
+
+
+@pytest.mark.parametrize("reduction", list(Reduction))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("write", [broadcast_product, largest_product, shared_chain])
+def test_the_estimate_of_memory_holds_for_gradients_of_examples(
+    write: Callable[[Builder], None], dtype: type, reduction: Reduction
+) -> None:
+    builder = Builder()
+    write(builder)
+    program = builder.program()
+    arrays: dict[str, Any] = {
+        source.name: np.ones(((5000,) if source.per_example else ()) + source.shape, dtype)
+        for source in program.sources
+    }
+    query = Query(arrays=arrays, dtype=np.dtype(dtype), reduction=reduction, wrt=tuple(arrays))
+    job = bind(program, query, LIMITS)
+    run(job, nothing)
+    tracemalloc.start()
+    run(job, nothing)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= job.memory

@@ -78,6 +78,18 @@ def test_a_trace_reports_what_is_not_finite() -> None:
     assert (report.phase, report.name) == (Phase.VALUE, "logarithm")
 
 
+def test_gradients_that_are_not_finite_are_traced_to_the_end() -> None:
+    builder = Builder()
+    double = builder.op("mul", builder.parameter("w"), builder.constant(2.0))
+    root = builder.op("power", double, exponent=0.5, name="root")
+    builder.op("mul", root, builder.parameter("v"))
+    result = traced(builder, {"w": 0.0, "v": 1.0})
+    assert result.non_finite is not None
+    assert (result.non_finite.phase, result.non_finite.name) == (Phase.GRADIENT, "root")
+    gradients = [float(node.gradient) for node in result.nodes if node.gradient is not None]
+    np.testing.assert_equal(gradients, [np.inf, np.nan, np.inf, 1, 0, 1])
+
+
 def checked(
     builder: Builder, arrays: dict[str, Any], dtype: type = np.float64, **options: Any
 ) -> tuple[SourceCheck, ...]:
