@@ -56,6 +56,7 @@ class NonFinite:
     position: Shape
     """First such element in the tensor of one example: the node's value, the operand's gradient or the sum."""
     value: float
+    """The element; in what examples share it may be that of their sum, an infinity where one example has NaN."""
     operands: tuple[OperandValue, ...]
     """What the element was made from; none for sources and for REDUCTION, which sums over many."""
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
-from gradwire_server.engine import OPS, Reduction, Ties, trace
+from gradwire_server.engine import OPS, NonFinite, Reduction, Ties, trace
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
 
 Shape = tuple[int, ...]
@@ -296,6 +296,13 @@ def test_a_report_of_non_finite_numbers_comes_when_and_only_when_there_are_some(
         assert result.non_finite.phase.value == "gradient"
 
 
+def place_of(report: NonFinite | None) -> Any:
+    """What a report says, but for numbers, which depend on the order of sums."""
+    if report is None:
+        return None
+    return report.phase, report.node, report.example, report.position, tuple(o.name for o in report.operands)
+
+
 @SETTINGS
 @given(graphs(smooth=False), st.lists(st.integers(0, 99), min_size=1, max_size=3))
 def test_a_report_of_non_finite_numbers_is_the_same_for_every_reduction_and_in_a_trace(
@@ -308,15 +315,14 @@ def test_a_report_of_non_finite_numbers_is_the_same_for_every_reduction_and_in_a
         drawn.add(Call("power", (place % len(drawn.shapes),), {"exponent": 0.5}))
     program = engine_graph(drawn).program()
     names = tuple(name for name, _, _ in drawn.sources)
-    results = [evaluate(program, arrays, wrt=names, reduction=reduction) for reduction in Reduction]
-    report = results[0].non_finite
-    # Texts, for NaN does not equal itself.
-    assert {str(result.non_finite) for result in results} == {str(report)}
-    example = 0 if report is None or report.example is None else report.example
-    one = dict(zip(names, map(np.asarray, by_example(drawn, arrays)[example]), strict=True))
-    traced = trace(program, one, np.dtype(np.float64), LIMITS, nothing).non_finite
+    reports = [evaluate(program, arrays, wrt=names, reduction=reduction).non_finite for reduction in Reduction]
+    assert len({place_of(report) for report in reports}) == 1
+    report = reports[0]
     if report is not None:
-        assert str(traced) == str(replace(report, example=None))
+        example = by_example(drawn, arrays)[report.example or 0]
+        one = dict(zip(names, map(np.asarray, example), strict=True))
+        traced = trace(program, one, np.dtype(np.float64), LIMITS, nothing).non_finite
+        assert place_of(traced) == place_of(replace(report, example=None))
 
 
 @SETTINGS
