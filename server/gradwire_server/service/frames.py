@@ -28,16 +28,16 @@ Complete = tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]]
 class Assembler:
     """Puts the requests of one stream together.
 
-    It takes memory only as elements come, however much a head announces.
+    It takes memory only as elements come, however much a head announces: an array has no pages that nobody wrote to.
     """
 
     def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
         self._tag = 0
         self._message = pb.ComputeGradientsRequest()
-        self._pending: deque[tuple[str, codec.Layout]] = deque()
+        self._pending: deque[tuple[str, memoryview]] = deque()
+        """Of each tensor that is not complete, the name and the bytes that are to come."""
         self._arrays: dict[str, codec.Array] = {}
-        self._buffer = bytearray()
         self._lacking = 0
         """Bytes of the request that are still to come."""
         self._skipping = False
@@ -109,8 +109,8 @@ class Assembler:
         self._skipping = False
         self._message = frame.head.request
         self._lacking = sum(layout.nbytes for layout in layouts.values())
-        self._arrays = {name: np.empty(lay.shape, lay.dtype) for name, lay in layouts.items() if lay.nbytes == 0}
-        self._pending.extend((name, layout) for name, layout in layouts.items() if layout.nbytes)
+        self._arrays = {name: np.empty(layout.shape, layout.dtype) for name, layout in layouts.items()}
+        self._pending.extend((name, _bytes_of(array)) for name, array in self._arrays.items() if array.nbytes)
 
     def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
         dtype = codec.decode_dtype(head.request.dtype)
@@ -142,22 +142,18 @@ class Assembler:
             raise _invalid(tag, f"a chunk of {len(chunk)} bytes, but no tensor is to come; send a head", "chunk")
         if tag != self._tag:
             raise _invalid(tag, f"a chunk, but the request under way has tag {self._tag}", "tag")
-        name, layout = self._pending[0]
-        lacking = layout.nbytes - len(self._buffer)
-        if not 0 < len(chunk) <= lacking:
+        name, rest = self._pending.popleft()
+        if not 0 < len(chunk) <= len(rest):
             raise _invalid(
                 tag,
-                f"a chunk of {len(chunk)} bytes, but tensor {shown(name)} lacks {lacking}; a chunk has at least one "
+                f"a chunk of {len(chunk)} bytes, but tensor {shown(name)} lacks {len(rest)}; a chunk has at least one "
                 "byte, and bytes of one tensor only",
                 "chunk",
             )
-        self._buffer += chunk
+        rest[: len(chunk)] = chunk
         self._lacking -= len(chunk)
-        if len(chunk) < lacking:
-            return
-        self._arrays[name] = np.frombuffer(self._buffer, layout.dtype).reshape(layout.shape)
-        self._buffer = bytearray()
-        self._pending.popleft()
+        if len(chunk) < len(rest):
+            self._pending.appendleft((name, rest[len(chunk) :]))
 
 
 def _invalid(tag: int, found: str, path: str) -> Refusal:
@@ -194,7 +190,11 @@ def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterabl
     return chain((frame,), chain.from_iterable(_chunks(tag, array) for array in framed.values()))
 
 
+def _bytes_of(array: codec.Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _chunks(tag: int, array: codec.Array) -> Iterator[bytes]:
-    elements = array.reshape(-1).view(np.uint8).data
+    elements = _bytes_of(array)
     for start in range(0, len(elements), CHUNK_BYTES):
         yield chunk_frame(tag, elements[start : start + CHUNK_BYTES])
