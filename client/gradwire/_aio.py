@@ -84,7 +84,7 @@ class AsyncGrpcTransport:
             if timeout is not None and monotonic() - start >= timeout:
                 raise _channel.too_late() from None
             raise _channel.error_of(error, self._address, graph) from None
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
                 raise _channel.closed() from None

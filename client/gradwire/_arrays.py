@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from gradwire._errors import InvalidRequestError
 from gradwire.v1 import tensor_pb2
 
 Array = NDArray[Any]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 FLOAT32, FLOAT64, INT64 = np.dtype("<f4"), np.dtype("<f8"), np.dtype("<i8")
 NUMBERS: Mapping[np.dtype[Any], tensor_pb2.Dtype] = {
@@ -44,6 +47,30 @@ def dtype_of(dtype: object) -> np.dtype[Any] | None:
         return np.dtype(cast("DTypeLike", dtype)).newbyteorder("<")
     except Exception:  # noqa: BLE001  (whatever NumPy raises for it)
         return None
+
+
+def is_text(name: object) -> bool:
+    """Whether a message can hold it as a name: a string without halves of surrogate pairs."""
+    return isinstance(name, str) and not _SURROGATE.search(name)
+
+
+def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
+    """Arrays given in a mapping and by keyword.
+
+    Raises:
+        InvalidRequestError: A name is given in both ways, or is none.
+    """
+    if arrays is not None and not isinstance(arrays, Mapping):
+        raise InvalidRequestError(
+            f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
+        )
+    odd = [name for name in (*(arrays or ()), *named) if not is_text(name)]
+    if odd:
+        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
+    twice = sorted(set(arrays or ()) & set(named))
+    if twice:
+        raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
+    return {**(arrays or {}), **named}
 
 
 def convert(

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike
 
 from gradwire import _channel
 from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport
-from gradwire._arrays import Array
+from gradwire._arrays import Array, merged
 from gradwire._client import info, register
-from gradwire._computation import Computation, Loss, Options, merged
+from gradwire._computation import Computation, Loss, Options
 from gradwire._errors import GradwireError
 from gradwire._expression import Expression
+from gradwire._grpc_stream import MAX_PENDING
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
 from gradwire._steps import Step, Steps, seconds
 from gradwire._stream import Stream
@@ -82,6 +83,8 @@ class AsyncStream:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._slots = asyncio.Semaphore(MAX_PENDING)
+        """Room on the stream, which threads would wait for otherwise."""
 
     async def __call__(
         self,
@@ -105,10 +108,10 @@ class AsyncStream:
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
         deadline = _channel.Deadline(seconds(timeout))
-        # Submitting may wait for the connection, or for room.
-        future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
         try:
-            async with asyncio.timeout(deadline.left):
+            async with asyncio.timeout(deadline.left), self._slots:
+                # Submitting may wait for the connection.
+                future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise _channel.too_late() from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def address(
         raise UsageError(f"tls={tls!r:.64} is neither True nor False")
     if (certificate is None) != (key is None):
         raise UsageError("certificate= and key= come together: give both or none")
-    if (ca or certificate) and not tls:
+    if not (ca is None and certificate is None) and not tls:
         raise UsageError("ca=, certificate= and key= need tls=True")
     if token is not None and not _is_token(token):
         raise UsageError("a token is a non-empty string of printable ASCII characters")  # it is a secret: not shown
@@ -146,7 +147,8 @@ def _path(option: str, path: str | Path | None) -> Path | None:
         return None
     try:
         found = Path(path)
-    except TypeError:
+        os.fsencode(found)
+    except (TypeError, ValueError):
         found = None
     if found is None or "\0" in str(found):
         raise UsageError(f"{option}={path!r:.64} is no path of a file")

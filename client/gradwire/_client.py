@@ -9,8 +9,8 @@ from typing import Any, Self, Unpack
 from numpy.typing import ArrayLike
 
 from gradwire import _channel
-from gradwire._arrays import Array
-from gradwire._computation import Computation, Loss, Options, merged, problem_of
+from gradwire._arrays import Array, merged
+from gradwire._computation import Computation, Loss, Options, problem_of
 from gradwire._errors import InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._grpc import GrpcTransport

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -12,7 +11,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype
+from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype, is_text
 from gradwire._errors import GraphNotFoundError, InvalidGraphError, InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._graph import Outputs, build_graph, output_names, trace_function
@@ -27,31 +26,10 @@ from gradwire.v1 import graph_pb2, tensor_pb2
 Loss: TypeAlias = Expression | graph_pb2.Graph | Callable[..., Any]
 Names: TypeAlias = str | Sequence[str]
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
 MAX_PROBES = 2**32 - 1
 """What the contract's field holds."""
 
 REDUCTIONS = {"mean": pb.REDUCTION_MEAN, "sum": pb.REDUCTION_SUM, "none": pb.REDUCTION_NONE}
-
-
-def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
-    """Arrays given in a mapping and by keyword.
-
-    Raises:
-        InvalidRequestError: A name is given in both ways, or is none.
-    """
-    if arrays is not None and not isinstance(arrays, Mapping):
-        raise InvalidRequestError(
-            f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
-        )
-    odd = [name for name in (*(arrays or ()), *named) if not _is_text(name)]
-    if odd:
-        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
-    twice = sorted(set(arrays or ()) & set(named))
-    if twice:
-        raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
-    return {**(arrays or {}), **named}
 
 
 @dataclass(slots=True)
@@ -302,16 +280,14 @@ class Computation:
 
 
 def _names(names: object) -> list[str]:
-    listed: list[Any] = list(names) if isinstance(names, Iterable) and not isinstance(names, str) else [names]
-    odd = [name for name in listed if not _is_text(name)]
+    try:
+        listed: list[Any] = [names] if isinstance(names, str) else list(names)  # type: ignore[call-overload]  # see below
+    except TypeError:
+        listed = [names]
+    odd = [name for name in listed if not is_text(name)]
     if odd:
         raise InvalidRequestError(f"names are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
     return listed
-
-
-def _is_text(name: object) -> bool:
-    """Whether a message can hold it as a name: a string without halves of surrogate pairs."""
-    return isinstance(name, str) and not _SURROGATE.search(name)
 
 
 def _check_arguments(function: Callable[..., Any], arrays: Mapping[str, Array], data: frozenset[str]) -> None:

@@ -53,6 +53,12 @@ class GrpcTransport:
             return Answer(self._unary(stub.ComputeGradients, whole(step), timeout), {})
         except grpc.RpcError as error:
             raise self.error(error, graph) from None
+        except ValueError as error:
+            raise self._invocation_error(error) from None
+
+    def _invocation_error(self, error: ValueError) -> Exception:
+        """The error that gRPC means which says so of a channel that was closed just now."""
+        return _channel.closed() if self.is_closed else error
 
     def _unary(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401  (its response)
         return method(request, timeout=timeout, metadata=self._address.metadata)
@@ -82,7 +88,10 @@ class GrpcTransport:
     def open_stream(self, requests: object) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
         """A call of StreamGradients with this iterator of frames."""
         self._connected()
-        return self._streams(requests, metadata=self._address.metadata)
+        try:
+            return self._streams(requests, metadata=self._address.metadata)
+        except ValueError as error:
+            raise self._invocation_error(error) from None
 
     @property
     def is_closed(self) -> bool:

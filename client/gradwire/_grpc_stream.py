@@ -14,7 +14,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from gradwire._channel import Attempts, Deadline, too_late
-from gradwire._computation import Computation, Problem, merged
+from gradwire._computation import Computation, Problem
 from gradwire._errors import CancelledError, GradwireError, GraphNotFoundError, UnavailableError, UsageError
 from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
@@ -57,12 +57,11 @@ class GrpcStream(Stream):
         self._closed = False
         self._given_up = Event()
 
-    def submit(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> Future[Result]:
-        """See ``Stream``."""
+    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
         deadline = Deadline(seconds(timeout))
-        problem, converted, dtype = self._computation.prepared(merged(arrays, named))
+        problem, converted, dtype = self._computation.prepared(values)
+        if copy:
+            converted = {name: array.copy() for name, array in converted.items()}
         if not problem.graph_id:
             self._register(problem, deadline)
         pending = _Pending(problem, self._computation.compute(problem, converted, dtype))
@@ -74,7 +73,12 @@ class GrpcStream(Stream):
                 raise UsageError("the stream is closed; open another one")
             self._pending.append(pending)
             if self._call is None:
-                self._open()
+                try:
+                    self._open()
+                except GradwireError:
+                    self._pending.remove(pending)
+                    self._slots.release()
+                    raise
                 self._reader = Thread(target=self._read, name="gradwire-stream", daemon=True)
                 self._reader.start()
             else:
@@ -113,8 +117,11 @@ class GrpcStream(Stream):
             answered, error = self._read_call()
             if answered:
                 attempts = self._transport.attempts()
-            if self._opened_again(attempts, error):
-                continue
+            try:
+                if self._opened_again(attempts, error):
+                    continue
+            except GradwireError as failure:
+                error = failure
             with self._lock:
                 self._call = None
                 self._requests.put(None)
@@ -124,15 +131,16 @@ class GrpcStream(Stream):
             return
 
     def _opened_again(self, attempts: Attempts, error: GradwireError) -> bool:
-        """Whether there is another call for what is pending, after one that ended with this error."""
+        """Whether there is another call for what is pending, after one that ended with this error.
+
+        Raises:
+            GradwireError: There can be none any more.
+        """
         if not self._pending or not isinstance(error, UnavailableError):
             return False
-        try:
-            self._given_up.wait(attempts.pause(error))
-        except UnavailableError:
-            return False
+        self._given_up.wait(attempts.pause(error))
         with self._lock:
-            if self._given_up.is_set() or self._transport.is_closed:
+            if self._given_up.is_set():
                 return False
             self._open()
         return True

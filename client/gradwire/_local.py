@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
-from gradwire._computation import Computation, merged
+from gradwire._computation import Computation
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, Step
@@ -90,13 +90,10 @@ class LocalStream(Stream):
         self._computation = computation
         self._closed = False
 
-    def submit(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> Future[Result]:
-        """See ``Stream``."""
+    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
         if self._closed:
             raise UsageError("the stream is closed; open another one")
-        steps = self._computation.run(merged(arrays, named))
+        steps = self._computation.run(values)
         future: Future[Result] = Future()
         try:
             future.set_result(send_within(self._transport, steps, timeout))

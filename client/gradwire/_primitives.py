@@ -160,7 +160,8 @@ def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression
     known = math.prod(size for size in sizes if size != -1)
     if sizes.count(-1) == 1 and known > 0 and node.size % known == 0:
         sizes[sizes.index(-1)] = node.size // known
-    if min(sizes, default=0) < 0 or math.prod(sizes) != node.size:
+    fits = min(sizes, default=0) >= 0 and builtins.max(sizes, default=0) <= MAX_INDEX
+    if not fits or math.prod(sizes) != node.size:
         raise InvalidGraphError(f"reshape of {node!r} with {node.size} elements to {shape!r} does not fit")
     return Expression("reshape", tuple(sizes), operands=(node,), attributes={"shape": tuple(sizes)})
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from numpy.typing import ArrayLike
 
-from gradwire._arrays import Array
+from gradwire._arrays import Array, merged
 from gradwire._channel import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
@@ -23,18 +23,23 @@ class Stream(ABC):
     the last one travels.
     """
 
-    @abstractmethod
     def submit(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Future[Result]:
         """Send a request, and return the future of its result; blocks while very many are under way.
 
-        A future that is cancelled says that nobody waits for the result.
+        The arrays are copied, so that they may change while the request travels. A future that is cancelled says that
+        nobody waits for the result.
 
         Raises:
             DeadlineExceededError: It could not be sent within ``timeout`` seconds.
             GradwireError: The arrays are none, or the stream is closed. What the server finds is in the future.
         """
+        return self._begin(merged(arrays, named), timeout, copy=True)
+
+    @abstractmethod
+    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
+        """Send a request; without a copy of the arrays they stay as they are until somebody waits no more."""
 
     @abstractmethod
     def close(self, *, cancel: bool = False) -> None:
@@ -50,7 +55,7 @@ class Stream(ABC):
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
         deadline = Deadline(seconds(timeout))
-        future = self.submit(arrays, timeout=timeout, **named)
+        future = self._begin(merged(arrays, named), timeout, copy=False)
         try:
             return future.result(deadline.left)
         except TimeoutError:

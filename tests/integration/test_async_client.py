@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
 
 import gradwire as gw
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.waiting import eventually
 from tests.losses import hinge, perceptron, sum_of_squares
 
@@ -105,3 +106,32 @@ async def test_a_timeout_of_a_stream(client: gw.AsyncClient) -> None:
         with pytest.raises(gw.DeadlineExceededError):
             await stream(**case.arrays, timeout=0.1)
         assert (await stream(**few.arrays))[0] > 0
+
+
+async def test_timeouts_of_many_calls_on_a_stream_that_stands_still() -> None:
+    with ServerProcess() as server:
+        async with gw.AsyncClient(server.address) as client, client.stream(gw.parameter("w") ** 2) as stream:
+            assert (await stream(w=3.0))[0] == 9
+            server.process.send_signal(signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(DEADLINE / 3):
+                    calls = (stream(w=3.0, timeout=0.5) for _ in range(150))
+                    late = await asyncio.gather(*calls, return_exceptions=True)
+            finally:
+                server.process.send_signal(signal.SIGCONT)
+            assert {type(error) for error in late} == {gw.DeadlineExceededError}
+
+
+async def test_a_client_that_is_closed_while_a_large_call_is_made_again_says_so() -> None:
+    case = sum_of_squares(300_000)
+    with ServerProcess() as server:
+        async with gw.AsyncClient(server.address) as client:
+            value_and_grad = client.value_and_grad(case.loss)
+            await value_and_grad(**case.arrays)
+            server.stop(signal.SIGKILL)
+            call = asyncio.create_task(value_and_grad(**case.arrays))
+            # The first attempt fails at once; the next one is to come.
+            await asyncio.wait([call], timeout=0.1)
+            await client.close()
+            with pytest.raises(gw.CancelledError, match="closed"):
+                await call

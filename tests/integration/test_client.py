@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -192,6 +194,7 @@ def test_row_indices_may_be_an_empty_list(client: gw.Client) -> None:
         ({"ties": "first"}, "'first'.*'zero' or 'split'"),
         ({"wrt": ["v"]}, '"v"'),
         ({"wrt": [1]}, "names are strings; found 1"),
+        ({"wrt": np.array("w")}, "names are strings"),
         ({"wrt": 1}, "names are strings; found 1"),
         ({"wrt": "\ud800"}, r"found '\\ud800'; give text that UTF-8 can hold"),
         ({"reduction": ["mean"]}, r"reduction=\['mean'\] is unknown"),
@@ -308,6 +311,31 @@ def test_a_timeout_ends_a_long_call(client: gw.Client) -> None:
     case = perceptron(examples=2_000_000)
     with pytest.raises(gw.DeadlineExceededError):
         client.value_and_grad(case.loss)(**case.arrays, timeout=0.3)
+
+
+def test_a_client_that_is_closed_while_a_large_call_is_made_again_says_so() -> None:
+    case = sum_of_squares(300_000)
+    with ServerProcess() as server, ThreadPoolExecutor(1) as pool:
+        client = gw.connect(server.address)
+        value_and_grad = client.value_and_grad(case.loss)
+        value_and_grad(**case.arrays)
+        server.stop(signal.SIGKILL)
+        call = pool.submit(lambda: value_and_grad(**case.arrays))
+        wait([call], timeout=0.1)
+        client.close()
+        with pytest.raises(gw.CancelledError, match="closed"):
+            call.result()
+
+
+def test_what_examples_share_may_be_empty(client: gw.Client) -> None:
+    a, b = gw.parameter("a", shape=(0,)), gw.input("b", shape=(0, 3), per_example=True)
+    product = gw.exp(a) @ b
+    arrays: Arrays = {"a": np.ones(0), "b": np.ones((2, 0, 3))}
+    result = client.value_and_grad(gw.sum(product), outputs={"e": product}).evaluate(**arrays)
+    assert (result.loss, result.gradients["a"].shape, result.outputs["e"].tolist()) == (0, (0,), [[0] * 3] * 2)
+    assert client.check(gw.sum(product), **arrays).passed
+    shared = client.value_and_grad(gw.sum(gw.exp(a)) + gw.sum(b), outputs={"e": gw.exp(a)}).evaluate(**arrays)
+    assert (shared.loss, shared.outputs["e"].shape) == (0, (0,))
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, 10**400, 60, np.int64(60), np.float32(60)])

@@ -45,6 +45,17 @@ def test_requests_under_way_together_are_answered_each_with_its_own(client: gw.C
         assert [future.result().loss for future in futures] == [i * i for i in range(300)]
 
 
+@pytest.mark.parametrize("size", [5, 200_000])
+def test_arrays_may_change_while_their_request_travels(client: gw.Client, size: int) -> None:
+    w = np.zeros(size)
+    futures = []
+    with client.stream(gw.sum(gw.parameter("w", shape=(size,)))) as stream:
+        for i in range(20):
+            w[:] = i
+            futures.append(stream.submit(w=w))
+        assert [future.result().loss / size for future in futures] == list(range(20))
+
+
 def test_threads_may_share_a_stream(client: gw.Client) -> None:
     w = gw.parameter("w")
     with client.stream(w * w) as stream, ThreadPoolExecutor(8) as pool:

@@ -8,6 +8,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import gradwire as gw
@@ -22,6 +23,8 @@ from tests.losses import hinge
         ("localhost", {}, "no port.*host:port"),
         ("http://localhost:50051", {}, "scheme.*host:port"),
         ("localhost:1", {"certificate": "a.pem"}, "come together"),
+        ("localhost:1", {"tls": True, "ca": np.array(["a", "b"])}, "no path"),
+        ("localhost:1", {"tls": True, "ca": "\ud800"}, "no path"),
         ("localhost:1", {"ca": "a.pem"}, "tls=True"),
         ("example.org:1", {"token": "secret"}, "in the clear"),
         ("localhost:1", {"max_attempts": 0}, "from 1"),

@@ -134,7 +134,7 @@ class _Evaluator:
             if not source.per_example:
                 self.values[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
         arrays = [self.values[node] for node in self.plan.given]
-        if self.plan.shared.instructions:
+        if self.plan.shared.values.places:
             arrays.append(Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1))
             run_forward(self.program, self.plan.shared, self.values, 0, self.checkpoint)
         self._check_values(arrays, 0, per_example=False)
