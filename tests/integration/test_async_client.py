@@ -115,7 +115,7 @@ async def test_timeouts_of_many_calls_on_a_stream_that_stands_still() -> None:
             server.process.send_signal(signal.SIGSTOP)
             try:
                 async with asyncio.timeout(DEADLINE / 3):
-                    calls = (stream(w=3.0, timeout=0.5) for _ in range(150))
+                    calls = (stream(w=3.0, timeout=0.5) for _ in range(400))
                     late = await asyncio.gather(*calls, return_exceptions=True)
             finally:
                 server.process.send_signal(signal.SIGCONT)
