@@ -6,6 +6,7 @@ from gradwire_server.engine.evaluation import Evaluation, run
 from gradwire_server.engine.executor import Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
 from gradwire_server.engine.job import Job, Query, bind
+from gradwire_server.engine.kernels.warming import warm
 from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
@@ -43,4 +44,5 @@ __all__ = [
     "run",
     "trace",
     "unhurried",
+    "warm",
 ]

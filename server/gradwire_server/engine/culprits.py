@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
-from gradwire_server.engine.plan import Instruction
+from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.shapes import unbroadcast
 
 SHOWN = 16

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradwire_server.engine import culprits, nonfinite
-from gradwire_server.engine.executor import Adjoints, Arena, Checkpoint, Values, backward
+from gradwire_server.engine.executor import Adjoints, Checkpoint, Values, backward
 from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
-from gradwire_server.engine.plan import Instruction, Plan
+from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program
 from gradwire_server.engine.shapes import one_lane
 
@@ -88,7 +90,7 @@ def bad_step_of_block(
             value[..., first:last] if per_example else value
             for value, per_example in zip(values, program.per_example, strict=True)
         ]
-        adjoints: Adjoints = [None] * len(values)
+        adjoints: list[Array | None] = [None] * len(values)
         own.place(adjoints, last - first).fill(0)
         shared.place(adjoints, last - first).fill(0)
         seed = adjoints[program.graph.loss]

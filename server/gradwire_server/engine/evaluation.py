@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from gradwire_server.engine import nonfinite, shapes
 from gradwire_server.engine.diagnosis import bad_step, bad_step_of_block
 from gradwire_server.engine.executor import (
-    UNSET,
-    Adjoints,
-    Arena,
     Checkpoint,
+    Kernel,
     StepError,
     Values,
     backward,
     forward,
+    none,
 )
 from gradwire_server.engine.graph import Array, Reduction
+from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.job import BLOCK_BYTES, Job
+from gradwire_server.engine.kernels import walk
+from gradwire_server.engine.lowering import Run
+from gradwire_server.engine.memory import Arena, Stored, StoredAdjoints
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.plan import Stage
 from gradwire_server.engine.program import Program
@@ -64,14 +66,21 @@ def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
     return evaluation
 
 
-def run_forward(program: Program, stage: Stage, values: Values, start: int, checkpoint: Checkpoint) -> None:
-    """Run a stage forward; examples count from ``start``.
+def run_forward(
+    program: Program,
+    steps: Sequence[Run | Instruction],
+    values: Values,
+    start: int,
+    checkpoint: Checkpoint,
+    kernel: Kernel = none,
+) -> None:
+    """Run the steps of a stage forward; examples count from ``start``.
 
     Raises:
         Refusal: INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
     """
     try:
-        forward(stage.instructions, values, checkpoint)
+        forward(steps, values, checkpoint, kernel)
     except StepError as failure:
         error, label = failure.error, program.label(failure.node)
         instruction, operands = program.instructions[failure.node], program.operands(failure.node)
@@ -100,8 +109,15 @@ class _Evaluator:
         """Whether the loss differs among examples."""
         self.separate = job.per_example_gradients
         self.report: NonFinite | None = None
-        self.values: Values = [UNSET] * len(self.program.shapes)
-        self.adjoints: Adjoints = [None] * len(self.program.shapes)
+        shared, lanes = self.plan.shared, self.plan.lanes
+        self.values = Stored(
+            self.program.per_example, Arena(shared.values, 1, self.dtype), Arena(lanes.values, job.lanes, self.dtype)
+        )
+        self.adjoints = StoredAdjoints(
+            self.program.per_example,
+            Arena(shared.adjoints, job.lanes if self.separate else 1, self.dtype),
+            Arena(lanes.adjoints, job.lanes, self.dtype),
+        )
         self.loss_sum = 0.0
         self.gradient_sum: Array | None = None
 
@@ -128,16 +144,53 @@ class _Evaluator:
     # What examples share, forward.
 
     def _forward_shared(self) -> None:
-        for node, constant in self.program.cast_constants(self.dtype):
-            self.values[node] = constant
+        values, stage = self.values, self.plan.shared
+        values.given.update(self.program.cast_constants(self.dtype))
         for source in self.program.sources:
             if not source.per_example:
-                self.values[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
-        arrays = [self.values[node] for node in self.plan.given]
-        if self.plan.shared.values.places:
-            arrays.append(Arena(self.plan.shared.values, 1, self.dtype).place(self.values, 1))
-            run_forward(self.program, self.plan.shared, self.values, 0, self.checkpoint)
+                values.given[source.node] = self.job.query.arrays[source.name][..., np.newaxis]
+        arrays = [values[node] for node in self.plan.given]
+        if stage.values.places:
+            arrays.append(values.shared.open(1))
+            self._make_resident(stage, values.shared)
+            run_forward(self.program, stage.schedule.forward, values, 0, self.checkpoint, self._forward_once)
         self._check_values(arrays, 0, per_example=False)
+
+    def _make_resident(self, stage: Stage, arena: Arena) -> None:
+        for node in stage.resident:
+            place = arena.get(node)
+            if place is not None:
+                place[...] = self.values.given[node]
+
+    # What the kernel does.
+
+    def _forward_once(self, run: Run) -> None:
+        values = self.values.shared.storage
+        walk.forward(run.rows, run.exponents[self.dtype], run.lists, values, values, 1)
+
+    def _backward_once(self, run: Run) -> None:
+        values, adjoints = self.values.shared.storage, self.adjoints.shared.storage
+        exponents = run.exponents[self.dtype]
+        walk.backward(run.rows, exponents, run.lists, values, values, adjoints, adjoints, 1, False)
+
+    def _forward_lanes(self, run: Run) -> None:
+        values = self.values
+        exponents = run.exponents[self.dtype]
+        walk.forward(run.rows, exponents, run.lists, values.lanes.storage, values.shared.storage, values.lanes.lanes)
+
+    def _backward_lanes(self, run: Run) -> None:
+        values, adjoints = self.values, self.adjoints
+        walk.backward(
+            run.rows,
+            run.exponents[self.dtype],
+            run.lists,
+            values.lanes.storage,
+            values.shared.storage,
+            adjoints.lanes.storage,
+            adjoints.shared.storage,
+            values.lanes.lanes,
+            self.separate,
+        )
 
     def _make_results(self) -> None:
         """Room for what has the axis of examples, and the outputs that have not."""
@@ -157,22 +210,11 @@ class _Evaluator:
 
     # One block of examples.
 
-    @cached_property
-    def _block_values(self) -> Arena:
-        return Arena(self.plan.lanes.values, self.job.lanes, self.dtype)
-
-    @cached_property
-    def _block_adjoints(self) -> tuple[Arena, Arena]:
-        shared_lanes = self.job.lanes if self.separate else 1
-        return (
-            Arena(self.plan.lanes.adjoints, self.job.lanes, self.dtype),
-            Arena(self.plan.shared.adjoints, shared_lanes, self.dtype),
-        )
-
     def _run_block(self, start: int, lanes: int) -> None:
         self.checkpoint()
         computed = self._load_block(start, lanes)
-        run_forward(self.program, self.plan.lanes, self.values, start, self.checkpoint)
+        steps = self.plan.lanes.schedule.forward
+        run_forward(self.program, steps, self.values, start, self.checkpoint, self._forward_lanes)
         streamed = [self.values[node] for node in self.plan.streamed]
         self._check_values([computed, *streamed], start, per_example=True)
         stop = start + lanes
@@ -190,26 +232,28 @@ class _Evaluator:
 
     def _load_block(self, start: int, lanes: int) -> Array:
         """Give the block's values their places, and its inputs their values; gives the storage of all."""
-        computed = self._block_values.place(self.values, lanes)
+        computed = self.values.lanes.open(lanes)
         for source in self.program.sources:
             if not source.per_example or not self.plan.needed[source.node]:
                 continue
             rows = self.job.query.arrays[source.name][start : start + lanes]
             if source.node in self.plan.streamed:
-                self.values[source.node] = shapes.lanes_last(rows)
+                self.values.given[source.node] = shapes.lanes_last(rows)
             else:
                 self.values[source.node][...] = shapes.lanes_last(rows)
         return computed
 
     def _backward_block(self, start: int, lanes: int) -> None:
-        own, shared = self._block_adjoints
-        own_flat = own.place(self.adjoints, lanes)
-        shared_flat = shared.place(self.adjoints, lanes if self.separate else 1)
+        own_flat = self.adjoints.lanes.open(lanes)
+        shared_flat = self.adjoints.shared.open(lanes if self.separate else 1)
         own_flat.fill(0)
         shared_flat.fill(0)
         self._seed(1)
-        steps = self.plan.lanes.backward + (self.plan.shared.backward if self.separate else ())
-        backward(steps, self.values, self.adjoints, self.checkpoint)
+        steps = self.plan.lanes.schedule.backward
+        backward(steps, self.values, self.adjoints, self.checkpoint, kernel=self._backward_lanes)
+        if self.separate:
+            # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
+            backward(self.plan.shared.backward, self.values, self.adjoints, self.checkpoint)
         if not (nonfinite.is_finite(own_flat) and nonfinite.is_finite(shared_flat)):
             self._diagnose_block(start)
         mean = self.job.query.reduction is Reduction.MEAN
@@ -239,13 +283,14 @@ class _Evaluator:
     # What examples share, backward.
 
     def _backward_shared(self) -> None:
-        flat = self._block_adjoints[1].place(self.adjoints, 1)
+        flat = self.adjoints.shared.open(1)
         self._begin_shared(flat)
         finite = nonfinite.is_finite(flat)
         if not finite:
             self._note_sums()
         steps = self.plan.shared.backward
-        backward(steps, self.values, self.adjoints, self.checkpoint)
+        scheduled = self.plan.shared.schedule.backward
+        backward(scheduled, self.values, self.adjoints, self.checkpoint, kernel=self._backward_once)
         for source in self.job.wrt:
             adjoint = self.adjoints[source.node]
             if adjoint is not None and not source.per_example:
@@ -311,7 +356,7 @@ class _Evaluator:
 
     def _note_sums(self) -> None:
         """Report the last shared node whose gradient, summed over examples, is not finite."""
-        for node, _, _ in reversed(self.plan.shared.adjoints.places):
+        for node in sorted(self.plan.shared.adjoints.places, reverse=True):
             adjoint = self.adjoints[node]
             found = None if adjoint is None else nonfinite.first_bad(adjoint)
             if adjoint is not None and found is not None:

@@ -1,4 +1,4 @@
-"""The NumPy executor: runs the instructions of a plan, straight from the op table."""
+"""The executor: goes through the steps of a plan; what the kernel does not do it does with NumPy, from the op table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from gradwire_server.engine.graph import Array
+from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.lowering import Run
 from gradwire_server.engine.ops.op import IndexRangeError
-from gradwire_server.engine.plan import Instruction, Layout
-from gradwire_server.engine.shapes import size, unbroadcast
+from gradwire_server.engine.shapes import unbroadcast
 
 Checkpoint = Callable[[], None]
 """Called every now and then during a computation; stops it by raising."""
@@ -19,13 +20,20 @@ def unhurried() -> None:
     """A checkpoint of work that somebody waits for however long it takes."""
 
 
-Values = list[Array]
+Values = Sequence[Array]
 """An array [*shape, lanes] for each node; ``UNSET`` where a plan needs none."""
 
-Adjoints = list[Array | None]
+Adjoints = Sequence[Array | None]
 """The gradient of the loss in each node's value, in its shape; None where none is wanted."""
 
-UNSET: Array = np.empty(0)
+Kernel = Callable[[Run], None]
+"""Does the rows of a run."""
+
+
+def none(run: Run) -> None:
+    """For steps without runs."""
+    raise AssertionError(run)
+
 
 BETWEEN_CHECKPOINTS = 512
 """Instructions that run, and nodes that are checked, without asking whether anybody still waits."""
@@ -43,30 +51,19 @@ class StepError(Exception):
         self.error = error
 
 
-class Arena:
-    """Storage for the nodes of a layout, one buffer for up to ``lanes`` lanes."""
-
-    def __init__(self, layout: Layout, lanes: int, dtype: np.dtype[np.floating]) -> None:
-        self.layout = layout
-        self._storage = np.empty(layout.elements * lanes, dtype)
-
-    def place(self, arrays: Values | Adjoints, lanes: int) -> Array:
-        """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; gives the flat buffer of all."""
-        for node, offset, shape in self.layout.places:
-            flat = self._storage[offset * lanes : (offset + size(shape)) * lanes]
-            arrays[node] = flat.reshape(*shape, lanes)
-        return self._storage[: self.layout.elements * lanes]
-
-
-def forward(instructions: Sequence[Instruction], values: Values, checkpoint: Checkpoint) -> None:
-    """Compute the value of each instruction's node into its place in ``values``.
+def forward(steps: Sequence[Run | Instruction], values: Values, checkpoint: Checkpoint, kernel: Kernel = none) -> None:
+    """Compute the value of each instruction's node into its place in ``values``; the kernel does runs.
 
     Raises:
         StepError: an index is out of range.
     """
-    for start in range(0, len(instructions), BETWEEN_CHECKPOINTS):
+    for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
-        for i in instructions[start : start + BETWEEN_CHECKPOINTS]:
+        for i in steps[start : start + BETWEEN_CHECKPOINTS]:
+            if isinstance(i, Run):
+                kernel(i)
+                checkpoint()
+                continue
             if i.work > LARGE:
                 checkpoint()
             try:
@@ -76,20 +73,25 @@ def forward(instructions: Sequence[Instruction], values: Values, checkpoint: Che
 
 
 def backward(
-    instructions: Sequence[Instruction],
+    steps: Sequence[Run | Instruction],
     values: Values,
     adjoints: Adjoints,
     checkpoint: Checkpoint,
     observe: Callable[[Instruction, int, Array], None] | None = None,
+    kernel: Kernel = none,
 ) -> None:
     """Add each node's gradient, times the local derivatives, to its operands' gradients in ``adjoints``.
 
-    ``instructions`` come in reverse order. ``observe(instruction, slot, contribution)`` sees what went along
-    each edge, after it was added.
+    ``steps`` come in reverse order; the kernel does runs. ``observe(instruction, slot, contribution)`` sees what went
+    along each edge, after it was added.
     """
-    for start in range(0, len(instructions), BETWEEN_CHECKPOINTS):
+    for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
-        for i in instructions[start : start + BETWEEN_CHECKPOINTS]:
+        for i in steps[start : start + BETWEEN_CHECKPOINTS]:
+            if isinstance(i, Run):
+                kernel(i)
+                checkpoint()
+                continue
             adjoint = adjoints[i.node]
             if adjoint is None:
                 continue

@@ -11,6 +11,7 @@ import numpy as np
 
 from gradwire_server.engine import shapes
 from gradwire_server.engine.graph import Array, Reduction
+from gradwire_server.engine.kernels.walk import scratch as kernel_scratch
 from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
@@ -236,7 +237,11 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         results += examples  # The losses.
     in_block = min(lanes, max(1, examples))
     memory = itemsize * (
-        shared.values.elements + 2 * shared.adjoints.elements + in_block * (a_lane + plan.scratch) + results
+        4 * kernel_scratch(in_block)
+        + shared.values.elements
+        + 2 * shared.adjoints.elements
+        + in_block * (a_lane + plan.scratch)
+        + results
     )
     run = blocks * (len(lanes_stage.instructions) + (len(shared.backward) if separate else 0))
     work = lanes_stage.work * examples + shared.work
@@ -255,7 +260,7 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
 
 def _lanes(plan: Plan, nbytes: int) -> int:
     """Examples of a block, of which each takes that many bytes."""
-    worthwhile = WORTHWHILE * len(plan.lanes.instructions) // max(1, plan.lanes.values.elements)
+    worthwhile = WORTHWHILE * len(plan.lanes.schedule.forward) // max(1, plan.lanes.values.elements)
     fitting = max(BLOCK_BYTES // nbytes, min(worthwhile, MAX_BLOCK_BYTES // nbytes))
     return min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))
 

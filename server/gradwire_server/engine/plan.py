@@ -6,46 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradwire_server.engine.graph import Shape
-from gradwire_server.engine.ops import Op, Step
+from gradwire_server.engine.instruction import Instruction, passes
+from gradwire_server.engine.layout import Layout
+from gradwire_server.engine.lowering import Lowering, Schedule
 from gradwire_server.engine.shapes import size
 
 if TYPE_CHECKING:
     from gradwire_server.engine.program import Program
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
-    """One step of a plan: an op, applied to nodes, giving a node."""
-
-    node: int
-    op: Op
-    operands: tuple[int, ...]
-    step: Step
-    work: int
-    """Elementary steps a lane takes."""
-    scratch: int
-    """Elements a lane takes in temporary arrays, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Places of nodes in an arena: for each, its first element and its shape for one example."""
-
-    places: tuple[tuple[int, int, Shape], ...]
-    """(node, offset, shape); offsets count elements of one lane."""
-    elements: int
-    """Elements of one lane, all nodes together."""
-
-    @classmethod
-    def of(cls, nodes: Sequence[int], shapes: Sequence[Shape]) -> Layout:
-        """One after another."""
-        places = []
-        offset = 0
-        for node in nodes:
-            places.append((node, offset, shapes[node]))
-            offset += size(shapes[node])
-        return cls(tuple(places), offset)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +23,22 @@ class Stage:
     """In the order of nodes, which is topological; none for an empty tensor, unless there are indices to check."""
     backward: tuple[Instruction, ...]
     """Those that pass a gradient on, in reverse order."""
-    values: Layout
-    """Of the nodes that operations give, and of inputs that must be contiguous."""
-    adjoints: Layout
-    """Of the nodes that get a gradient."""
+    schedule: Schedule
+    """The same as it is run, and where values and gradients are."""
+    resident: tuple[int, ...]
+    """Sources whose values are copied to the stage's own."""
     work: int
     """Elementary steps of a lane, all instructions together."""
+
+    @property
+    def values(self) -> Layout:
+        """Of the nodes that operations give, and of resident sources."""
+        return self.schedule.values
+
+    @property
+    def adjoints(self) -> Layout:
+        """Of the nodes that get a gradient."""
+        return self.schedule.adjoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +87,10 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
+    shared, lanes = _stages(program, wanted, active, copied)
     return Plan(
-        shared=_stage(program, wanted, active, per_example=False, inputs=[]),
-        lanes=_stage(program, wanted, active, per_example=True, inputs=copied),
+        shared=shared,
+        lanes=lanes,
         streamed=streamed,
         given=tuple(
             n
@@ -126,21 +104,35 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
     )
 
 
-def _stage(
-    program: Program, wanted: Sequence[bool], active: Sequence[bool], *, per_example: bool, inputs: list[int]
-) -> Stage:
-    belongs = [flag == per_example for flag in program.per_example]
-    operations = [i for i in program.instructions if i is not None and wanted[i.node] and belongs[i.node]]
-    instructions = tuple(i for i in operations if size(program.shapes[i.node]) or i.op.index_operands)
-    return Stage(
-        instructions=instructions,
-        backward=tuple(
-            i for i in reversed(instructions) if active[i.node] and any(active[operand] for operand in i.operands)
-        ),
-        values=Layout.of([*inputs, *(i.node for i in operations)], program.shapes),
-        adjoints=Layout.of([n for n in range(len(active)) if active[n] and belongs[n]], program.shapes),
-        work=sum(i.work for i in instructions),
-    )
+def _stages(
+    program: Program, wanted: Sequence[bool], active: Sequence[bool], copied: Sequence[int]
+) -> tuple[Stage, Stage]:
+    """What examples share, and what each has of its own, into whose values the inputs ``copied`` go."""
+    operations = [i for i in program.instructions if i is not None and wanted[i.node]]
+    read = {node for i in operations if program.kernels[i.node] is not None for node in i.operands}
+    shared = [n for n in sorted(read) if program.instructions[n] is None and not program.per_example[n]]
+    stages: list[Stage] = []
+    lowering: Lowering | None = None
+    for per_example, resident in ((False, shared), (True, copied)):
+        own = [i for i in operations if program.per_example[i.node] == per_example]
+        instructions = tuple(i for i in own if size(program.shapes[i.node]) or i.op.index_operands)
+        empty = [i.node for i in own if not size(program.shapes[i.node]) and not i.op.index_operands]
+        targets = [
+            n
+            for n, instruction in enumerate(program.instructions)
+            if instruction is None and active[n] and program.per_example[n] == per_example
+        ]
+        lowering = Lowering(program, active, lowering, instructions, [*resident, *empty], targets)
+        stages.append(
+            Stage(
+                instructions=instructions,
+                backward=tuple(i for i in reversed(instructions) if passes(i, active)),
+                schedule=lowering.schedule,
+                resident=tuple(resident),
+                work=sum(i.work for i in instructions),
+            )
+        )
+    return stages[0], stages[1]
 
 
 def ancestors(instructions: Sequence[Instruction | None], roots: Sequence[int]) -> list[bool]:

@@ -8,8 +8,10 @@ from functools import cache, lru_cache
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
-from gradwire_server.engine.plan import Instruction, Plan, ancestors, make_plan
-from gradwire_server.engine.shapes import addressed
+from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.lowering import kernel_of
+from gradwire_server.engine.plan import Plan, ancestors, make_plan
+from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.errors import shown
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -21,8 +23,8 @@ PLANS_KEPT = 16
 PLANNED_NODES = 1 << 16
 """Nodes that these plans have together, at most, unless one alone has more."""
 
-NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES = 1000, 60, 400
-"""Rough memory of a node with one plan, of an operand, and of a node in every further plan."""
+NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES, PLAN_BYTES = 1100, 60, 450, 12_000
+"""Rough memory of a node with one plan, of an operand, of a node in every further plan, and of a plan itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,14 @@ class Program:
         """Shape of each node for one example."""
         self.instructions = instructions
         """One for each node; None for sources."""
+        self.sizes = tuple(map(size, shapes))
+        """Elements of each node for one example."""
         self.graph_id = graph_id
         """SHA-256 of the canonical form, 64 hexadecimal digits."""
         self.per_example = _per_example(graph)
         """For each node, whether it depends on examples."""
+        self.kernels = tuple(None if i is None else kernel_of(self, i) for i in instructions)
+        """For each node, what the kernel does to compute it; None where NumPy does it."""
         reached = ancestors(instructions, [graph.loss])
         self.sources = tuple(
             Source(
@@ -109,7 +115,7 @@ class Program:
         operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
         a_node = NODE_BYTES + PLANNED_BYTES * (self._plans_kept - 1)
-        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants
+        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + PLAN_BYTES * self._plans_kept
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""

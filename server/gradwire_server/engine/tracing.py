@@ -10,12 +10,14 @@ import numpy as np
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.diagnosis import bad_step
 from gradwire_server.engine.evaluation import run_forward
-from gradwire_server.engine.executor import UNSET, Adjoints, Arena, Checkpoint, Values, backward
+from gradwire_server.engine.executor import Adjoints, Checkpoint, backward
 from gradwire_server.engine.graph import Array, Input
+from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.job import Query, bind
+from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.limits import Limits
+from gradwire_server.engine.memory import UNSET, Arena
 from gradwire_server.engine.nonfinite import NonFinite
-from gradwire_server.engine.plan import Instruction
 from gradwire_server.engine.program import Program
 
 
@@ -63,12 +65,12 @@ def trace(
     bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
     floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
     stage = single.plan(floats, everything).shared
-    values: Values = [UNSET] * len(everything)
+    values = [UNSET] * len(everything)
     for node, constant in single.cast_constants(dtype):
         values[node] = constant
     for source in single.sources:
         values[source.node] = arrays[source.name][..., np.newaxis]
-    adjoints: Adjoints = [None] * len(everything)
+    adjoints: list[Array | None] = [None] * len(everything)
     edges: dict[tuple[int, int], Array] = {}
 
     def observe(instruction: Instruction, slot: int, contribution: Array) -> None:
@@ -76,8 +78,9 @@ def trace(
         edges[instruction.node, slot] = np.broadcast_to(contribution[..., 0], shape).copy()
 
     with np.errstate(all="ignore"):
-        Arena(stage.values, 1, dtype).place(values, 1)
-        run_forward(single, stage, values, 0, checkpoint)
+        operations = [n for n in everything if single.instructions[n] is not None]
+        Arena(Layout.of(operations, single.shapes), 1, dtype).place(values, 1)
+        run_forward(single, stage.instructions, values, 0, checkpoint)
         report = nonfinite.bad_value(single, everything, values, 0)
         gradients = Arena(stage.adjoints, 1, dtype).place(adjoints, 1)
         _seed(single, gradients, adjoints)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import autograd
 import autograd.numpy as anp
@@ -345,6 +346,27 @@ def test_reductions_are_sums_and_means_of_single_examples(
             expected = expected * share if per_example else expected.sum(axis=0) * share
         scale = float(np.abs(apart.gradients[name]).sum())
         np.testing.assert_allclose(result.gradients[name], expected, rtol=1e-9, atol=1e-12 * scale)
+
+
+@SETTINGS
+@given(graphs(smooth=True), st.sampled_from(list(Reduction)), st.sampled_from(list(Ties)), st.sampled_from([1, 3, 700]))
+def test_the_kernel_gives_what_numpy_gives(
+    case: tuple[Drawn, dict[str, Any]], reduction: Reduction, ties: Ties, times: int
+) -> None:
+    drawn, arrays = case
+    more = {
+        name: np.concatenate([arrays[name]] * times) if per_example else arrays[name]
+        for name, _, per_example in drawn.sources
+    }
+    query: dict[str, Any] = {"wrt": tuple(more), "reduction": reduction}
+    kernel = evaluate(engine_graph(drawn).program(ties=ties), more, **query)
+    without = {name: replace(op, kernel=None) for name, op in OPS.items()}
+    with patch("gradwire_server.engine.compiler.OPS", without):
+        numpy = evaluate(engine_graph(drawn).program(ties=ties), more, **query)
+    np.testing.assert_allclose(kernel.loss, numpy.loss, rtol=1e-12, atol=1e-12 * np.abs(numpy.loss).max())
+    for name, gradient in numpy.gradients.items():
+        scale = np.abs(gradient).max(initial=0.0, where=np.isfinite(gradient))
+        np.testing.assert_allclose(kernel.gradients[name], gradient, rtol=1e-10, atol=1e-10 * scale)
 
 
 @SETTINGS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from math import isfinite, isqrt
@@ -10,6 +10,7 @@ from math import isfinite, isqrt
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape, Ties
+from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step, scratch_arrays
 from gradwire_server.engine.shapes import broadcast, size, text
 
@@ -28,6 +29,10 @@ def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attrib
         found = " and ".join(map(text, shapes[:4])) + (" ..." if len(shapes) > 4 else "")
         raise OperandError(f"operands of shapes {found} do not broadcast", "operands")
     return result, attributes
+
+
+def _always(opcode: Opcode) -> Callable[[Step, int], tuple[Opcode, float]]:
+    return lambda step, operands: (opcode, 1.0)
 
 
 _entry = partial(Op, infer=_infer, elementwise=True)
@@ -116,6 +121,13 @@ def _max_vjp(
     share = share.astype(adjoint.dtype, copy=False)
     for operand, target in zip(operands, targets, strict=True):
         yield np.where(operand == out, share, adjoint.dtype.type(0)) if target is not None else None
+
+
+def _max_kernel(step: Step, operands: int) -> tuple[Opcode, float] | None:
+    if step.ties is Ties.ZERO:
+        return Opcode.MAX, 1.0
+    # Equal shares of three are not those of two and one.
+    return (Opcode.MAX_SPLIT, 1.0) if operands == PAIR else None
 
 
 def sigmoid(a: Array) -> Array:
@@ -209,27 +221,61 @@ def _power_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array
     return [adjoint * (exponent * _raised(operands[0], exponent - 1))]
 
 
+def _power_kernel(step: Step, operands: int) -> tuple[Opcode, float] | None:
+    exponent = step.attributes["exponent"]
+    if exponent == SQUARE:
+        return Opcode.SQUARE, exponent
+    if exponent == RECIPROCAL:
+        return Opcode.RECIPROCAL, exponent
+    # The derivative of a constant is 0 whatever is multiplied.
+    return None if exponent == 0 else (Opcode.POWER, exponent)
+
+
 ELEMENTWISE = (
-    _nary(name="add", summary="a + b", derivative="1, 1", forward=_add, vjp=_add_vjp),
-    _nary(name="mul", summary="a b", derivative="b, a", forward=_mul, vjp=_mul_vjp, scratch=_mul_scratch),
+    _nary(name="add", kernel=_always(Opcode.ADD), summary="a + b", derivative="1, 1", forward=_add, vjp=_add_vjp),
+    _nary(
+        name="mul",
+        kernel=_always(Opcode.MUL),
+        summary="a b",
+        derivative="b, a",
+        forward=_mul,
+        vjp=_mul_vjp,
+        scratch=_mul_scratch,
+    ),
     _nary(
         name="max",
         summary="max(a, b)",
         derivative="I[a > b], I[b > a]; at a tie 0, or equal shares",
         forward=_max,
         vjp=_max_vjp,
+        kernel=_max_kernel,
         scratch=scratch_arrays(5),  # Counts of ties are as wide as float32, and divide it in float64.
     ),
-    _unary(name="sigmoid", summary="s = 1 / (1 + e^-a)", derivative="s (1 - s)", forward=_sigmoid, vjp=_sigmoid_vjp),
-    _unary(name="exp", summary="e^a", derivative="e^a", forward=_exp, vjp=_exp_vjp),
-    _unary(name="log", summary="log a", derivative="1 / a", forward=_log, vjp=_log_vjp),
-    _unary(name="tanh", summary="t = tanh a", derivative="1 - t^2", forward=_tanh, vjp=_tanh_vjp),
+    _unary(
+        name="sigmoid",
+        kernel=_always(Opcode.SIGMOID),
+        summary="s = 1 / (1 + e^-a)",
+        derivative="s (1 - s)",
+        forward=_sigmoid,
+        vjp=_sigmoid_vjp,
+    ),
+    _unary(name="exp", kernel=_always(Opcode.EXP), summary="e^a", derivative="e^a", forward=_exp, vjp=_exp_vjp),
+    _unary(name="log", kernel=_always(Opcode.LOG), summary="log a", derivative="1 / a", forward=_log, vjp=_log_vjp),
+    _unary(
+        name="tanh",
+        kernel=_always(Opcode.TANH),
+        summary="t = tanh a",
+        derivative="1 - t^2",
+        forward=_tanh,
+        vjp=_tanh_vjp,
+    ),
     _unary(
         name="softplus",
         summary="log(1 + e^a)",
         derivative="sigmoid(a)",
         forward=_softplus,
         vjp=_softplus_vjp,
+        kernel=_always(Opcode.SOFTPLUS),
     ),
     _unary(
         name="power",
@@ -237,6 +283,7 @@ ELEMENTWISE = (
         derivative="p a^(p-1); 0 for p = 0, 1 for p = 1",
         forward=_power,
         vjp=_power_vjp,
+        kernel=_power_kernel,
         infer=_power_infer,
     ),
 )

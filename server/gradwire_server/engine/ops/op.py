@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradwire_server.engine.graph import Array, Shape, Ties
+from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.shapes import size
 
 Attributes = Mapping[str, Any]
@@ -100,5 +101,8 @@ class Op:
     """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
     work: Callable[[Sequence[Shape], Shape], int] = _streamed
     """Roughly how many elementary steps a lane takes, for operands and a result of these shapes."""
+    kernel: Callable[[Step, int], tuple[Opcode, float] | None] | None = None
+    """What the compiled kernel does for an application to so many operands, and its exponent; more than two are
+    taken two by two, from the left. None where NumPy does it."""
     scratch: Callable[[Sequence[Shape], Shape], int] = _FEW_ARRAYS
     """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes."""

@@ -1,0 +1,103 @@
+"""Where compiled kernels are kept: beside their sources, or, where that cannot be written, with the user's caches."""
+
+from __future__ import annotations
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import config
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    InTreeCacheLocator,
+    UserProvidedCacheLocator,
+    UserWideCacheLocator,
+)
+
+
+def kept(kernel: Any) -> Any:
+    """Have a kernel's machine code kept on disk from one process to the next, as far as that can be done.
+
+    Numba's own ``cache=True`` raises where it can write nowhere, even if all is there to be read, and does not see an
+    edit in a file that the kernel's file imports.
+    """
+    path = Path(kernel.py_func.__code__.co_filename).absolute()
+    if stamp := _stamp(path.parent):
+        # On this one dispatcher: the setting that Numba has for locators is one for all its users in the process, and
+        # knows no folder to read from that is not also written.
+        kernel._cache = _Cache(kernel.py_func, path, stamp)  # noqa: SLF001  (as said)
+    return kernel
+
+
+def _stamp(folder: Path) -> str:
+    """What a cache must have been made from: all files of the folder, by content, since a copy has other times.
+
+    Nothing if there are no sources to be read, as in an archive.
+    """
+    try:
+        sources = [source.read_bytes() for source in sorted(folder.glob("[!.]*.py"))]
+    except OSError:
+        return ""
+    return sha256(b"".join(sha256(source).digest() for source in sources)).hexdigest() if sources else ""
+
+
+class _Locator(InTreeCacheLocator):
+    def __init__(self, function: Any, path: Path, stamp: str) -> None:
+        super().__init__(function, str(path))
+        self._stamp = stamp
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        # Numba takes the number of the line, and leaves files behind whenever a line is added above.
+        return "kernel"
+
+
+class _Implementation(CompileResultCacheImpl):
+    # In place of its parent's, which looks for a locator as the process has it set, and raises if there is none.
+    def __init__(self, function: Any, locator: _Locator, name: str) -> None:
+        self._locator = locator
+        self._lineno = function.__code__.co_firstlineno
+        self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
+
+
+class _Cache(FunctionCache):
+    """Reads from the first folder that has the machine code, writes to the first that can be written."""
+
+    def __init__(self, function: Any, path: Path, stamp: str) -> None:
+        locator = _Locator(function, path, stamp)
+        name = f"{path.stem}.{function.__qualname__}"
+        self._impl_class = lambda _: _Implementation(function, locator, name)
+        super().__init__(function)
+        own = [UserProvidedCacheLocator] if config.CACHE_DIR else []
+        locators = [*(x(function, str(path)) for x in own), locator, UserWideCacheLocator(function, str(path))]
+        folders = [Path(x.get_cache_path()) for x in locators]
+        # Where the home is not known a "~" is left, below whatever the working folder is: no place to load code from.
+        self._folders = [folder for folder in folders if folder.is_absolute()]
+        self._files = [IndexDataCacheFile(str(folder), self._impl.filename_base, stamp) for folder in self._folders]
+
+    def _load_overload(self, signature: Any, target: Any) -> Any:
+        key = self._index_key(signature, target.codegen())
+        for file in self._files:
+            try:
+                if (data := file.load(key)) is not None:
+                    return self._impl.rebuild(target, data)
+            except Exception:  # noqa: BLE001, S112  (whatever is wrong with a cache, compiling helps)
+                continue
+        return None
+
+    def _save_overload(self, signature: Any, compiled: Any) -> None:
+        if not self._impl.check_cachable(compiled):
+            return
+        key, data = self._index_key(signature, compiled.codegen), self._impl.reduce(compiled)
+        for folder, file in zip(self._folders, self._files, strict=True):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                file.save(key, data)
+            except Exception:  # noqa: BLE001, S112  (a damaged one does not keep the next from being written)
+                continue
+            return

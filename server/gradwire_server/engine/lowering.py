@@ -1,0 +1,311 @@
+"""From the instructions of a plan to what runs: elementwise operations become rows of the kernel, others stay.
+
+Rows that do the same to scalars of one level (longest path from a source) become one row, ordered by their operands,
+so that a swarm of scalars costs what a tensor costs. Nothing of a level depends on another node of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.instruction import Instruction, passes
+from gradwire_server.engine.kernels import columns as c
+from gradwire_server.engine.kernels.opcodes import Opcode
+from gradwire_server.engine.layout import Layout
+from gradwire_server.engine.shapes import size
+
+if TYPE_CHECKING:
+    from gradwire_server.engine.program import Program
+
+NO_OPERAND = (0, c.NOWHERE, 1, c.NOWHERE, 1)
+"""The columns of an operand that there is none of."""
+
+DTYPES = np.dtype(np.float64), np.dtype(np.float32)
+
+LISTABLE = 1 << 16
+"""Elements of a result whose broadcast operands are listed; a longer list would cost more than NumPy does."""
+
+RESIDENT = 1 << 14
+"""Elements of a shared source that is copied to the kernel's values; NumPy reads larger ones where they are."""
+
+RUN = 1 << 16
+"""Elements that one call of the kernel goes through, about, so that somebody may stop the work in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows that one call of the kernel goes through; see ``kernels.walk``."""
+
+    rows: NDArray[np.int64]
+    exponents: Mapping[np.dtype[np.floating], Array]
+    """By the dtype of a request."""
+    lists: NDArray[np.int32]
+
+    def only(self, chosen: NDArray[np.bool_]) -> Run:
+        """These rows alone."""
+        return Run(self.rows[chosen], {dtype: e[chosen] for dtype, e in self.exponents.items()}, self.lists)
+
+
+Steps = tuple[Run | Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """What a stage runs, and where its values and gradients are."""
+
+    forward: Steps
+    backward: Steps
+    """Those that pass a gradient on, in the order in which they do."""
+    values: Layout
+    adjoints: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """An elementwise operation on two operands or one; a node beyond those of the graph is an intermediate result."""
+
+    out: int
+    operands: tuple[int, ...]
+    opcode: Opcode
+    exponent: float
+
+
+Group = list[_Operation]
+"""Operations that one row does: one on a tensor, or many on scalars."""
+
+
+@dataclass(slots=True)
+class _Level:
+    """What depends on lower levels only."""
+
+    groups: dict[object, Group] = field(default_factory=lambda: defaultdict(list))
+    others: list[Instruction] = field(default_factory=list)
+
+
+def kernel_of(program: Program, i: Instruction) -> tuple[Opcode, float] | None:
+    """What the kernel does for an instruction, and with which exponent; None if NumPy does it."""
+    sizes = program.sizes
+    elements = sizes[i.node]
+    if i.op.kernel is None or elements == 0 or elements * (len(i.operands) - 2) > RUN:
+        return None
+    for node in i.operands:
+        own = sizes[node]
+        if own not in (1, elements) and elements > LISTABLE:
+            return None
+        if own > RESIDENT and program.instructions[node] is None and not program.per_example[node]:
+            return None
+    return i.op.kernel(i.step, len(i.operands))
+
+
+class Lowering:
+    """One stage, being lowered: its storage first, and then its steps.
+
+    Args:
+        program: The graph.
+        active: For each node, whether it gets a gradient.
+        shared: The stage whose values all lanes share; None for that stage itself.
+        instructions: In topological order.
+        resident: Nodes that no instruction gives, and that have a place among the stage's values.
+        targets: Nodes that no instruction gives, and that get a gradient.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        active: Sequence[bool],
+        shared: Lowering | None,
+        instructions: Sequence[Instruction],
+        resident: Iterable[int],
+        targets: Iterable[int],
+    ) -> None:
+        self._program = program
+        self._active = list(active)
+        self._shapes: list[Shape] = list(program.shapes)
+        self._sizes = list(program.sizes)
+        self._shared = shared
+        self.values: dict[int, int] = {}
+        """First element by node."""
+        self.adjoints: dict[int, int] = {}
+        self._elements = self.adjoint_elements = 0
+        for node in resident:
+            self._place(node)
+        for node in targets:
+            self._place_adjoint(node)
+        levels = self._levels(instructions)
+        for level in levels:
+            self._store(level)
+        steps = list(self._steps(levels))
+        self.schedule = Schedule(
+            forward=tuple(steps),
+            backward=tuple(step for step in map(self._backward, reversed(steps)) if step is not None),
+            values=self._layout(self.values, self._elements),
+            adjoints=self._layout(self.adjoints, self.adjoint_elements),
+        )
+
+    # Storage.
+
+    def _place(self, node: int) -> None:
+        self.values[node] = self._elements
+        self._elements += size(self._shapes[node])
+
+    def _place_adjoint(self, node: int) -> None:
+        self.adjoints[node] = self.adjoint_elements
+        self.adjoint_elements += self._sizes[node]
+
+    def _layout(self, offsets: dict[int, int], elements: int) -> Layout:
+        count = len(self._program.shapes)
+        return Layout({n: (offset, self._shapes[n]) for n, offset in offsets.items() if n < count}, elements)
+
+    def _store(self, level: _Level) -> None:
+        for group in level.groups.values():
+            group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
+        stored = [*(o.out for group in level.groups.values() for o in group), *(i.node for i in level.others)]
+        for node in stored:
+            self._place(node)
+            if self._active[node]:
+                self._place_adjoint(node)
+
+    def _owner(self, node: int) -> Lowering:
+        """The stage in whose storage a node is."""
+        own = node >= len(self._program.shapes) or self._shared is None or self._program.per_example[node]
+        return self if own or self._shared is None else self._shared
+
+    def _offset(self, node: int) -> int:
+        return self._owner(node).values[node]
+
+    # Levels.
+
+    def _levels(self, instructions: Sequence[Instruction]) -> list[_Level]:
+        levels: dict[int, _Level] = defaultdict(_Level)
+        level_of: dict[int, int] = {}
+
+        def level(operands: Iterable[int]) -> int:
+            return 1 + max((level_of.get(operand, 0) for operand in operands), default=0)
+
+        for i in instructions:
+            kernel = self._program.kernels[i.node]
+            if kernel is None:
+                level_of[i.node] = level(i.operands)
+                levels[level_of[i.node]].others.append(i)
+                continue
+            for operation in self._operations(i, *kernel):
+                level_of[operation.out] = level(operation.operands)
+                levels[level_of[operation.out]].groups[self._key(operation)].append(operation)
+        return [levels[number] for number in sorted(levels)]
+
+    def _operations(self, i: Instruction, opcode: Opcode, exponent: float) -> Iterator[_Operation]:
+        """The instruction in steps of two operands, from left to right."""
+        left, *others = i.operands
+        if not others:
+            yield _Operation(i.node, (left,), opcode, exponent)
+        shape = self._shapes[left]
+        for position, right in enumerate(others, start=2):
+            shape = np.broadcast_shapes(shape, self._shapes[right])
+            out = i.node if position == len(i.operands) else self._intermediate(shape, i.node)
+            yield _Operation(out, (left, right), opcode, exponent)
+            left = out
+
+    def _intermediate(self, shape: Shape, of: int) -> int:
+        self._shapes.append(shape)
+        self._sizes.append(size(shape))
+        self._active.append(self._active[of])
+        return len(self._shapes) - 1
+
+    def _key(self, operation: _Operation) -> object:
+        """Equal for operations that one row can do."""
+        if self._sizes[operation.out] != 1:
+            return operation.out
+        owners = tuple(self._owner(operand) is self for operand in operation.operands)
+        return operation.opcode, operation.exponent, self._active[operation.out], owners
+
+    # Steps.
+
+    def _steps(self, levels: Iterable[_Level]) -> Iterator[Run | Instruction]:
+        groups: list[Group] = []
+        elements = 0
+        for level in levels:
+            for group in level.groups.values():
+                groups.append(group)
+                elements += len(group) * self._sizes[group[0].out]
+                if elements > RUN:
+                    yield self._run(groups)
+                    groups, elements = [], 0
+            if level.others and groups:
+                yield self._run(groups)
+                groups, elements = [], 0
+            yield from level.others
+        if groups:
+            yield self._run(groups)
+
+    def _backward(self, step: Run | Instruction) -> Run | Instruction | None:
+        if isinstance(step, Run):
+            passing = (step.rows[:, c.OUT_ADJOINT] != c.NOWHERE) & (
+                (step.rows[:, c.A + c.ADJOINT] != c.NOWHERE) | (step.rows[:, c.B + c.ADJOINT] != c.NOWHERE)
+            )
+            if passing.all():
+                return step
+            return step.only(passing) if passing.any() else None
+        return step if passes(step, self._active) else None
+
+    def _run(self, groups: Sequence[Group]) -> Run:
+        rows: list[tuple[int, ...]] = []
+        lists = _Lists()
+        for group in groups:
+            first = group[0]
+            shape = self._shapes[first.out]
+            operands = NO_OPERAND if len(first.operands) == 1 else ()
+            for slot in range(len(first.operands) - 1, -1, -1):
+                nodes = [operation.operands[slot] for operation in group]
+                owner = self._owner(nodes[0])
+                places = self._range(nodes, shape, owner.values, c.NOWHERE, lists)
+                adjoints = self._range(nodes, shape, owner.adjoints, owner.adjoint_elements, lists)
+                operands = (owner is not self, *places, *adjoints, *operands)
+            count, adjoint = len(group) * self._sizes[first.out], self.adjoints.get(first.out, c.NOWHERE)
+            rows.append((first.opcode, count, self.values[first.out], adjoint, *operands))
+        exponents = np.array([group[0].exponent for group in groups])
+        return Run(np.array(rows, np.int64), {dtype: exponents.astype(dtype) for dtype in DTYPES}, lists.joined())
+
+    def _range(
+        self, nodes: Sequence[int], shape: Shape, offsets: Mapping[int, int], nobody: int, lists: _Lists
+    ) -> tuple[int, int]:
+        """Where the elements of an operand begin, and the stride; ``nobody`` is for what a node has no place for."""
+        if len(nodes) > 1:
+            places = [offsets.get(node, nobody) for node in nodes]
+            return lists.range(np.array(places)) if any(place != nobody for place in places) else (c.NOWHERE, 1)
+        offset = offsets.get(nodes[0])
+        if offset is None:
+            return c.NOWHERE, 1
+        own, elements, wanted = self._shapes[nodes[0]], self._sizes[nodes[0]], size(shape)
+        if elements in (1, wanted):
+            return offset, int(elements == wanted)
+        return lists.range(offset + np.broadcast_to(np.arange(elements).reshape(own), shape).ravel())
+
+
+class _Lists:
+    """Lists of places, one after another."""
+
+    def __init__(self) -> None:
+        self._lists: list[NDArray[np.int64]] = []
+        self._listed = 0
+
+    def range(self, places: NDArray[np.int64]) -> tuple[int, int]:
+        """Where the places begin, and the stride, if there is one; else where their list begins, and LISTED."""
+        step = int(places[1] - places[0])
+        if step >= 0 and (np.diff(places) == step).all():
+            return int(places[0]), step
+        self._lists.append(places)
+        self._listed += len(places)
+        return self._listed - len(places), c.LISTED
+
+    def joined(self) -> NDArray[np.int32]:
+        """All of them, as the kernel takes them."""
+        return (
+            np.concatenate(self._lists, dtype=np.int32, casting="same_kind") if self._lists else np.empty(0, np.int32)
+        )

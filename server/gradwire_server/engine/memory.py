@@ -1,0 +1,102 @@
+"""Where the values and gradients of nodes are while a plan runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableSequence, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from gradwire_server.engine.graph import Array
+from gradwire_server.engine.kernels import walk
+from gradwire_server.engine.layout import Layout
+from gradwire_server.engine.shapes import size
+
+UNSET: Array = np.empty(0)
+"""The value of a node that nobody needs."""
+
+
+class Arena:
+    """Storage for the nodes of a layout, one buffer for up to ``lanes`` lanes.
+
+    Behind the nodes it has a place for gradients that nobody wants, and room for the kernel.
+    """
+
+    def __init__(self, layout: Layout, lanes: int, dtype: np.dtype[np.floating]) -> None:
+        self.layout = layout
+        self.storage = np.empty((layout.elements + 1) * lanes + walk.scratch(lanes), dtype)
+        self.lanes = lanes
+        self._views: dict[int, Array] = {}
+
+    def open(self, lanes: int) -> Array:
+        """Give every node so many lanes; returns the flat buffer of all nodes."""
+        if lanes != self.lanes:
+            self.lanes = lanes
+            self._views.clear()
+        return self.storage[: self.layout.elements * lanes]
+
+    def get(self, node: int) -> Array | None:
+        """The array of a node, [*shape, lanes], if it has a place here."""
+        view = self._views.get(node)
+        if view is None and node in self.layout.places:
+            offset, shape = self.layout.places[node]
+            flat = self.storage[offset * self.lanes : (offset + size(shape)) * self.lanes]
+            view = self._views[node] = flat.reshape(*shape, self.lanes)
+        return view
+
+    def place(self, arrays: MutableSequence[Any], lanes: int) -> Array:
+        """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; returns the flat buffer of all nodes."""
+        flat = self.open(lanes)
+        for node in self.layout.places:
+            arrays[node] = self.get(node)
+        return flat
+
+
+class Stored(Sequence[Array]):
+    """The values of all nodes: those given, and those of two arenas, of which nobody makes views but who looks."""
+
+    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
+        self._per_example = per_example
+        self.shared = shared
+        self.lanes = lanes
+        self.given: dict[int, Array] = {}
+
+    def __len__(self) -> int:
+        return len(self._per_example)
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[node] for node in range(len(self)))
+
+    @overload
+    def __getitem__(self, node: int) -> Array: ...
+    @overload
+    def __getitem__(self, node: slice) -> Sequence[Array]: ...
+    def __getitem__(self, node: int | slice) -> Array | Sequence[Array]:
+        if isinstance(node, slice):
+            return [self[n] for n in range(len(self))[node]]
+        given = self.given.get(node)
+        if given is not None:
+            return given
+        found = (self.lanes if self._per_example[node] else self.shared).get(node)
+        return UNSET if found is None else found
+
+
+class StoredAdjoints(Sequence[Array | None]):
+    """The gradients of all nodes, likewise; None where none is wanted."""
+
+    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
+        self._per_example = per_example
+        self.shared = shared
+        self.lanes = lanes
+
+    def __len__(self) -> int:
+        return len(self._per_example)
+
+    @overload
+    def __getitem__(self, node: int) -> Array | None: ...
+    @overload
+    def __getitem__(self, node: slice) -> Sequence[Array | None]: ...
+    def __getitem__(self, node: int | slice) -> Array | Sequence[Array | None] | None:
+        if isinstance(node, slice):
+            return [self[n] for n in range(len(self))[node]]
+        return (self.lanes if self._per_example[node] else self.shared).get(node)
