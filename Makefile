@@ -32,6 +32,7 @@ bench: .venv/bench  ## Measure against other libraries and services, and print a
 .venv/%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing gradwire[$*] into .venv ..."
 	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/python -m gradwire_server.engine.kernels
 	@touch $@
 
 $(BIN)/pip:

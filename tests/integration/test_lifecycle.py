@@ -313,3 +313,23 @@ def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str | bytes, code
     assert [word for word in words if word not in done.stderr] == [], done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "graph.svg").exists() == (code == 0)
+
+
+def test_a_server_that_compiles_says_that_it_does_not_serve_yet_and_ends_at_once(tmp_path: Path) -> None:
+    # Nothing is cached for a processor that nobody has.
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={port}", "--metrics-port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "compiling kernels" in process.stderr.readline()
+    with channel(f"127.0.0.1:{port}") as opened:
+        health: Any = health_pb2_grpc.HealthStub(opened)
+        check = health.Check(health_pb2.HealthCheckRequest(service=SERVICE), wait_for_ready=True)
+        assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    process.terminate()
+    ready, log = process.communicate()
+    assert (ready, process.returncode) == ("", 0)
+    assert '"event": "stopped"' in log

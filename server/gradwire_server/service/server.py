@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -22,8 +23,9 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, start_
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server import engine
 from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.jobs import Waits, Workers
+from gradwire_server.service.jobs import Caller, Waits, Workers
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
 from gradwire_server.service.servicer import GradientServicer
@@ -89,13 +91,36 @@ class Server:
             loop.add_signal_handler(number, stop.set)
         address = self._listen()
         metrics_url = self._serve_metrics()
+        await self._health.start(ready=False)
         await self._grpc.start()
-        await self._health.start()
+        if not await self._warm(stop):
+            return await self._leave()
+        await self._health.start(ready=True)
         if not is_loopback(self._settings.host):
             self._log.warning("anyone who reaches this address can use the server", address=address)
         print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
         await stop.wait()
         return await self._drain()
+
+    async def _warm(self, stop: asyncio.Event) -> bool:
+        """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
+        stopped = asyncio.create_task(stop.wait())
+        warm = asyncio.create_task(self._workers.run(Caller(None), partial(engine.warm, self._tell_of_compiling)))
+        await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
+        if not warm.done():
+            return False
+        stopped.cancel()
+        warm.result()
+        return True
+
+    def _tell_of_compiling(self) -> None:
+        self._log.info("compiling kernels; this takes up to a minute")
+
+    async def _leave(self) -> bool:
+        """End at once: nothing was served yet, and nothing interrupts a compiler."""
+        await self._grpc.stop(None)
+        self._log.info("stopped")
+        return self._workers.close(0)
 
     def _listen(self) -> str:
         host, port = _bracketed(self._settings.host), self._settings.port

@@ -22,10 +22,11 @@ class HealthServicer(health.aio.HealthServicer):
         self._services = ("", *services)
         self._waits = waits
 
-    async def start(self) -> None:
-        """Say that the services serve."""
+    async def start(self, *, ready: bool) -> None:
+        """Say that the services serve, or that they are about to."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in self._services:
-            await self.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self.set(service, status)
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
