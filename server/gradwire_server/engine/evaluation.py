@@ -244,18 +244,14 @@ class _Evaluator:
         return computed
 
     def _backward_block(self, start: int, lanes: int) -> None:
-        own_flat = self.adjoints.lanes.open(lanes)
-        shared_flat = self.adjoints.shared.open(lanes if self.separate else 1)
-        own_flat.fill(0)
-        shared_flat.fill(0)
-        self._seed(1)
-        steps = self.plan.lanes.schedule.backward
-        backward(steps, self.values, self.adjoints, self.checkpoint, kernel=self._backward_lanes)
-        if self.separate:
-            # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
-            backward(self.plan.shared.backward, self.values, self.adjoints, self.checkpoint)
-        if not (nonfinite.is_finite(own_flat) and nonfinite.is_finite(shared_flat)):
-            self._diagnose_block(start)
+        flat = self.adjoints.lanes.open(lanes), self.adjoints.shared.open(lanes if self.separate else 1)
+        self._pass_back_block(flat, self.plan.lanes.schedule.backward)
+        if not all(map(nonfinite.is_finite, flat)):
+            # The kernel multiplies and adds in another order, and may leave the range of floats where NumPy does not.
+            self._pass_back_block(flat, self.plan.lanes.backward)
+            if not all(map(nonfinite.is_finite, flat)):
+                self._diagnose_block(start)
+        shared_flat = flat[1]
         mean = self.job.query.reduction is Reduction.MEAN
         for source in self.job.wrt:
             adjoint = self.adjoints[source.node]
@@ -270,6 +266,16 @@ class _Evaluator:
             self.gradient_sum = shared_flat if alone else shared_flat.astype(np.float64)
         else:
             self.gradient_sum += shared_flat
+
+    def _pass_back_block(self, flat: Sequence[Array], steps: Sequence[Run | Instruction]) -> None:
+        """Compute the gradients of a block, whose buffers ``flat`` are, anew."""
+        for buffer in flat:
+            buffer.fill(0)
+        self._seed(1)
+        backward(steps, self.values, self.adjoints, self.checkpoint, kernel=self._backward_lanes)
+        if self.separate:
+            # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
+            backward(self.plan.shared.backward, self.values, self.adjoints, self.checkpoint)
 
     def _diagnose_block(self, start: int) -> None:
         if self._value_is_bad():
@@ -291,6 +297,10 @@ class _Evaluator:
         steps = self.plan.shared.backward
         scheduled = self.plan.shared.schedule.backward
         backward(scheduled, self.values, self.adjoints, self.checkpoint, kernel=self._backward_once)
+        if steps and finite and not nonfinite.is_finite(flat):
+            # As in a block.
+            self._begin_shared(flat)
+            backward(steps, self.values, self.adjoints, self.checkpoint)
         for source in self.job.wrt:
             adjoint = self.adjoints[source.node]
             if adjoint is not None and not source.per_example:

@@ -393,6 +393,29 @@ class TestPower:
         assert (result.non_finite.phase, result.non_finite.node) == (Phase.VALUE, 1)
 
 
+@pytest.mark.parametrize("per_example", [False, True])
+class TestRange:
+    """Gradients that are finite are so whatever the order in which the kernel multiplies and adds."""
+
+    def test_a_product_of_three(self, per_example: bool) -> None:
+        builder = Builder()
+        ids = [builder.input(name, per_example=per_example) for name in "abc"]
+        builder.op("mul", builder.op("mul", *ids), builder.constant(1e100))
+        for small in (1e-200, 0.0):
+            arrays = {name: [x] if per_example else x for name, x in (("a", small), ("b", small), ("c", 1e300))}
+            result = evaluate(builder.program(), arrays, wrt=("a", "b", "c"))
+            assert result.non_finite is None
+            gradients = [float(np.squeeze(result.gradients[name])) for name in "abc"]
+            np.testing.assert_allclose(gradients, [small * 1e300 * 1e100, small * 1e300 * 1e100, 0], rtol=1e-12)
+
+    def test_a_sum_whose_parts_cancel(self, per_example: bool) -> None:
+        builder = Builder()
+        x = builder.input("x", per_example=per_example)
+        builder.op("add", *[builder.op("mul", x, builder.constant(c)) for c in (1.7e308, 1.7e308, -1.7e308)])
+        result = evaluate(builder.program(), {"x": [0.0] if per_example else 0.0}, wrt=("x",))
+        assert (result.non_finite, float(np.squeeze(result.gradients["x"]))) == (None, 1.7e308)
+
+
 class TestNonFinite:
     def test_the_logarithm_of_zero_is_reported(self) -> None:
         result = unary("log", [1.0, 0.0])
