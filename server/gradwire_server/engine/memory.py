@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableSequence, Sequence
-from typing import Any, overload
+from abc import abstractmethod
+from collections.abc import MutableSequence, Sequence
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.shapes import size
+
+T = TypeVar("T")
 
 UNSET: Array = np.empty(0)
 """The value of a node that nobody needs."""
@@ -52,51 +55,48 @@ class Arena:
         return flat
 
 
-class Stored(Sequence[Array]):
-    """The values of all nodes: those given, and those of two arenas, of which nobody makes views but who looks."""
+class _Stored(Sequence[T]):
+    """Arrays of all nodes, in two arenas, of which nobody makes views but who looks."""
 
     def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
         self._per_example = per_example
         self.shared = shared
         self.lanes = lanes
-        self.given: dict[int, Array] = {}
 
     def __len__(self) -> int:
         return len(self._per_example)
 
-    def __iter__(self) -> Iterator[Array]:
-        return (self[node] for node in range(len(self)))
+    @overload
+    def __getitem__(self, node: int) -> T: ...
+    @overload
+    def __getitem__(self, node: slice) -> Sequence[T]: ...
+    def __getitem__(self, node: int | slice) -> T | Sequence[T]:
+        return [self._of(n) for n in range(len(self))[node]] if isinstance(node, slice) else self._of(node)
 
-    @overload
-    def __getitem__(self, node: int) -> Array: ...
-    @overload
-    def __getitem__(self, node: slice) -> Sequence[Array]: ...
-    def __getitem__(self, node: int | slice) -> Array | Sequence[Array]:
-        if isinstance(node, slice):
-            return [self[n] for n in range(len(self))[node]]
-        given = self.given.get(node)
-        if given is not None:
-            return given
-        found = (self.lanes if self._per_example[node] else self.shared).get(node)
+    @abstractmethod
+    def _of(self, node: int) -> T:
+        """The array of a node."""
+
+    def _stored(self, node: int) -> Array | None:
+        return (self.lanes if self._per_example[node] else self.shared).get(node)
+
+
+class Stored(_Stored[Array]):
+    """The values of all nodes: those given, and those that are stored."""
+
+    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
+        super().__init__(per_example, shared, lanes)
+        self.given: dict[int, Array] = {}
+
+    def _of(self, node: int) -> Array:
+        found = self.given.get(node)
+        if found is None:
+            found = self._stored(node)
         return UNSET if found is None else found
 
 
-class StoredAdjoints(Sequence[Array | None]):
-    """The gradients of all nodes, likewise; None where none is wanted."""
+class StoredAdjoints(_Stored[Array | None]):
+    """The gradients of all nodes; None where none is wanted."""
 
-    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
-        self._per_example = per_example
-        self.shared = shared
-        self.lanes = lanes
-
-    def __len__(self) -> int:
-        return len(self._per_example)
-
-    @overload
-    def __getitem__(self, node: int) -> Array | None: ...
-    @overload
-    def __getitem__(self, node: slice) -> Sequence[Array | None]: ...
-    def __getitem__(self, node: int | slice) -> Array | Sequence[Array | None] | None:
-        if isinstance(node, slice):
-            return [self[n] for n in range(len(self))[node]]
-        return (self.lanes if self._per_example[node] else self.shared).get(node)
+    def _of(self, node: int) -> Array | None:
+        return self._stored(node)
