@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gradwire_server.engine.graph import Constant, Graph, Input, Operation, Parameter
+from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter
 
 FORM = "gradwire graph 1"
 """Names the form itself, so that a change of it changes every id."""
@@ -20,7 +20,7 @@ def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
     for node, normal in zip(graph.nodes, attributes, strict=True):
         match node:
             case Operation():
-                record: tuple[object, ...] = (node.op, node.name, node.operands, sorted(_unsigned(normal).items()))
+                record: tuple[object, ...] = (node.op, node.name, node.operands, sorted(_plain(normal).items()))
             case Parameter():
                 record = ("parameter", node.name, node.shape)
             case Input():
@@ -28,11 +28,22 @@ def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
             case Constant():
                 # In float64 every float constant keeps its value, so the dtype it came in does not matter.
                 value = node.value if node.integer else node.value.astype(np.float64)
-                record = ("constant", node.name, value.shape, value.dtype.str, sha256(value.tobytes()).hexdigest())
+                record = ("constant", node.name, *_content(value))
         digest.update(repr(record).encode())
     return digest.hexdigest()
 
 
-def _unsigned(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes with 0.0 for -0.0, which as an attribute means the same."""
-    return {name: 0.0 if isinstance(value, float) and value == 0 else value for name, value in attributes.items()}
+def _plain(attributes: Mapping[str, Any]) -> dict[str, object]:
+    """The attributes with 0.0 for -0.0, which as an attribute means the same, and for each array its content."""
+    return {
+        name: _content(value) if isinstance(value, np.ndarray) else _unsigned(value)
+        for name, value in attributes.items()
+    }
+
+
+def _unsigned(value: object) -> object:
+    return 0.0 if isinstance(value, float) and value == 0 else value
+
+
+def _content(array: Array) -> tuple[object, ...]:
+    return array.shape, array.dtype.str, sha256(array.tobytes()).hexdigest()

@@ -28,8 +28,10 @@ def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurri
     count = len(graph.nodes)
     if count == 0:
         raise refuse(Reason.INVALID_GRAPH, "the graph has no nodes; give at least the loss", "nodes")
-    _check_limit("nodes", "nodes", count, limits.max_nodes, "max_nodes")
-    edges = sum(len(node.operands) for node in graph.nodes if isinstance(node, Operation))
+    operations = [node for node in graph.nodes if isinstance(node, Operation)]
+    packed = [OPS[node.op].packed(node.attributes) for node in operations if node.op in OPS]
+    _check_limit("nodes", "nodes", count + sum(nodes for nodes, _ in packed), limits.max_nodes, "max_nodes")
+    edges = sum(len(node.operands) for node in operations) + sum(arguments for _, arguments in packed)
     _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
     return _Compiler(graph, limits, checkpoint).program()
 
@@ -117,20 +119,22 @@ class _Compiler:
             shape, normal = op.infer(specs, node.attributes)
         except OperandError as error:
             field = f".{error.field}" if error.field else ""
-            operands = ", ".join(self._brief(i) for i in node.operands[:4])
+            operands = ", ".join(self._brief(i) for i in node.operands[:4]) or "no operands"
             self._find(f"{self._describe(index, node)} of {operands}: {error}", f"{path}{field}")
             return None
         if self.attributes[index] != normal:
             self.attributes[index] = normal
         known = [spec.shape for spec in specs]
-        step = Step(normal, self.graph.ties)
+        step = Step(normal, self.graph.ties, op.prepare(normal, known))
+        if not self._takes(index, node, op.inner(step), f"has {op.inner(step)} positions,"):
+            return None
         self.instructions[index] = Instruction(
             node=index,
             op=op,
             operands=node.operands,
             step=step,
-            work=op.work(known, shape),
-            scratch=op.scratch(known, shape),
+            work=op.work(step, known, shape),
+            scratch=op.scratch(step, known, shape),
         )
         return shape
 
@@ -196,19 +200,23 @@ class _Compiler:
             field = "" if isinstance(node, Operation) else f".{type(node).__name__.lower()}.shape"
             self._find(f"{self._describe(index, node)} {wrong}", f"{path}{field}")
             return None
-        needs = shapes.size(shape) * FLOAT_BYTES
-        if needs > self.limits.max_tensor_bytes:
-            self._find(
-                f"{self._describe(index, node)} has shape {shapes.text(shape)}, which takes {needs} bytes; "
-                f"this server takes at most {self.limits.max_tensor_bytes} a tensor (max_tensor_bytes)",
-                path,
-                Reason.LIMIT_EXCEEDED,
-                found=needs,
-                limit=self.limits.max_tensor_bytes,
-                setting="max_tensor_bytes",
-            )
-            return None
-        return shape
+        return shape if self._takes(index, node, shapes.size(shape), f"has shape {shapes.text(shape)},") else None
+
+    def _takes(self, index: int, node: Node, elements: int, what: str) -> bool:
+        """Whether so many numbers may be taken on for a node."""
+        needs = elements * FLOAT_BYTES
+        if needs <= self.limits.max_tensor_bytes:
+            return True
+        self._find(
+            f"{self._describe(index, node)} {what} which takes {needs} bytes; "
+            f"this server takes at most {self.limits.max_tensor_bytes} a tensor (max_tensor_bytes)",
+            f"nodes[{index}]",
+            Reason.LIMIT_EXCEEDED,
+            found=needs,
+            limit=self.limits.max_tensor_bytes,
+            setting="max_tensor_bytes",
+        )
+        return False
 
     def _loss(self) -> None:
         loss, count = self.graph.loss, len(self.graph.nodes)

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 from gradwire_server.engine import OPS, Reduction, Ties
 from tests.unit.engine.graphs import Builder, evaluate, refusal_of
+from tests.unit.engine.swarms import columns
 
 RANDOM = np.random.default_rng(7)
 
@@ -197,7 +198,53 @@ SAMPLES = [
     Sample("matmul", (normal(*DEEP[:-1], 3), normal(*DEEP[:-2], 3, 2)), torch.matmul),
     Sample("reshape", (normal(4),), lambda a: a.reshape(DEEP), {"shape": DEEP}),
     Sample("transpose", (normal(*DEEP),), lambda a: a.permute(*reversed(range(32)))),
+    Sample(
+        "scalars",
+        (normal(2), normal(1, 2), normal()),
+        lambda a, b, c: torch.stack([torch.exp(a[1] * b[0, 1]) + c, b[0, 0], a[1] * b[0, 1]]),
+        columns([("mul", [1, 3]), ("exp", [5]), ("add", [6, 4])], [7, 2, 5]),
+    ),
+    Sample(
+        "scalars",
+        (normal(3),),
+        lambda a: torch.stack([(a[0] + a[1] + a[2]) * 3 * a[0], torch.tanh(a[2]) ** 3 + a[0] * 0]),
+        columns([("add", [0, 1, 2]), ("mul", [4, 3, 0]), ("tanh", [2]), ("power", [6], 3.0)], [5, 7], [3.0]),
+    ),
+    Sample(
+        "scalars",
+        (normal(2), normal(0)),
+        lambda a, _: torch.stack(
+            [
+                torch.sigmoid(a[0]) - F.logsigmoid(-a[1]),
+                torch.maximum(torch.maximum(a[0], a[1]), torch.tensor(0.5)),
+                torch.log(a[1] * a[1]),
+                a[1] * a[1],
+            ]
+        ),
+        columns(
+            [
+                ("sigmoid", [0]),
+                ("softplus", [1]),
+                ("add", [3, 4]),
+                ("max", [0, 1, 2]),
+                ("exp", [2]),  # nobody needs it
+                ("mul", [1, 1]),
+                ("log", [8]),
+            ],
+            [5, 6, 9, 8],
+            [0.5],
+        ),
+    ),
 ]
+
+SWARM = columns([("mul", [0, 1]), ("add", [2, 2, 0]), ("power", [4], 2.0)], [3, 5], [1.0])
+"""Three operations, at positions 3 to 5, on two elements."""
+
+
+def wrong(field: str, *numbers: float) -> dict[str, Any]:
+    """The swarm with other numbers in a column."""
+    return {**SWARM, field: np.array(numbers, SWARM[field].dtype)}
+
 
 MISUSES = [
     *(Misuse(op, ((2,),), ("1 operands", "2 or more"), path="operands") for op in ("add", "mul", "max")),
@@ -240,6 +287,31 @@ MISUSES = [
     Misuse("take", ((2, 3), np.array([0, 2])), ("index 2", "(1,)", "2 rows")),
     Misuse("take", ((2, 3), np.array([-3])), ("index -3", "2 rows")),
     Misuse("take", ((0, 3), np.array([0])), ("index 0", "0 rows")),
+    Misuse("scalars", ((), int), ("int64", "float"), SWARM, "operands[1]"),
+    *(
+        Misuse("scalars", ((2,),), words, wrong(field, *numbers), path)
+        for field, numbers, path, words in (
+            ("ops", (1, 0, 9), "ops[1]", ("operation 1 (position 4)", "code 0", "add 1", "power 9")),
+            ("ops", (1, 2, 10), "ops[2]", ("operation 2 (position 5)", "code 10")),
+            ("ops", (1, -1, 9), "ops[1]", ("operation 1", "code -1")),
+            ("arities", (2, 3), "arities", ("2 arities", "3 operations")),
+            ("arities", (2, 1, 3), "arities[1]", ("operation 1 (position 4, add)", "1 arguments", "2 or more")),
+            ("arities", (2, 2, 2), "arities[2]", ("operation 2 (position 5, power)", "2 arguments", "exactly 1")),
+            ("arities", (), "arguments", ("6 arguments", "take 5")),
+            ("arguments", (0, 1, 2, 2, 0), "arguments", ("5 arguments", "take 6")),
+            ("arguments", (0, 3, 2, 2, 0, 4), "arguments[1]", ("operation 0 (position 3, mul)", "itself", "below 3")),
+            ("arguments", (0, 1, 2, 5, 0, 4), "arguments[3]", ("operation 1 (position 4, add)", "later", "below 4")),
+            ("arguments", (0, 1, 2, 99, 0, 4), "arguments[3]", ("position 99", "below 4")),
+            ("arguments", (0, 1, -2, 2, 0, 4), "arguments[2]", ("position -2", "below 4")),
+            ("exponents", (), "exponents", ("0 exponents", "1 operations")),
+            ("exponents", (1, 2), "exponents", ("2 exponents", "1 operations")),
+            ("exponents", (np.inf,), "exponents[0]", ("operation 2 (position 5, power)", "inf", "finite")),
+            ("exponents", (np.nan,), "exponents[0]", ("nan", "finite")),
+            ("results", (), "results", ("no results", "at least one")),
+            ("results", (0, 6), "results[1]", ("result 1", "position 6", "below 6")),
+            ("results", (-1,), "results[0]", ("position -1", "below 6")),
+        )
+    ),
 ]
 
 

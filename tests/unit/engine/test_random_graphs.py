@@ -18,6 +18,8 @@ from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 from gradwire_server.engine import OPS, NonFinite, Reduction, Ties, trace
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from tests.unit.engine.swarms import OPS as PACKED
+from tests.unit.engine.swarms import positions_of, swarms
 
 Shape = tuple[int, ...]
 Write = Callable[[Any, Sequence[Any], Mapping[str, Any]], Any]
@@ -85,13 +87,15 @@ def graphs(draw: st.DrawFn, *, smooth: bool) -> tuple[Drawn, dict[str, Any]]:
         if op == "log":
             drawn.add(Call("softplus", (node,)))
             node = len(drawn.shapes) - 1
-        call = _call(draw, op, node, drawn.shapes)
+        call = _call(draw, op, node, drawn.shapes, smooth=smooth)
         if call is not None:
             drawn.add(call)
     return drawn, arrays
 
 
-def _call(draw: st.DrawFn, op: str, node: int, shapes: list[Shape]) -> Call | None:  # noqa: PLR0911  (one a form of op)
+def _call(  # noqa: PLR0911  (one a form of op)
+    draw: st.DrawFn, op: str, node: int, shapes: list[Shape], *, smooth: bool
+) -> Call | None:
     """The op on this node and others; None if it does not fit."""
     shape = shapes[node]
     if op in ("add", "mul", "max"):
@@ -115,6 +119,10 @@ def _call(draw: st.DrawFn, op: str, node: int, shapes: list[Shape]) -> Call | No
             return None
         rows = st.integers(-shape[0], shape[0] - 1)
         return Call(op, (node,), {"rows": tuple(draw(st.lists(rows, min_size=1, max_size=4)))})
+    if op == "scalars":
+        nodes = (node, *draw(st.lists(st.integers(0, len(shapes) - 1), max_size=2)))
+        ops = [op for op in PACKED[1:] if not (smooth and op in KINKED)]
+        return Call(op, nodes, draw(swarms(sum(int(np.prod(shapes[i])) for i in nodes), ops=ops)))
     return Call(op, (node,))
 
 
@@ -160,6 +168,13 @@ def _sum(_: Any, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
     return x.sum(_axes(x, attributes), **{keep: attributes["keepdims"]})
 
 
+def _scalars(lib: Any, operands: Sequence[Any], attributes: Mapping[str, Any]) -> Any:
+    elements = [x.reshape(-1)[i] for x in operands for i in range(int(np.prod(x.shape)))]
+    given = [*elements, *(lib.constant(constant) for constant in attributes["constants"])]
+    found = positions_of(attributes, given, lambda op, x, own: WRITE[op](lib, x, own))
+    return lib.array.stack([found[place] for place in attributes["results"]])
+
+
 WRITE: dict[str, Write] = {
     "add": _fold(lambda a, b: a + b),
     "mul": _fold(lambda a, b: a * b),
@@ -176,6 +191,7 @@ WRITE: dict[str, Write] = {
     "reshape": lambda _, x, a: x[0].reshape(a["shape"]),
     "transpose": lambda lib, x, a: lib.permute(x[0], a["axes"]),
     "take": lambda _, x, a: x[0][list(a["rows"])],
+    "scalars": _scalars,
 }
 
 TORCH = Library(

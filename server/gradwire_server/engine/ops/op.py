@@ -56,15 +56,17 @@ class Step:
     attributes: Attributes
     """As the op's ``infer`` normalised them."""
     ties: Ties
+    prepared: Any = None
+    """What the op's ``prepare`` made of the attributes."""
 
 
-def _streamed(shapes: Sequence[Shape], out: Shape) -> int:
+def _streamed(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) + sum(map(size, shapes))
 
 
-def scratch_arrays(count: int) -> Callable[[Sequence[Shape], Shape], int]:
+def scratch_arrays(count: int) -> Callable[[Step, Sequence[Shape], Shape], int]:
     """Room for so many arrays, each as large as the largest operand or the result."""
-    return lambda shapes, out: count * max(size(out), *map(size, shapes))
+    return lambda step, shapes, out: count * max(size(out), *map(size, shapes))
 
 
 _FEW_ARRAYS = scratch_arrays(4)
@@ -99,10 +101,16 @@ class Op:
     """Which operands are row indices."""
     strided: bool = False
     """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
-    work: Callable[[Sequence[Shape], Shape], int] = _streamed
+    work: Callable[[Step, Sequence[Shape], Shape], int] = _streamed
     """Roughly how many elementary steps a lane takes, for operands and a result of these shapes."""
     kernel: Callable[[Step, int], tuple[Opcode, float] | None] | None = None
     """What the compiled kernel does for an application to so many operands, and its exponent; more than two are
     taken two by two, from the left. None where NumPy does it."""
-    scratch: Callable[[Sequence[Shape], Shape], int] = _FEW_ARRAYS
+    scratch: Callable[[Step, Sequence[Shape], Shape], int] = _FEW_ARRAYS
     """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes."""
+    packed: Callable[[Attributes], tuple[int, int]] = lambda _: (0, 0)
+    """How many operations and arguments an application has inside, which count as nodes and operands do."""
+    prepare: Callable[[Attributes, Sequence[Shape]], Any] = lambda *_: None
+    """What to work out once, from the attributes in normal form, for operands of these shapes."""
+    inner: Callable[[Step], int] = lambda _: 0
+    """How many elements a lane takes for values inside an application."""

@@ -103,12 +103,12 @@ def _matmul_vjp(
         yield grad[..., 0, :] if second.ndim == VECTOR + 1 else grad
 
 
-def _work(shapes: Sequence[Shape], out: Shape) -> int:
+def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     # A multiply-add inside BLAS costs about a tenth of an elementary step of its own.
     return size(out) * (1 + shapes[0][-1] // 10) + size(shapes[0]) + size(shapes[1])
 
 
-def _scratch(shapes: Sequence[Shape], out: Shape) -> int:
+def _scratch(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     # A gradient is made for each matrix of the broadcast stacks before it is summed over them.
     a, b = shapes
     rows = a[-2] if len(a) >= MATRIX else 1

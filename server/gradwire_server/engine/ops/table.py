@@ -10,6 +10,9 @@ from gradwire_server.engine.ops.elementwise import ELEMENTWISE
 from gradwire_server.engine.ops.op import Op
 from gradwire_server.engine.ops.products import PRODUCTS
 from gradwire_server.engine.ops.reductions import REDUCTIONS
+from gradwire_server.engine.ops.scalars import SCALARS
 
-OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in (*ELEMENTWISE, *REDUCTIONS, *PRODUCTS, *ARRANGEMENT)})
+OPS: Mapping[str, Op] = MappingProxyType(
+    {op.name: op for op in (*ELEMENTWISE, *REDUCTIONS, *PRODUCTS, *ARRANGEMENT, SCALARS)}
+)
 """Every op by its name."""

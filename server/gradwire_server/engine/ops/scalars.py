@@ -1,0 +1,311 @@
+"""A swarm of scalar operations as one node: columns in place of nodes, positions in place of their indices.
+
+The elements of the operands, row-major and one operand after another, are the positions from 0 on; then come the
+constants, and then the operations. NumPy does here what the kernel of tapes does elsewhere: a call for all operations
+of a level (longest path to them) that do the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.kernels import order
+from gradwire_server.engine.ops.elementwise import ELEMENTWISE
+from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
+from gradwire_server.engine.shapes import size
+
+CODES = ("", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power")
+"""What the codes mean; 0 means nothing."""
+
+ADD, MUL, MAX, POWER = (CODES.index(name) for name in ("add", "mul", "max", "power"))
+
+MAX_POSITIONS = 2**31 - 1
+
+BYTES_OF_OPERATION, BYTES_OF_ARGUMENT = 120, 40
+"""Rough memory of what is prepared for each."""
+
+_BY_NAME = {op.name: op for op in ELEMENTWISE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Operations that do the same to positions of lower levels."""
+
+    op: Op
+    step: Step
+    places: NDArray[np.int64]
+    """Their positions."""
+    arguments: NDArray[np.int64]
+    """[arity, operations], positions."""
+
+
+class Swarm:
+    """The columns of a node, and what is worked out from them once."""
+
+    def __init__(self, attributes: Attributes, elements: int) -> None:
+        self.constants: NDArray[np.float64] = attributes["constants"]
+        self.codes: NDArray[np.int8] = attributes["ops"]
+        self.arguments: NDArray[np.int32] = attributes["arguments"]
+        self.results: NDArray[np.int32] = attributes["results"]
+        self.elements = elements
+        """Of the operands."""
+        self.first = elements + len(self.constants)
+        """Position of the first operation."""
+        self.positions = self.first + len(self.codes)
+        arities: NDArray[np.int64] = attributes["arities"]
+        self.arities = arities if len(arities) else _default_arities(self.codes)
+        self.starts = np.concatenate([[0], np.cumsum(self.arities)])
+        """Where the arguments of each operation begin among all, and where they end."""
+        self._exponents: NDArray[np.float64] = attributes["exponents"]
+
+    @cached_property
+    def exponents(self) -> NDArray[np.float64]:
+        """For each operation, that of a power."""
+        exponents = np.ones(len(self.codes))
+        exponents[self.codes == POWER] = self._exponents
+        return exponents
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """For each position, whether a result depends on it."""
+        marked = np.zeros(self.positions, np.bool_)
+        marked[self.results] = True
+        order.mark(self.starts, self.arguments, self.first, marked)
+        return marked
+
+    @cached_property
+    def groups(self) -> list[tuple[int, int, int]]:
+        """The live operations in groups: each from where to where in ``ordered``."""
+        live = self.live[self.first :][self.ordered]
+        keys = [key[self.ordered] for key in self._keys]
+        new = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+        cuts = [0, *(np.flatnonzero(new) + 1).tolist(), len(self.ordered)]
+        return [(start, stop, int(keys[-1][start])) for start, stop in pairwise(cuts) if start < stop and live[start]]
+
+    @cached_property
+    def ordered(self) -> NDArray[np.int64]:
+        """Operations by level and by what they do, dead ones last."""
+        return np.lexsort(self._keys)
+
+    @cached_property
+    def _keys(self) -> Sequence[Array]:
+        """What operations of one group have in common, the last the first to sort by."""
+        levels = np.zeros(self.positions, np.int32)
+        order.count_levels(self.starts, self.arguments, self.first, levels)
+        own = np.where(self.live[self.first :], levels[self.first :], np.iinfo(np.int32).max)
+        return self.exponents, self.arities, self.codes, own
+
+    def describe(self, operation: int) -> str:
+        """An operation, for people."""
+        return _described(operation, self.first + operation, int(self.codes[operation]))
+
+
+def _described(operation: int, position: int, code: int) -> str:
+    name = CODES[code] if 0 < code < len(CODES) else f"code {code}"
+    return f"operation {operation} (position {position}, {name})"
+
+
+def _default_arities(codes: NDArray[np.integer]) -> NDArray[np.int64]:
+    return np.where(codes <= MAX, 2, 1)
+
+
+def _first(wrong: NDArray[np.bool_]) -> int | None:
+    return int(wrong.argmax()) if wrong.any() else None
+
+
+def _packed(attributes: Attributes) -> tuple[int, int]:
+    return len(attributes["ops"]), len(attributes["arguments"])
+
+
+def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:
+    constants, codes, arguments, results = (attributes[name] for name in ("constants", "ops", "arguments", "results"))
+    first = sum(size(spec.shape) for spec in specs) + len(constants)
+    positions = first + len(codes)
+    if positions > MAX_POSITIONS:
+        raise OperandError(f"operands, constants and operations take {positions} positions; at most {MAX_POSITIONS}")
+    wrong = _first((codes < ADD) | (codes > POWER))
+    if wrong is not None:
+        raise OperandError(
+            f"operation {wrong} (position {first + wrong}) has the code {codes[wrong]}, which is no operation; "
+            f"it has {', '.join(f'{name} {code}' for code, name in enumerate(CODES) if code)}",
+            f"ops[{wrong}]",
+        )
+    arities = _checked_arities(attributes["arities"], codes, first)
+    _check_arguments(arguments, arities, codes, first)
+    exponents = _checked_exponents(attributes["exponents"], codes, first)
+    if not len(results):
+        raise OperandError("there are no results; name at least one position", "results")
+    wrong = _first((results < 0) | (results >= positions))
+    if wrong is not None:
+        raise OperandError(
+            f"result {wrong} is position {results[wrong]}, past the end of {positions} positions; "
+            f"give one below {positions}",
+            f"results[{wrong}]",
+        )
+    usual = np.array_equal(arities, _default_arities(codes))
+    return (len(results),), {
+        "constants": np.asarray(constants, np.float64),
+        "ops": codes.astype(np.int8),
+        "arities": np.empty(0, np.int64) if usual else arities.astype(np.int64),
+        "arguments": arguments.astype(np.int32),
+        "exponents": exponents + 0.0,  # 0 for -0, which means the same
+        "results": results.astype(np.int32),
+    }
+
+
+def _checked_arities(arities: Array, codes: Array, first: int) -> Array:
+    """How many arguments each operation takes."""
+    if not len(arities):
+        return _default_arities(codes)
+    if len(arities) != len(codes):
+        raise OperandError(
+            f"there are {len(arities)} arities for {len(codes)} operations; give one for each, or none for two "
+            "arguments of each add, mul and max and one of each other",
+            "arities",
+        )
+    wrong = _first(np.where(codes <= MAX, arities < 2, arities != 1))
+    if wrong is not None:
+        expected = "2 or more" if codes[wrong] <= MAX else "exactly 1"
+        who = _described(wrong, first + wrong, int(codes[wrong]))
+        raise OperandError(
+            f"{who} has {arities[wrong]} arguments; it takes {expected}",
+            f"arities[{wrong}]",
+        )
+    return arities
+
+
+def _check_arguments(arguments: Array, arities: Array, codes: Array, first: int) -> None:
+    total = int(np.add.reduce(arities, dtype=np.int64))
+    if total != len(arguments):
+        raise OperandError(f"there are {len(arguments)} arguments; the operations take {total}", "arguments")
+    owners = np.repeat(np.arange(len(codes)), arities)
+    wrong = _first((arguments < 0) | (arguments >= first + owners))
+    if wrong is not None:
+        owner, found = int(owners[wrong]), int(arguments[wrong])
+        own = first + owner
+        what = "the operation itself" if found == own else "a later one" if found > own else "none"
+        raise OperandError(
+            f"{_described(owner, own, int(codes[owner]))} has as an argument position {found}, {what}; "
+            f"arguments come first, so give a position below {own}",
+            f"arguments[{wrong}]",
+        )
+
+
+def _checked_exponents(exponents: Array, codes: Array, first: int) -> Array:
+    """One for each power, in their order."""
+    powers = np.flatnonzero(codes == POWER)
+    if len(exponents) != len(powers):
+        raise OperandError(
+            f"there are {len(exponents)} exponents for {len(powers)} operations of code {POWER} (power); "
+            "give one for each, in their order",
+            "exponents",
+        )
+    wrong = _first(~np.isfinite(exponents))
+    if wrong is not None:
+        operation = int(powers[wrong])
+        raise OperandError(
+            f"{_described(operation, first + operation, POWER)} has the exponent {exponents[wrong]}; it must be finite",
+            f"exponents[{wrong}]",
+        )
+    return exponents
+
+
+def _swarm(step: Step) -> Swarm:
+    swarm = step.prepared
+    assert isinstance(swarm, Swarm)  # noqa: S101  (for mypy)
+    return swarm
+
+
+def _groups(step: Step) -> Iterator[_Group]:
+    swarm = _swarm(step)
+    for start, stop, _ in swarm.groups:
+        operations = swarm.ordered[start:stop]
+        one = int(operations[0])
+        op = _BY_NAME[CODES[swarm.codes[one]]]
+        arity = int(swarm.arities[one])
+        listed = swarm.starts[operations] + np.arange(arity)[:, np.newaxis]
+        own = Step({"exponent": float(swarm.exponents[one])}, step.ties)
+        yield _Group(op, own, swarm.first + operations, swarm.arguments[listed].astype(np.int64))
+
+
+def values_of(step: Step, operands: Sequence[Array], dtype: np.dtype[np.floating]) -> Array:
+    """The values of all positions, [positions, lanes]; those of dead operations are zero."""
+    swarm = _swarm(step)
+    lanes = max((operand.shape[-1] for operand in operands), default=1)
+    values = np.zeros((swarm.positions, lanes), dtype)
+    start = 0
+    for operand in operands:
+        flat = operand.reshape(-1, operand.shape[-1])
+        values[start : start + len(flat)] = flat
+        start += len(flat)
+    values[start : swarm.first] = swarm.constants[:, np.newaxis]
+    for group in _groups(step):
+        out = np.empty((len(group.places), lanes), dtype)
+        group.op.forward(group.step, list(values[group.arguments]), out)
+        values[group.places] = out
+    return values
+
+
+def _forward(step: Step, operands: Sequence[Array], out: Array) -> None:
+    out[...] = values_of(step, operands, out.dtype)[_swarm(step).results]
+
+
+def _vjp(
+    step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Sequence[Array | None]
+) -> Iterator[Array | None]:
+    swarm = _swarm(step)
+    values = values_of(step, operands, out.dtype)
+    adjoints = np.zeros((swarm.positions, adjoint.shape[-1]), adjoint.dtype)
+    np.add.at(adjoints, swarm.results, adjoint)
+    for group in reversed(list(_groups(step))):
+        arguments = list(values[group.arguments])
+        contributions = group.op.vjp(group.step, adjoints[group.places], arguments, values[group.places], arguments)
+        for places, contribution in zip(group.arguments, contributions, strict=True):
+            if contribution is not None:
+                np.add.at(adjoints, places, contribution)
+    start = 0
+    for operand in operands:
+        stop = start + size(operand.shape[:-1])
+        yield adjoints[start:stop].reshape(*operand.shape[:-1], adjoint.shape[-1])
+        start = stop
+
+
+def _inner(step: Step) -> int:
+    return _swarm(step).positions
+
+
+def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
+    swarm = _swarm(step)
+    return size(out) + swarm.positions + len(swarm.arguments)
+
+
+def _scratch(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
+    # Values and gradients of all positions; arguments and what goes back along them, and an array object for each.
+    swarm = _swarm(step)
+    return 2 * swarm.positions + 20 * len(swarm.arguments) + 4 * size(out)
+
+
+SCALARS = Op(
+    name="scalars",
+    summary="elements that a swarm of scalar operations gives",
+    derivative="that of each operation",
+    min_operands=0,
+    max_operands=None,
+    infer=_infer,
+    forward=_forward,
+    vjp=_vjp,
+    elementwise=False,
+    strided=True,
+    work=_work,
+    scratch=_scratch,
+    packed=_packed,
+    prepare=lambda attributes, shapes: Swarm(attributes, sum(map(size, shapes))),
+    inner=_inner,
+)
