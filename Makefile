@@ -5,19 +5,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint protos serve bench
+.PHONY: help demo test test-container lint protos serve bench
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 demo: .venv/demo  ## Train a classifier on real data: a server, three workers, and the optimum to compare with
 	$(BIN)/python -m demo
 
-test: lint $(BIN)/promtool  ## Check everything: lint, then all tests, with the coverage of lines and branches
-	$(BIN)/pytest -n 2 --cov --cov-report=term-missing
+test: lint $(BIN)/prometheus  ## Check everything: lint, then all tests, with the coverage of lines and branches
+	$(BIN)/pytest -n 2 -m 'not container' --cov --cov-report=term-missing
+	$(MAKE) --no-print-directory test-container
 
-lint: .venv/dev  ## Check style, formatting, types and the contract
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/buf lint
+test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
+	tools/with-docker $(BIN)/pytest tests/container
+
+lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerfile
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/buf lint && $(BIN)/hadolint deploy/Dockerfile
 
 protos: .venv/dev  ## Generate the stubs in client/gradwire/v1 from protos/
 	$(BIN)/python -m tools.generate_stubs client
@@ -38,5 +42,5 @@ bench: .venv/bench  ## Measure against other libraries and services, and print a
 $(BIN)/pip:
 	$(PYTHON) -m venv .venv
 
-$(BIN)/promtool: | $(BIN)/pip
-	tools/install-promtool $@
+$(BIN)/prometheus: | $(BIN)/pip
+	tools/install-prometheus $(BIN)
