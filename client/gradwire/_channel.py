@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import uniform
@@ -20,12 +20,14 @@ from gradwire._errors import (
     DeadlineExceededError,
     GradwireError,
     LimitExceededError,
+    TLSError,
     UnavailableError,
     UnimplementedError,
     UsageError,
     from_status,
 )
 from gradwire._numbers import whole
+from gradwire._token import Token, token_source
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
@@ -54,6 +56,17 @@ _BROKE_OFF = re.compile(r"^(Socket closed|Stream removed)")
 """How gRPC says that a connection, which stood, is gone."""
 _BROKE_AT_ONCE = "Internal error from Core"
 """How ``grpc.aio`` says, as INTERNAL, that a connection broke or a deadline passed while the call began."""
+_CAUSES = {
+    "WRONG_VERSION_NUMBER": "it does not speak TLS; connect without tls=True",
+    "certificate has expired": "the certificate of the server has expired",
+    "certificate is not yet valid": "the certificate of the server is not valid yet, or the clock here is wrong",
+    "Hostname Verification Check failed": "the certificate of the server is for another name than that of the target",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate of the server is of no authority that this client trusts (ca=)",
+    "Failed to create security handshaker": "ca=, certificate= and key= hold no certificates and key in PEM that fit "
+    "each other",
+    "andshake failed": "the two do not agree on encryption",
+}
+"""What is meant by words of gRPC and of its TLS library; the first that is found counts."""
 _TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
@@ -66,13 +79,17 @@ class Address:
     ca: Path | None
     certificate: Path | None
     key: Path | None
-    token: str | None
+    token: Callable[[], str] | None
     max_attempts: int
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
-        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+        """What goes with a call that begins now.
+
+        Raises:
+            UsageError: There is no token to be had.
+        """
+        return () if self.token is None else (("authorization", f"Bearer {self.token()}"),)
 
 
 class Connection(TypedDict, total=False):
@@ -86,8 +103,9 @@ class Connection(TypedDict, total=False):
     """File of this client's certificate (PEM), for servers that ask for one."""
     key: str | Path | None
     """File of the key to it (PEM)."""
-    token: str | None
-    """Bearer token to send with every call. Needs ``tls``, except on this machine."""
+    token: Token | None
+    """Bearer token to send with every call: a string, the ``Path`` of a file that holds it, or a function that returns
+    it; file and function are asked at each call. Needs ``tls``, except on this machine."""
     max_attempts: int
     """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of about twelve seconds
     together."""
@@ -100,7 +118,7 @@ def address(
     ca: str | Path | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     max_attempts: int = 5,
 ) -> Address:
     """Checked arguments of ``connect``.
@@ -120,8 +138,7 @@ def address(
         raise UsageError("certificate= and key= come together: give both or none")
     if not (ca is None and certificate is None) and not tls:
         raise UsageError("ca=, certificate= and key= need tls=True")
-    if token is not None and not _is_token(token):
-        raise UsageError("a token is a non-empty string of printable ASCII characters")  # it is a secret: not shown
+    source = None if token is None else token_source(token)
     if token is not None and not tls and not _is_loopback(target):
         raise UsageError("a token would travel in the clear; use tls=True, or a server on this machine")
     attempts = whole(max_attempts)
@@ -133,13 +150,9 @@ def address(
         ca=_path("ca", ca),
         certificate=_path("certificate", certificate),
         key=_path("key", key),
-        token=token,
+        token=source,
         max_attempts=attempts,
     )
-
-
-def _is_token(token: object) -> bool:
-    return isinstance(token, str) and token.isascii() and token.isprintable() and token != ""
 
 
 def _path(option: str, path: str | Path | None) -> Path | None:
@@ -226,16 +239,37 @@ def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = 
     if too_large:
         return _too_large(too_large, details, target)
     if code is grpc.StatusCode.UNAVAILABLE or details == _BROKE_AT_ONCE:
+        cause = _tls_cause(details, to)
+        if cause is not None:
+            return TLSError(f"no connection to {target}: {cause}; gRPC says: {details}")
         return UnavailableError(f"no server answers at {target}: {details}; {_advice(details, to)}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return UnimplementedError(f"the server at {target} does not speak {SERVICE.full_name}: {details}")
     return from_status(Status(code=code.value[0], message=f"{target}: {details}"))
 
 
+def _tls_cause(details: str, to: Address) -> str | None:
+    """Why encryption fails, in words of the options; None if it does not."""
+    for words, cause in _CAUSES.items():
+        if words in details:
+            return cause
+    if to.tls and _closed_at_once(details):
+        # A server that refuses a certificate hangs up without a word.
+        if to.certificate is None:
+            return "the server hung up on a client without a certificate; connect with certificate= and key="
+        return (
+            f"the server hung up on the certificate in {to.certificate}: has it expired, or is it of another "
+            "authority than the server takes?"
+        )
+    return None
+
+
+def _closed_at_once(details: str) -> bool:
+    return "Socket closed" in details and not _BROKE_OFF.search(details)
+
+
 def _advice(details: str, to: Address) -> str:
-    if to.tls and "WRONG_VERSION_NUMBER" in details:
-        return "it does not speak TLS: connect without tls=True"
-    if not to.tls and "Socket closed" in details and not _BROKE_OFF.search(details):
+    if not to.tls and _closed_at_once(details):
         return "if it speaks TLS, connect with tls=True"
     return "does `gradwire serve` run there?"
 

@@ -10,7 +10,8 @@
     ├── DeadlineExceededError   the call took longer than its timeout
     ├── CancelledError          the call was given up
     ├── UnavailableError        no server answers, or it is shutting down
-    ├── AuthenticationError     the server does not accept the token or certificate
+    │   └── TLSError            client and server do not agree on encryption, or one does not trust the other
+    ├── AuthenticationError     the server does not accept the token
     ├── UnimplementedError      the server does not speak this contract
     ├── ServerError             a fault of the server; its log has the details
     └── UsageError              a client or stream used wrongly: closed, or of another event loop
@@ -107,6 +108,10 @@ class UnavailableError(GradwireError):
     """No server answers at the target, or it is shutting down."""
 
 
+class TLSError(UnavailableError):
+    """The connection fails in its encryption: certificates that are not trusted or have expired, or plaintext."""
+
+
 class AuthenticationError(GradwireError):
     """The server does not accept who calls."""
 
@@ -139,6 +144,7 @@ BY_REASON: Mapping[str, type[GradwireError]] = {
     "CANCELLED": CancelledError,
     "SHUTTING_DOWN": UnavailableError,
     "INTERNAL": ServerError,
+    "UNAUTHENTICATED": AuthenticationError,
 }
 """The class for each reason of the contract."""
 

@@ -22,8 +22,8 @@ from pydantic_settings import (
 
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
-from gradwire_server.service.server import StartError, serve
-from gradwire_server.settings import PREFIX, Settings, unknown_variables
+from gradwire_server.service.server import serve
+from gradwire_server.settings import PREFIX, Settings, StartError, unknown_variables
 from gradwire_server.version import VERSION
 
 

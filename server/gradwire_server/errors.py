@@ -36,6 +36,7 @@ class Reason(StrEnum):
     CANCELLED = auto()
     SHUTTING_DOWN = auto()
     INTERNAL = auto()
+    UNAUTHENTICATED = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import ipaddress
 import os
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
 
 from gradwire_server.service.limits import ServiceLimits
 
 PREFIX = "GRADWIRE_"
+
+
+class StartError(Exception):
+    """Why the server cannot start, in a line for the operator."""
 
 
 class Settings(ServiceLimits, BaseSettings):
@@ -24,13 +29,24 @@ class Settings(ServiceLimits, BaseSettings):
 
     host: str = "127.0.0.1"
     """Address to listen on. Other machines reach the server only if it is another one than the default, such as
-    0.0.0.0; connections are not encrypted."""
+    0.0.0.0; that needs TLS, or --insecure."""
     port: int = Field(default=50051, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, which the first line of the output tells."""
     metrics_host: str | None = None
     """Address on which Prometheus finds the metrics. Default: that of --host."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     """Port on which Prometheus finds the metrics, at /metrics; 0 takes a free one."""
+    tls_cert: Path | None = None
+    """File of the server's certificate, with those between it and its authority (PEM). This file and those of the next
+    three options are read again when they change: no restart is needed."""
+    tls_key: Path | None = None
+    """File of the key to it, without a passphrase (PEM)."""
+    tls_client_ca: Path | None = None
+    """File of the authorities of clients (PEM): only clients with a certificate of theirs get a connection."""
+    tokens_file: Path | None = None
+    """File of bearer tokens, one a line, and comments after #: every call needs one of them, but for health."""
+    insecure: CliToggleFlag[bool] = False
+    """Listen in plaintext also where other machines reach it: for networks that encrypt by themselves."""
     threads: int = Field(default=os.cpu_count() or 1, gt=0)
     """Threads that compute, one for each core if nothing is said."""
     grace: float = Field(default=30.0, ge=0)

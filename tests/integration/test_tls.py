@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import trustme
 
 import gradwire as gw
-from tests.integration.proxy import tls_proxy
+from tests.integration.proxy import proxy, tls_proxy
 from tests.integration.server_process import ServerProcess
+from tests.pem import pair
 
 AUTHORITY = trustme.CA()
 
@@ -54,6 +56,18 @@ async def test_a_server_of_another_authority_is_not_trusted(server: ServerProces
     async with tls_proxy(server.address, AUTHORITY) as port:
         with pytest.raises(gw.UnavailableError, match=r"CERTIFICATE_VERIFY_FAILED"):
             await info(port, tls=True, ca=files["other"])
+
+
+async def test_a_server_whose_certificate_has_expired_is_not_trusted(
+    server: ServerProcess, files: dict[str, Path], tmp_path: Path
+) -> None:
+    expired = pair(tmp_path / "expired", AUTHORITY, days=-1)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(expired.certificate, expired.key)
+    async with proxy(server.address, tls=context) as port:
+        with pytest.raises(gw.TLSError, match="the certificate of the server has expired"):
+            await info(port, tls=True, ca=files["ca"])
 
 
 async def test_plaintext_to_tls_and_tls_to_plaintext_fail(server: ServerProcess, files: dict[str, Path]) -> None:

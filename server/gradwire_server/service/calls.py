@@ -18,6 +18,7 @@ from gradwire_server import codec
 from gradwire_server.errors import Refusal, shown
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.status import abort
+from gradwire_server.service.tokens import Tokens
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -32,14 +33,17 @@ the call travelled, and gRPC rounds."""
 
 
 class CountedHandlers(grpc.GenericRpcHandler):
-    """The handlers of all services, in the place of an interceptor, which would cost each call a tenth more.
+    """The handlers of all services, in the place of interceptors, each of which would cost a call a tenth more.
 
     Generated code adds handlers to it as it would to a server, but they are found by name only: registered with
     gRPC, every method would have an accept request of its own, and each call would cost a wait over all of these.
     """
 
-    def __init__(self, services: Sequence[ServiceDescriptor], metrics: CallMetrics) -> None:
+    def __init__(
+        self, services: Sequence[ServiceDescriptor], metrics: CallMetrics, tokens: Tokens | None = None
+    ) -> None:
         self._metrics = metrics
+        self._tokens = tokens
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
             f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
@@ -57,6 +61,11 @@ class CountedHandlers(grpc.GenericRpcHandler):
         """The method's handler, which counts this call; also calls to methods that there are not are counted."""
         method = handler_call_details.method
         call = _Call(self._metrics.of(method), self._log)
+        if self._tokens is not None:
+            refusal = self._tokens.refusal(method, handler_call_details.invocation_metadata)
+            if refusal is not None:
+                call.end(grpc.StatusCode.UNAUTHENTICATED)
+                return _refused(refusal)
         for handlers in self._handlers:
             handler = handlers.service(handler_call_details)
             if handler is not None:
@@ -77,6 +86,15 @@ class CountedHandlers(grpc.GenericRpcHandler):
             )
 
         return grpc.stream_stream_rpc_method_handler(absent)
+
+
+def _refused(refusal: Refusal) -> Handler:
+    """Of a call that is refused before anything of it is read, of whatever kind."""
+
+    async def refused(_: object, context: Context) -> None:
+        await abort(context, refusal)
+
+    return grpc.stream_stream_rpc_method_handler(refused)
 
 
 class _Call:

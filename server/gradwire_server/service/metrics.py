@@ -23,6 +23,8 @@ SIZE_CLASSES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 UNKNOWN = "unknown"
 """Service and method of calls to methods that there are not: a caller's text is no label."""
 
+_UNKNOWN_CODES = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED)
+
 _TYPES = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -66,7 +68,7 @@ class CallMetrics:
             for service in services
             for method in service.methods
         }
-        self._unknown = self._bound("unary", UNKNOWN, UNKNOWN, [grpc.StatusCode.UNIMPLEMENTED])
+        self._unknown = self._bound("unary", UNKNOWN, UNKNOWN, _UNKNOWN_CODES)
 
     def _bound(
         self, kind: str, service: str, method: str, codes: Iterable[grpc.StatusCode] = grpc.StatusCode

@@ -30,7 +30,9 @@ from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
 from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
-from gradwire_server.settings import Settings, is_loopback
+from gradwire_server.service.tls import credentials
+from gradwire_server.service.tokens import Tokens
+from gradwire_server.settings import Settings, StartError, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
 HEALTH: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(health.SERVICE_NAME)
@@ -49,15 +51,17 @@ GIVE_UP = 0.9
 """Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
 
 
-class StartError(Exception):
-    """Why the server cannot start, in a line for the operator."""
-
-
 class Server:
-    """A server that is wired up but not yet listening."""
+    """A server that is wired up but not yet listening.
+
+    Raises:
+        StartError: if it would not be safe, or certificate, key or tokens cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._credentials = credentials(settings)
+        self._tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
         self._registry = CollectorRegistry()
         self._waits, self._arrivals = Waits(), Waits()
         self._workers = Workers(settings.threads, settings)
@@ -69,7 +73,7 @@ class Server:
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings))
         servicer = GradientServicer(logic, self._workers, self._waits, self._arrivals, metrics)
-        handlers: Any = CountedHandlers(services, calls)
+        handlers: Any = CountedHandlers(services, calls, self._tokens)
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
@@ -96,7 +100,7 @@ class Server:
         if not await self._warm(stop):
             return await self._leave()
         await self._health.start(ready=True)
-        if not is_loopback(self._settings.host):
+        if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
         print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
         await stop.wait()
@@ -124,12 +128,13 @@ class Server:
 
     def _listen(self) -> str:
         host, port = _bracketed(self._settings.host), self._settings.port
+        address = f"{host}:{port}"
         try:
-            return f"{host}:{self._grpc.add_insecure_port(f'{host}:{port}')}"
+            if self._credentials is None:
+                return f"{host}:{self._grpc.add_insecure_port(address)}"
+            return f"{host}:{self._grpc.add_secure_port(address, self._credentials)}"
         except RuntimeError:
-            raise StartError(
-                f"cannot listen on {host}:{port}; is another server running there? (--host, --port)"
-            ) from None
+            raise StartError(f"cannot listen on {address}; is another server running there? (--host, --port)") from None
 
     def _serve_metrics(self) -> str:
         host, port = self._settings.metrics_host or self._settings.host, self._settings.metrics_port

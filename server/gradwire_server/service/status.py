@@ -42,6 +42,7 @@ CODES = {
     Reason.CANCELLED: grpc.StatusCode.CANCELLED,
     Reason.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 _RETRYABLE = frozenset({Reason.OVERLOADED, Reason.SHUTTING_DOWN})

@@ -1,0 +1,75 @@
+"""Bearer tokens: who may call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from pathlib import Path
+
+from grpc_health.v1 import health
+
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.files import UnusableError, Watched
+
+OPEN = f"/{health.SERVICE_NAME}/"
+"""What methods begin with that need no token: orchestrators and load balancers, who ask for the health, have none."""
+
+_TOKEN = re.compile(rb"[!-~]+")
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+class Tokens:
+    """The tokens of a file, one a line, which follow it; while it cannot be used, nobody may call.
+
+    Raises:
+        StartError: It cannot be used in the first place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        def parse(contents: Sequence[bytes]) -> list[bytes]:
+            return _digests(contents[0], path)
+
+        self._digests: Watched[list[bytes]] = Watched("tokens", [path], parse, otherwise=[])
+
+    def refusal(self, method: str, metadata: Metadata | None) -> Refusal | None:
+        """Why a call of the method of this full name is refused; None if it may go on."""
+        if method.startswith(OPEN):
+            return None
+        given = next((value for key, value in metadata or () if key == "authorization"), None)
+        if given is None:
+            return _refuse(
+                "this server needs a token, and the call has none; send it as the metadata authorization: Bearer TOKEN "
+                "(token= in the SDK)"
+            )
+        bearer = _BEARER.fullmatch(given) if isinstance(given, str) else None
+        if bearer is None:
+            return _refuse("the metadata authorization holds no bearer token; expected: Bearer TOKEN")
+        digest = sha256(bearer[1].encode()).digest()
+        # All of them, so that the time says nothing about which one is near.
+        if not sum(compare_digest(digest, known) for known in self._digests.get()):
+            return _refuse("this server does not know the token that was sent; was it replaced?")
+        return None
+
+
+def _refuse(message: str) -> Refusal:
+    return refuse(Reason.UNAUTHENTICATED, message)
+
+
+def _digests(content: bytes, path: Path) -> list[bytes]:
+    digests = []
+    for number, line in enumerate(content.splitlines(), 1):
+        token = line.strip()
+        if not token or token.startswith(b"#"):
+            continue
+        if not _TOKEN.fullmatch(token):
+            raise UnusableError(
+                f"line {number} of {path} is no token; expected printable ASCII without spaces, or a comment after #"
+            )
+        digests.append(sha256(token).digest())
+    if not digests:
+        raise UnusableError(f"{path} holds no token; expected one a line")
+    return digests
