@@ -33,9 +33,9 @@ class Settings(ServiceLimits, BaseSettings):
     port: int = Field(default=50051, ge=0, le=65535)
     """Port to listen on; 0 takes a free one, which the first line of the output tells."""
     metrics_host: str | None = None
-    """Address on which Prometheus finds the metrics. Default: that of --host."""
+    """Address on which Prometheus finds the metrics, and orchestrators the probes. Default: that of --host."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
-    """Port on which Prometheus finds the metrics, at /metrics; 0 takes a free one."""
+    """Port of /metrics, /livez and /readyz, in plaintext and without tokens; 0 takes a free one."""
     tls_cert: Path | None = None
     """File of the server's certificate, with those between it and its authority (PEM). This file and those of the next
     three options are read again when they change: no restart is needed."""

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -28,6 +28,7 @@ from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.jobs import Caller, Waits, Workers
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
+from gradwire_server.service.probes import answers, serve_pages
 from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
@@ -138,13 +139,14 @@ class Server:
 
     def _serve_metrics(self) -> str:
         host, port = self._settings.metrics_host or self._settings.host, self._settings.metrics_port
+        live = partial(answers, asyncio.get_running_loop())
         try:
-            server, _ = start_http_server(port, host, self._registry)
+            bound = serve_pages(host, port, self._registry, {"/livez": live, "/readyz": lambda: self._health.ready})
         except OSError as error:
             raise StartError(
                 f"cannot serve metrics on {host}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
             ) from None
-        return f"http://{_bracketed(host)}:{server.server_port}/metrics"
+        return f"http://{_bracketed(host)}:{bound}/metrics"
 
     async def _drain(self) -> bool:
         self._log.info("draining", in_flight=self._workers.in_flight, grace=self._settings.grace)

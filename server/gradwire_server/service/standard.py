@@ -21,12 +21,20 @@ class HealthServicer(health.aio.HealthServicer):
         super().__init__()
         self._services = ("", *services)
         self._waits = waits
+        self.ready = False
+        """Whether the status is SERVING."""
 
     async def start(self, *, ready: bool) -> None:
         """Say that the services serve, or that they are about to."""
+        self.ready = ready
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in self._services:
             await self.set(service, status)
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Say that they do not serve any more."""
+        self.ready = False
+        await super().enter_graceful_shutdown()
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -1,0 +1,89 @@
+"""The port of operators: /metrics for Prometheus, /livez and /readyz for orchestrators."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+PATIENCE = 5.0
+"""Seconds in which a live event loop answers; what runs on it takes milliseconds."""
+
+Probe = Callable[[], bool]
+
+
+def serve_pages(host: str, port: int, registry: CollectorRegistry, probes: Mapping[str, Probe]) -> int:
+    """Answer on this address, on threads of their own; returns the port.
+
+    Args:
+        host: Address to listen on.
+        port: 0 takes a free one.
+        registry: The metrics.
+        probes: What each further path asks: 200 if it holds, 503 if not.
+
+    Raises:
+        OSError: The address is taken or cannot be had.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+
+    class Server(_Server):
+        address_family = family
+
+    server = Server((str(address[0]), port), _Handler)
+    server.set_app(_application(registry, probes))
+    Thread(target=server.serve_forever, name="gradwire-pages", daemon=True).start()
+    return server.server_port
+
+
+def answers(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether an event loop runs what it is given, asked from another thread."""
+    ran = Event()
+    try:
+        loop.call_soon_threadsafe(ran.set)
+    except RuntimeError:
+        return False
+    return ran.wait(PATIENCE)
+
+
+def _application(registry: CollectorRegistry, probes: Mapping[str, Probe]) -> WSGIApplication:
+    metrics: WSGIApplication = make_wsgi_app(registry)
+    paths = " ".join(["/metrics", *probes])
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        if path not in probes:
+            status, text = "404 Not Found", f"there is {paths} here"
+        elif method not in ("GET", "HEAD"):
+            status, text = "405 Method Not Allowed", "ask with GET or HEAD"
+        elif probes[path]():
+            status, text = "200 OK", "ok"
+        else:
+            status, text = "503 Service Unavailable", "no"
+        body = f"{text}\n".encode()
+        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+        start_response(status, [*headers, ("Cache-Control", "no-store")])
+        return [] if method == "HEAD" else [body]
+
+    return application
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 30  # of a connection that says nothing
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (as it is there)
+        """Log nothing: it would be a line each time that anybody asks."""

@@ -1,0 +1,75 @@
+"""The port of operators: metrics and probes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from tests.integration.server_process import ServerProcess
+from tests.integration.waiting import eventually
+
+
+def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "text"),
+    [
+        ("GET", "/livez", 200, "ok\n"),
+        ("GET", "/readyz", 200, "ok\n"),
+        ("GET", "/readyz?verbose", 200, "ok\n"),
+        ("HEAD", "/readyz", 200, ""),
+        ("POST", "/livez", 405, "ask with GET or HEAD\n"),
+        ("GET", "/", 404, "there is /metrics /livez /readyz here\n"),
+        ("GET", "/metrics/x", 404, "there is /metrics /livez /readyz here\n"),
+        ("GET", "/%ff%0d%0a", 404, "there is /metrics /livez /readyz here\n"),
+    ],
+)
+def test_pages(server: ServerProcess, method: str, path: str, status: int, text: str) -> None:
+    assert ask(server.metrics_port, path, method) == (status, text)
+
+
+async def test_a_server_that_drains_is_not_ready_but_lives() -> None:
+    with ServerProcess(flags=("--announce=30",)) as server:
+        server.process.terminate()
+        await eventually(lambda: ask(server.metrics_port, "/readyz") == (503, "no\n"))
+        assert ask(server.metrics_port, "/livez")[0] == 200
+        assert ask(server.metrics_port, "/metrics")[0] == 200
+        server.process.kill()
+        server.wait()
+
+
+def test_a_server_that_compiles_is_not_ready_but_lives(tmp_path: Path) -> None:
+    # Nothing is cached for a processor that nobody has.
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gradwire_server", "serve", "--port=0", f"--metrics-port={port}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    assert "compiling kernels" in process.stderr.readline()
+    assert ask(port, "/readyz")[0] == 503
+    assert ask(port, "/livez")[0] == 200
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_pages_are_open_where_calls_need_tokens(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("token")
+    with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server:
+        assert [ask(server.metrics_port, path)[0] for path in ("/metrics", "/livez", "/readyz")] == [200] * 3
