@@ -1,0 +1,171 @@
+"""Alerts and dashboard, with the real Prometheus on a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from threading import Event
+
+import pytest
+import yaml
+
+import gradwire as gw
+from tests.deploy.prometheus_process import Prometheus, prometheus
+from tests.integration.raw import channel, send
+from tests.integration.server_process import ServerProcess
+from tests.integration.waiting import eventually
+from tests.losses import hinge, perceptron
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
+ALERTS_TEST = DEPLOY / "prometheus" / "alerts_test.yaml"
+CONFIG = DEPLOY / "prometheus" / "prometheus.yaml"
+GRAFANA = DEPLOY / "grafana"
+DASHBOARD = json.loads((GRAFANA / "dashboards" / "gradwire.json").read_text())
+
+QUERIES = {
+    f"{panel['title']} {target['refId']}": target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", [])
+}
+RULES = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
+
+
+@pytest.mark.parametrize(
+    "arguments", [("check", "rules", ALERTS), ("check", "config", CONFIG), ("test", "rules", ALERTS_TEST)]
+)
+def test_promtool_finds_nothing_wrong(arguments: tuple[str | Path, ...]) -> None:
+    command = [Path(sys.executable).parent / "promtool", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_of_each_alert_it_is_shown_when_it_fires_and_when_it_does_not() -> None:
+    shown = {
+        (case["alertname"], bool(case["exp_alerts"]))
+        for test in yaml.safe_load(ALERTS_TEST.read_text())["tests"]
+        for case in test["alert_rule_test"]
+    }
+    assert shown == {(name, fires) for name in RULES for fires in (False, True)}
+
+
+def test_each_alert_tells_a_person_what_is_wrong_and_what_to_do() -> None:
+    for rule in RULES.values():
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert rule["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_dashboard_asks_the_source_that_is_provisioned() -> None:
+    [source] = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yaml").read_text())["datasources"]
+    variables = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+    assert variables["datasource"]["query"] == source["type"]
+    asked = [
+        target["datasource"]
+        for panel in DASHBOARD["panels"]
+        for target in (panel, *panel.get("targets", []))
+        if panel["type"] != "row"
+    ]
+    assert asked
+    assert all(found == {"type": source["type"], "uid": "${datasource}"} for found in asked)
+
+
+def test_panels_lie_side_by_side() -> None:
+    places = [
+        (x, y)
+        for panel in DASHBOARD["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(set(places)) == len(places)
+    assert {x for x, _ in places} == set(range(24))
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+@asynccontextmanager
+async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Prometheus]]:
+    """A server that Prometheus knows, with the configuration of the deployment but for its address and the interval."""
+    config = yaml.safe_load(CONFIG.read_text())
+    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
+    config["rule_files"] = [str(ALERTS)]
+    [job] = config["scrape_configs"]
+    with ServerProcess() as server:
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{server.metrics_port}"]}]
+        (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
+        with prometheus(folder / "prometheus.yaml") as found:
+            await eventually(lambda: found.values('up{job="gradwire"}') == [1])
+            yield server, found
+
+
+@contextmanager
+def traffic(server: ServerProcess) -> Iterator[None]:
+    """Calls of every method, good and bad, and one that goes on as long as the block does."""
+    case, large = hinge(), perceptron(500_000)
+    stop = Event()
+    with gw.connect(server.address) as client, ThreadPoolExecutor(1) as pool:
+        client.info()
+        client.trace(case.loss, case.arrays | {"phi": case.arrays["phi"][0], "y": case.arrays["y"][0]})
+        client.check(case.loss, case.arrays)
+        with client.stream(case.loss) as stream:
+            stream.submit(**case.arrays).result()
+        value_and_grad = client.value_and_grad(case.loss)
+        value_and_grad(**case.arrays)
+        client.value_and_grad(gw.log(gw.parameter("w")))(w=0.0)
+        with pytest.raises(gw.InvalidRequestError):
+            value_and_grad(**case.arrays | {"w": [1.0]})
+        with channel(server.address) as opened:
+            send(opened, "Absent", b"")
+
+        def go_on() -> None:
+            busy = client.value_and_grad(large.loss)
+            while not stop.is_set():
+                busy(**large.arrays)
+
+        going = pool.submit(go_on)
+        try:
+            yield
+        finally:
+            stop.set()
+        going.result()
+
+
+async def test_every_panel_shows_what_happens(tmp_path: Path) -> None:
+    async with monitored(tmp_path) as (server, found):
+        empty = {
+            title: expr.replace("$__rate_interval", "1m").replace("$instance", ".*") for title, expr in QUERIES.items()
+        }
+
+        def nothing_is_empty() -> bool:
+            for title, expr in list(empty.items()):
+                if any(value > 0 for value in found.values(expr)):
+                    del empty[title]
+            return not empty
+
+        with traffic(server), suppress(AssertionError):
+            await eventually(nothing_is_empty)
+        assert empty == {}
+
+
+SELECTOR = re.compile(r"\b(?:up|(?:grpc|gradwire)_\w+)\{[^}]*\}")
+
+
+async def test_an_idle_server_has_every_series_that_is_asked_for_and_alerts_nobody(tmp_path: Path) -> None:
+    asked = {
+        selector.replace("$instance", ".*")
+        for expr in [*QUERIES.values(), *(rule["expr"] for rule in RULES.values())]
+        for selector in SELECTOR.findall(expr)
+    }
+    assert len(asked) > 20
+
+    def states(found: Prometheus) -> dict[str, tuple[str, str]]:
+        [group] = found.get("rules")["groups"]
+        return {rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]}
+
+    async with monitored(tmp_path) as (_, found):
+        assert {selector for selector in asked if not found.get("series", **{"match[]": selector})} == set()
+        await eventually(lambda: states(found) == dict.fromkeys(RULES, ("ok", "inactive")))
