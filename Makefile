@@ -3,9 +3,10 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint protos serve bench
+.PHONY: help demo test test-container lint protos serve bench fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -31,6 +32,10 @@ serve: .venv/server  ## Start a server on this machine
 
 bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
 	$(BIN)/python -m tests.benchmarks
+
+fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for SECONDS=60 each
+	$(BIN)/python -m tests.fuzzing decode --seconds $(SECONDS)
+	$(BIN)/python -m tests.fuzzing serve --seconds $(SECONDS)
 
 # .venv/NAME says that the extra NAME is installed in its pinned versions.
 .venv/%: pyproject.toml constraints.txt | $(BIN)/pip

@@ -1,0 +1,123 @@
+"""What the fuzzer calls with bytes: a script of calls, straight to codec and engine, or over gRPC to a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server import codec
+from gradwire_server.errors import Reason, Refusal
+from gradwire_server.service.limits import ServiceLimits
+from gradwire_server.service.logic import GradientLogic
+from gradwire_server.service.status import CODES
+from tests.fuzzing import oracle
+from tests.fuzzing.script import STREAM, script_of, sendings
+from tests.integration.raw import SERVICE, refused
+
+LIMITS = ServiceLimits(
+    max_message_bytes=1 << 20,
+    max_request_bytes=1 << 20,
+    max_nodes=2000,
+    max_edges=8000,
+    max_examples=3000,
+    max_tensor_bytes=1 << 20,
+    max_memory_bytes=16 << 20,
+    max_cache_bytes=4 << 20,
+)
+"""Small ones: what is far too much for a server then fits a short script."""
+
+FLAGS = tuple(f"--{name.replace('_', '-')}={value}" for name, value, _ in LIMITS.listed())
+
+SECONDS = 30.0
+"""After which a call counts as hanging."""
+
+EXPECTED = {CODES[reason] for reason in Reason} - {
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+}
+
+_METHODS = pb.DESCRIPTOR.services_by_name["GradientService"].methods_by_name
+
+
+def decode(data: bytes) -> None:
+    """Play a script without gRPC; what is accepted is computed with and without the kernel.
+
+    Raises:
+        Exception: Anything but a refusal.
+    """
+    logic = GradientLogic(LIMITS)
+    steps: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
+        "RegisterGraph": (pb.RegisterGraphRequest, logic.register_graph),
+        "ComputeGradients": (pb.ComputeGradientsRequest, _compared),
+        "TraceGraph": (pb.TraceGraphRequest, lambda request: logic.trace(request, lambda: None)),
+        "CheckGradients": (pb.CheckGradientsRequest, lambda request: logic.check(request, lambda: None)),
+    }
+    for method, messages in sendings(script_of(data), []):
+        if method not in steps:
+            continue
+        kind, step = steps[method]
+        for raw in messages[:1]:
+            try:
+                step(codec.parse(kind, raw))
+            except Refusal as refusal:
+                well_told(CODES[refusal.reason], refusal.message)
+
+
+def _compared(request: pb.ComputeGradientsRequest) -> None:
+    limits = LIMITS.of_engine()
+    graph = codec.decode_graph(request.graph, limits)
+    oracle.agree(graph, codec.decode_query(request, limits), limits)
+
+
+def well_told(code: grpc.StatusCode, message: str) -> None:
+    """Check what a refused caller is told.
+
+    Raises:
+        AssertionError: That is none of the codes of a refusal, or no text.
+    """
+    assert code in EXPECTED, f"{code.name}: {message}"
+    assert len(message) > 10, message
+    assert message.isprintable(), message
+
+
+def play(opened: grpc.Channel, data: bytes) -> None:
+    """Play a script to a server.
+
+    Raises:
+        AssertionError: A call has an answer that none may have, or none in time.
+    """
+    ids: list[str] = []
+    for method, messages in sendings(script_of(data), ids):
+        try:
+            if method == STREAM:
+                replies = _stream(opened, messages)
+            else:
+                replies = [_unary(opened, method, raw) for raw in messages[:1]]
+        except grpc.RpcError as error:
+            told = refused(error)
+            well_told(told.code, told.message)
+            assert told.nbytes < 4096
+            continue
+        for reply in replies:
+            if isinstance(reply, pb.RegisterGraphResponse):
+                ids.append(reply.graph_id)
+            if isinstance(reply, pb.StreamGradientsResponse) and reply.HasField("error"):
+                [code] = [code for code in grpc.StatusCode if code.value[0] == reply.error.code]
+                well_told(code, reply.error.message)
+
+
+def _unary(opened: grpc.Channel, method: str, raw: bytes) -> Message:
+    call: Any = opened.unary_unary(f"/{SERVICE}/{method}")
+    return GetMessageClass(_METHODS[method].output_type).FromString(call(raw, timeout=SECONDS))
+
+
+def _stream(opened: grpc.Channel, messages: list[bytes]) -> list[Message]:
+    call: Any = opened.stream_stream(f"/{SERVICE}/{STREAM}")
+    return [pb.StreamGradientsResponse.FromString(reply) for reply in call(iter(messages), timeout=SECONDS)]
