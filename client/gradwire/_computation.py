@@ -172,9 +172,9 @@ class Computation:
         try:
             answer = yield self.compute(problem, arrays, dtype)
         except GraphNotFoundError:
-            # Another replica, or one that was restarted.
-            yield from self.register(problem)
-            answer = yield self.compute(problem, arrays, dtype)
+            # Another replica, or one that was restarted. The next call may reach yet another one, so that the graph
+            # goes with the request.
+            answer = yield self.compute(problem, arrays, dtype, inline=True)
         return self.result(problem, answer)
 
     def register(self, problem: Problem) -> Steps[None]:
@@ -182,11 +182,16 @@ class Computation:
         response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
         problem.graph_id = response.graph_id
 
-    def compute(self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Compute:
-        """The one step that computes."""
+    def compute(
+        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], *, inline: bool = False
+    ) -> Compute:
+        """The one step that computes; ``inline`` sends the graph itself, which a server then holds."""
         request = pb.ComputeGradientsRequest()
         request.CopyFrom(self._template)
-        request.graph_id = problem.graph_id
+        if inline:
+            request.graph.CopyFrom(problem.graph)
+        else:
+            request.graph_id = problem.graph_id
         request.dtype = NUMBERS[dtype]
         request.outputs.extend(problem.outputs.values())
         return Compute(request, arrays, self._reply_bytes(problem, arrays, dtype.itemsize))

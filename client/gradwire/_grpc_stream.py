@@ -34,8 +34,8 @@ class _Pending:
 
     problem: Problem
     step: Compute
-    registered: bool = False
-    """Whether its graph was registered again, because the server did not hold it."""
+    inline: bool = False
+    """Whether its graph goes with it, because a server may not hold it."""
     future: Future[Result] = field(default_factory=Future)
 
 
@@ -142,6 +142,8 @@ class GrpcStream(Stream):
         with self._lock:
             if self._given_up.is_set():
                 return False
+            # Another replica answers, perhaps, or one that was restarted; it has the graph before all that follow.
+            _put_graph_in(self._pending[0])
             self._open()
         return True
 
@@ -168,14 +170,10 @@ class GrpcStream(Stream):
         """Pass on the answer to the oldest request."""
         with self._lock:
             pending = self._pending.popleft()
-        if isinstance(done, GraphNotFoundError) and not pending.registered:
-            try:
-                self._send_again(pending)
-            except GradwireError as error:
-                done = error
-            else:
-                return
-        self._end(pending, done)
+        if isinstance(done, GraphNotFoundError) and not pending.inline:
+            self._send_again(pending)
+        else:
+            self._end(pending, done)
 
     def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
         """Tell the outcome, if anybody still waits for it."""
@@ -188,12 +186,15 @@ class GrpcStream(Stream):
 
     def _send_again(self, pending: _Pending) -> None:
         """To another replica, or one that was restarted and does not hold the graph."""
-        pending.registered = True
-        self._register(pending.problem, Deadline(None))
-        pending.step.request.graph_id = pending.problem.graph_id
+        _put_graph_in(pending)
         with self._lock:
             self._pending.append(pending)
             self._requests.put(pending)
+
+
+def _put_graph_in(pending: _Pending) -> None:
+    pending.inline = True
+    pending.step.request.graph.CopyFrom(pending.problem.graph)
 
 
 def _frames(requests: Requests) -> Iterator[bytes]:

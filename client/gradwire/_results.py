@@ -247,7 +247,9 @@ class ServerInfo:
     ops: Mapping[str, str]
     """What each op computes, by its name."""
     limits: Mapping[str, int]
-    """By setting."""
+    """By setting; each worker process has them for itself."""
+    workers: int
+    """Processes that share the server's port."""
 
 
 def decode_info(response: pb.GetServerInfoResponse) -> ServerInfo:
@@ -256,4 +258,5 @@ def decode_info(response: pb.GetServerInfoResponse) -> ServerInfo:
         version=response.version,
         ops={op.name: op.summary for op in response.ops},
         limits={limit.setting: limit.value for limit in response.limits},
+        workers=max(1, response.workers),
     )

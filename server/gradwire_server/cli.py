@@ -22,7 +22,6 @@ from pydantic_settings import (
 
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
-from gradwire_server.service.server import serve
 from gradwire_server.settings import PREFIX, Settings, StartError, unknown_variables
 from gradwire_server.version import VERSION
 
@@ -90,7 +89,14 @@ def _serve(settings: Settings) -> None:
     for variable, closest in unknown_variables().items():
         structlog.get_logger().warning("variable is no setting and is ignored", variable=variable, closest=closest)
     try:
-        serve(settings)
+        if settings.workers > 1:
+            from gradwire_server.service.supervisor import supervise  # noqa: PLC0415  (a parent needs no gRPC)
+
+            supervise(settings)
+        else:
+            from gradwire_server.service.server import serve  # noqa: PLC0415  (as above)
+
+            serve(settings)
     except StartError as error:
         _fail(str(error), 1)
 

@@ -8,10 +8,20 @@ import sys
 import structlog
 
 
-def configure(level: str) -> None:
-    """Send the events of this package, and those of the libraries, to stderr from this level on."""
+def configure(level: str, **bound: object) -> None:
+    """Send the events of this package, and those of the libraries, to stderr from this level on.
+
+    Args:
+        level: The least one.
+        **bound: What every event says too.
+    """
+
+    def bind(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**event, **bound}
+
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        bind,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

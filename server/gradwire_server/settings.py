@@ -47,8 +47,11 @@ class Settings(ServiceLimits, BaseSettings):
     """File of bearer tokens, one a line, and comments after #: every call needs one of them, but for health."""
     insecure: CliToggleFlag[bool] = False
     """Listen in plaintext also where other machines reach it: for networks that encrypt by themselves."""
-    threads: int = Field(default=os.cpu_count() or 1, gt=0)
-    """Threads that compute, one for each core if nothing is said."""
+    workers: int = Field(default=1, gt=0, le=1024)
+    """Processes that share the port. More than one is for many small requests: what is Python in a request runs on
+    one core in each process. Limits hold for each of them, and so does its memory of registered graphs."""
+    threads: int | None = Field(default=None, gt=0)
+    """Threads that compute, in each worker. Default: one for each core, shared among the workers."""
     grace: float = Field(default=30.0, ge=0)
     """Seconds that work in flight has to finish when the server is told to stop."""
     announce: float = Field(default=0.0, ge=0)
@@ -56,6 +59,11 @@ class Settings(ServiceLimits, BaseSettings):
     balancers can turn away from it first."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of what is logged; debug has a line for each call."""
+
+    @property
+    def threads_of_worker(self) -> int:
+        """Threads that compute in each process."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
 
 
 def is_loopback(host: str) -> bool:

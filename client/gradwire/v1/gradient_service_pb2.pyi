@@ -342,14 +342,16 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "ops", "limits")
+    __slots__ = ("version", "ops", "limits", "workers")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     OPS_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
     version: str
     ops: _containers.RepeatedCompositeFieldContainer[OpInfo]
     limits: _containers.RepeatedCompositeFieldContainer[LimitInfo]
-    def __init__(self, version: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[OpInfo, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[LimitInfo, _Mapping]]] = ...) -> None: ...
+    workers: int
+    def __init__(self, version: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[OpInfo, _Mapping]]] = ..., limits: _Optional[_Iterable[_Union[LimitInfo, _Mapping]]] = ..., workers: _Optional[int] = ...) -> None: ...
 
 class OpInfo(_message.Message):
     __slots__ = ("name", "summary", "min_operands", "max_operands")

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import monotonic
 from typing import Any, TypeVar
 
+from prometheus_client import Gauge
+
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.service.limits import ServiceLimits
 
@@ -50,10 +52,11 @@ class Caller:
 class Workers:
     """Threads for work that would hold up the event loop, and the number of requests in flight."""
 
-    def __init__(self, threads: int, limits: ServiceLimits) -> None:
+    def __init__(self, threads: int, limits: ServiceLimits, gauge: Gauge) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gradwire")
         self._limits = limits
         self._callers: set[Caller] = set()
+        self._gauge = gauge
         self._running: set[Future[Any]] = set()
 
     @property
@@ -78,11 +81,14 @@ class Workers:
                 setting="max_requests",
             )
         self._callers.add(caller)
+        self._gauge.inc()
 
     def release(self, caller: Caller) -> None:
         """End a request; work for it that still runs stops at its next checkpoint."""
         caller.dismiss(Reason.CANCELLED, "the caller gave up")
-        self._callers.discard(caller)
+        if caller in self._callers:
+            self._callers.remove(caller)
+            self._gauge.dec()
 
     async def run(self, caller: Caller, work: Callable[[], T]) -> T:
         """Do the work on a thread; if the caller has gone by the time there is one, it does not start."""

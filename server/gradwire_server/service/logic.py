@@ -31,8 +31,8 @@ ProgramRequest = pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGra
 class Observer(Protocol):
     """Who wants to know what the logic does, such as metrics."""
 
-    def compiled(self, seconds: float) -> None:
-        """A graph was prepared."""
+    def compiled(self, seconds: float, programs: int, nbytes: int) -> None:
+        """A graph was prepared; so many are kept now, and take so many bytes."""
 
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
         """A loss was evaluated and differentiated; ``non_finite`` is the phase of the report, if there is one."""
@@ -41,7 +41,7 @@ class Observer(Protocol):
 class Unobserved:
     """An observer that does nothing."""
 
-    def compiled(self, seconds: float) -> None:
+    def compiled(self, seconds: float, programs: int, nbytes: int) -> None:
         """Do nothing."""
 
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
@@ -98,8 +98,9 @@ class GradientLogic:
     ``checkpoint`` raises, which is called between parts of the work.
     """
 
-    def __init__(self, limits: ServiceLimits | None = None, observer: Observer | None = None) -> None:
+    def __init__(self, limits: ServiceLimits | None = None, observer: Observer | None = None, workers: int = 1) -> None:
         self.limits = limits or ServiceLimits()
+        self._workers = workers
         self.cache = ProgramCache(self.limits.max_cache_bytes)
         self._engine_limits = self.limits.of_engine()
         self._observer = observer or Unobserved()
@@ -180,7 +181,7 @@ class GradientLogic:
         return codec.encode_checks(checks)
 
     def info(self) -> pb.GetServerInfoResponse:
-        """Version, ops and limits."""
+        """Version, ops, limits and workers."""
         return pb.GetServerInfoResponse(
             version=VERSION,
             ops=[
@@ -196,6 +197,7 @@ class GradientLogic:
                 pb.LimitInfo(setting=setting, value=value, summary=summary)
                 for setting, value, summary in self.limits.listed()
             ],
+            workers=self._workers,
         )
 
     def _program(self, request: ProgramRequest, checkpoint: Checkpoint) -> engine.Program:
@@ -234,7 +236,7 @@ class GradientLogic:
         except Refusal as refusal:
             raise _inside("graph", refusal) from None
         self.cache.put(program, digest)
-        self._observer.compiled(perf_counter() - start)
+        self._observer.compiled(perf_counter() - start, len(self.cache), self.cache.nbytes)
         return program
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gradwire_server.errors import Reason
-from gradwire_server.service.cache import ProgramCache
-from gradwire_server.service.jobs import Workers
 from gradwire_server.version import VERSION
 
 SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -102,7 +101,8 @@ class Metrics:
     """What the service counts of its own work."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+        # Of several workers the sum; a worker that has gone counts no more.
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
         self._compute = Histogram(
             "gradwire_compute_seconds",
             "Time to evaluate and differentiate, by the largest number of nodes of the graph's size class.",
@@ -131,25 +131,23 @@ class Metrics:
             registry=registry,
         )
         self._non_finite = {phase: non_finite.labels(phase) for phase in ("value", "gradient", "reduction")}
-        build = Gauge("gradwire_build_info", "Always 1; the label says what runs.", ("version",), registry=registry)
+        self._programs = gauge("gradwire_programs_cached", "Prepared graphs that are kept.")
+        self._programs_bytes = gauge("gradwire_programs_cached_bytes", "Memory of the prepared graphs that are kept.")
+        self.in_flight = gauge("gradwire_requests_in_flight", "Requests that are worked on or wait for a thread.")
+        build = Gauge(
+            "gradwire_build_info",
+            "Always 1; the label says what runs.",
+            ("version",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         build.labels(VERSION).set(1)
 
-    def watch(self, cache: ProgramCache, workers: Workers) -> None:
-        """Show the state of these two, read whenever somebody asks."""
-        programs = Gauge("gradwire_programs_cached", "Prepared graphs that are kept.", registry=self._registry)
-        programs.set_function(lambda: len(cache))
-        nbytes = Gauge(
-            "gradwire_programs_cached_bytes", "Memory of the prepared graphs that are kept.", registry=self._registry
-        )
-        nbytes.set_function(lambda: cache.nbytes)
-        in_flight = Gauge(
-            "gradwire_requests_in_flight", "Requests that are worked on or wait for a thread.", registry=self._registry
-        )
-        in_flight.set_function(lambda: workers.in_flight)
-
-    def compiled(self, seconds: float) -> None:
-        """A graph was prepared."""
+    def compiled(self, seconds: float, programs: int, nbytes: int) -> None:
+        """A graph was prepared; so many are kept now, and take so many bytes."""
         self._compile.observe(seconds)
+        self._programs.set(programs)
+        self._programs_bytes.set(nbytes)
 
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
         """A loss was evaluated and differentiated."""

@@ -24,15 +24,16 @@ from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import engine
+from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.jobs import Caller, Waits, Workers
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
-from gradwire_server.service.probes import answers, serve_pages
 from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
+from gradwire_server.service.worker import READY
 from gradwire_server.settings import Settings, StartError, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
@@ -55,24 +56,26 @@ GIVE_UP = 0.9
 class Server:
     """A server that is wired up but not yet listening.
 
+    As one of several workers it shares its port; its metrics others serve, and it writes ``worker.READY``.
+
     Raises:
         StartError: if it would not be safe, or certificate, key or tokens cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares: bool = False) -> None:
         self._settings = settings
         self._credentials = credentials(settings)
         self._tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
+        self._shares = shares
         self._registry = CollectorRegistry()
         self._waits, self._arrivals = Waits(), Waits()
-        self._workers = Workers(settings.threads, settings)
         metrics = Metrics(self._registry)
-        logic = GradientLogic(settings, metrics)
-        metrics.watch(logic.cache, self._workers)
+        self._workers = Workers(settings.threads_of_worker, settings, metrics.in_flight)
+        logic = GradientLogic(settings, metrics, settings.workers)
         services = [SERVICE, HEALTH, REFLECTION]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
-        self._grpc = grpc.aio.server(options=_options(settings))
+        self._grpc = grpc.aio.server(options=_options(settings, shares=shares))
         servicer = GradientServicer(logic, self._workers, self._waits, self._arrivals, metrics)
         handlers: Any = CountedHandlers(services, calls, self._tokens)
         handlers.add_generic_rpc_handlers(
@@ -95,7 +98,9 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         address = self._listen()
-        metrics_url = self._serve_metrics()
+        metrics_url = (
+            None if self._shares else serve_metrics(self._settings, self._registry, lambda: self._health.ready)
+        )
         await self._health.start(ready=False)
         await self._grpc.start()
         if not await self._warm(stop):
@@ -103,7 +108,10 @@ class Server:
         await self._health.start(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
-        print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
+        if metrics_url is None:
+            print(READY, end="", flush=True)  # noqa: T201  (for the supervisor)
+        else:
+            announce(address, metrics_url)
         await stop.wait()
         return await self._drain()
 
@@ -128,25 +136,14 @@ class Server:
         return self._workers.close(0)
 
     def _listen(self) -> str:
-        host, port = _bracketed(self._settings.host), self._settings.port
+        host, port = bracketed(self._settings.host), self._settings.port
         address = f"{host}:{port}"
         try:
             if self._credentials is None:
                 return f"{host}:{self._grpc.add_insecure_port(address)}"
             return f"{host}:{self._grpc.add_secure_port(address, self._credentials)}"
         except RuntimeError:
-            raise StartError(f"cannot listen on {address}; is another server running there? (--host, --port)") from None
-
-    def _serve_metrics(self) -> str:
-        host, port = self._settings.metrics_host or self._settings.host, self._settings.metrics_port
-        live = partial(answers, asyncio.get_running_loop())
-        try:
-            bound = serve_pages(host, port, self._registry, {"/livez": live, "/readyz": lambda: self._health.ready})
-        except OSError as error:
-            raise StartError(
-                f"cannot serve metrics on {host}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
-            ) from None
-        return f"http://{_bracketed(host)}:{bound}/metrics"
+            raise taken(self._settings) from None
 
     async def _drain(self) -> bool:
         self._log.info("draining", in_flight=self._workers.in_flight, grace=self._settings.grace)
@@ -168,10 +165,6 @@ class Server:
         self._arrivals.end()
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
 def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
     """Handlers without deserializers: the servicer parses, so that it can say what is wrong."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
@@ -182,7 +175,7 @@ def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler
     return handlers
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
+def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
     cap = settings.max_message_bytes + MESSAGE_MARGIN
     return [
         ("grpc.max_receive_message_length", cap),
@@ -196,13 +189,13 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
-        # A second server on the same port would silently take every other connection.
-        ("grpc.so_reuseport", 0),
+        # A second server on the same port, other than a worker, would silently take every other connection.
+        ("grpc.so_reuseport", int(shares)),
     ]
 
 
-def serve(settings: Settings) -> None:
-    """Serve in this process until a signal ends it.
+def serve(settings: Settings, *, shares: bool = False) -> None:
+    """Serve in this process until a signal ends it; ``shares`` is for one of several workers, see ``Server``.
 
     Raises:
         StartError: if the process cannot serve here.
@@ -216,7 +209,7 @@ def serve(settings: Settings) -> None:
     threadpool_limits(1, user_api="blas")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        stopped = runner.run(_serve(settings))
+        stopped = runner.run(_serve(settings, shares=shares))
     if not stopped:
         # Python would wait for the threads.
         logging.shutdown()
@@ -225,9 +218,9 @@ def serve(settings: Settings) -> None:
         os._exit(0)
 
 
-async def _serve(settings: Settings) -> bool:
+async def _serve(settings: Settings, *, shares: bool) -> bool:
     # gRPC binds its server to the loop that runs when it is made.
-    return await Server(settings).run()
+    return await Server(settings, shares=shares).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,0 +1,70 @@
+"""Addresses that the server listens on, and why it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+
+from gradwire_server.service.probes import Probe, answers, serve_pages
+from gradwire_server.settings import Settings, StartError
+
+
+def bracketed(host: str) -> str:
+    """The host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
+def taken(settings: Settings) -> StartError:
+    """The error of an address that cannot be had."""
+    address = f"{bracketed(settings.host)}:{settings.port}"
+    return StartError(f"cannot listen on {address}; is another server running there? (--host, --port)")
+
+
+def reserve(settings: Settings) -> socket.socket:
+    """A socket that has the address and never listens, so that the port stays ours while workers come and go.
+
+    Raises:
+        StartError: if the address is taken or cannot be had.
+    """
+    try:
+        # Of several addresses the first one.
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as alone:
+            # Fails also beside a server that shares its port.
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind(address)
+            address = alone.getsockname()
+        kept = socket.socket(family, kind, protocol)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(address)
+    except OSError:
+        raise taken(settings) from None
+    return kept
+
+
+def serve_metrics(settings: Settings, registry: CollectorRegistry, ready: Probe) -> str:
+    """Answer Prometheus and orchestrators, as long as this event loop is alive; returns the URL of the metrics.
+
+    Raises:
+        StartError: if the address is taken or cannot be had.
+    """
+    host, port = settings.metrics_host or settings.host, settings.metrics_port
+    live = partial(answers, asyncio.get_running_loop())
+    try:
+        bound = serve_pages(host, port, registry, {"/livez": live, "/readyz": ready})
+    except OSError as error:
+        raise StartError(
+            f"cannot serve metrics on {host}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
+        ) from None
+    return f"http://{bracketed(host)}:{bound}/metrics"
+
+
+def announce(address: str, metrics_url: str) -> None:
+    """Print the line by which whoever started the server knows that it serves, and where."""
+    print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)

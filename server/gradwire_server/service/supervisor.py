@@ -1,0 +1,198 @@
+"""Several server processes on one port, watched over by a parent that serves nothing but metrics.
+
+Workers are started afresh, not forked: neither gRPC nor the threads of BLAS and Numba survive a fork. So the parent
+has nothing that could break, and a worker that replaces another begins as the first one did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from gradwire_server.service import worker
+from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
+from gradwire_server.settings import Settings, StartError
+
+SETTLED = 1.0
+"""Seconds of serving after which the end of a worker is no sign that the next one will end as well."""
+
+FREE_RESTARTS, FIRST_PAUSE, LONGEST_PAUSE = 3, 0.5, 30.0
+"""Unsettled workers in a row that are replaced at once; seconds before the next one, doubled each time, at most."""
+
+MARGIN = 10.0
+"""Seconds beyond their own time that workers have to drain."""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A worker's place: one process after another."""
+
+    number: int
+    process: Process | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether its process serves."""
+    unsettled: int = 0
+    """Processes in a row that did not last."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send its process a signal, if it has one."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+
+class Supervisor:
+    """The parent of the workers."""
+
+    def __init__(self, settings: Settings, folder: str) -> None:
+        self._settings = settings
+        self._folder = folder
+        """Where the workers write their metrics."""
+        self._slots = [_Slot(number) for number in range(settings.workers)]
+        self._started = False
+        """Whether all of them served at one time."""
+        self._stop = asyncio.Event()
+        self._registry = CollectorRegistry()
+        MultiProcessCollector(self._registry, folder)  # type: ignore[no-untyped-call]  # it has no annotations
+        self._restarts = Counter(
+            "gradwire_worker_restarts", "Workers started in the place of others that ended.", registry=self._registry
+        )
+        serving = Gauge("gradwire_workers_serving", "Workers that serve.", registry=self._registry)
+        serving.set_function(lambda: sum(slot.ready.is_set() for slot in self._slots))
+        self._log = structlog.get_logger()
+
+    async def run(self) -> None:
+        """Keep the workers until SIGTERM or SIGINT, then have them drain.
+
+        Raises:
+            StartError: if an address is taken or cannot be had, or a worker does not start.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+        with reserve(self._settings) as kept:
+            port = kept.getsockname()[1]
+            self._settings = self._settings.model_copy(update={"port": port})
+            metrics_url = serve_metrics(self._settings, self._registry, self._is_ready)
+            keepers: list[asyncio.Task[None]] = []
+            # The first one compiles the kernels if need be; the others find them.
+            for slots in (self._slots[:1], self._slots[1:]):
+                keepers += [asyncio.create_task(self._keep(slot)) for slot in slots]
+                for slot in slots:
+                    await self._until(slot.ready)
+            if not self._stop.is_set():
+                self._started = True
+                announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
+                await self._stop.wait()
+            await self._drain(keepers)
+
+    def _is_ready(self) -> bool:
+        """Whether calls find a worker, and may go on to come."""
+        return self._started and not self._stop.is_set() and any(slot.ready.is_set() for slot in self._slots)
+
+    async def _until(self, event: asyncio.Event) -> None:
+        """Wait for an event, or until the workers are to stop."""
+        waits = [asyncio.create_task(each.wait()) for each in (event, self._stop)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _drain(self, keepers: list[asyncio.Task[None]]) -> None:
+        self._log.info("draining", workers=len(keepers))
+        for slot in self._slots:
+            slot.send(signal.SIGTERM)
+        _, late = await asyncio.wait(keepers, timeout=self._settings.announce + self._settings.grace + MARGIN)
+        if late:
+            self._log.error("workers did not end within their grace time and are killed", workers=len(late))
+        for slot in self._slots:
+            slot.send(signal.SIGKILL)
+        await asyncio.gather(*keepers)
+        self._log.info("stopped")
+
+    async def _keep(self, slot: _Slot) -> None:
+        """Have a worker in this place until they are to stop.
+
+        Raises:
+            StartError: if the first one does not start.
+        """
+        while not self._stop.is_set():
+            lasted, code = await self._serve(slot)
+            mark_process_dead(slot.number, self._folder)  # type: ignore[no-untyped-call]  # as above
+            if self._stop.is_set():
+                return
+            if not self._started:
+                self._stop.set()
+                raise StartError(f"worker {slot.number} did not start; it ended with {_ending(code)}")
+            self._restarts.inc()
+            slot.unsettled = 0 if lasted > SETTLED else slot.unsettled + 1
+            pause = _pause(slot.unsettled)
+            tell = self._log.error if pause else self._log.warning
+            tell("worker ended; another one takes its place", worker=slot.number, ended=_ending(code), pause=pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
+
+    async def _serve(self, slot: _Slot) -> tuple[float, int]:
+        """Run one process; the seconds that it served, and its exit code."""
+        slot.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", worker.__name__, str(slot.number)),
+            stdin=PIPE,
+            stdout=PIPE,
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder},
+            # A terminal tells the parent alone of Ctrl-C.
+            start_new_session=True,
+        )
+        stdin, stdout = slot.process.stdin, slot.process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the pipes that were asked for are not there")
+        if self._stop.is_set():
+            slot.send(signal.SIGTERM)
+        # Stays open: its end is how the worker learns of ours.
+        stdin.write(self._settings.model_dump_json().encode() + b"\n")
+        start = monotonic()
+        if await stdout.readline() == worker.READY.encode():
+            start = monotonic()
+            slot.ready.set()
+        code = await slot.process.wait()
+        lasted = monotonic() - start if slot.ready.is_set() else 0
+        slot.ready.clear()
+        slot.process = None
+        return lasted, code
+
+
+def _pause(unsettled: int) -> float:
+    """Seconds to wait after so many workers in a row that did not last."""
+    return 0 if unsettled <= FREE_RESTARTS else min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (unsettled - FREE_RESTARTS - 1))
+
+
+def _ending(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def supervise(settings: Settings) -> None:
+    """Serve in several processes until a signal ends them.
+
+    Raises:
+        StartError: if they cannot serve here.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+    # In memory where there is such a folder, also where the rest of the disk is read-only.
+    memory = Path("/dev/shm")  # noqa: S108  (made with a random name)
+    where = memory if os.access(memory, os.W_OK) else None
+    with TemporaryDirectory(prefix="gradwire-", dir=where) as folder:
+        asyncio.run(_supervise(settings, folder))
+
+
+async def _supervise(settings: Settings, folder: str) -> None:
+    await Supervisor(settings, folder).run()

@@ -1,0 +1,136 @@
+"""Several processes on one port, as a client, an operator and Prometheus see them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import gradwire as gw
+from tests.integration.server_process import ServerProcess
+from tests.integration.test_metrics import LABELS, PROMTOOL, series
+from tests.integration.test_probes import ask
+from tests.integration.waiting import eventually
+from tests.losses import hinge, hinge_by_hand, perceptron, sum_of_squares
+
+WORKERS = ("--workers=2",)
+CALLS = f"grpc_server_started_total{{{LABELS}}}"
+
+
+def children(server: ServerProcess) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(server.process.pid).children()
+    return found
+
+
+def serving(server: ServerProcess, count: int, restarts: int) -> bool:
+    found = series(server)
+    return (found["gradwire_workers_serving"], found["gradwire_worker_restarts_total"]) == (count, restarts)
+
+
+def running(process: psutil.Process) -> bool:
+    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+
+
+async def test_calls_and_streams_find_their_graph_whichever_worker_they_reach() -> None:
+    case = hinge(examples=9)
+    losses, gradients = hinge_by_hand(**case.arrays)
+    with ServerProcess(flags=WORKERS) as server:
+        for _ in range(8):
+            with gw.connect(server.address) as client, client.stream(case.loss) as stream:
+                assert client.info().workers == 2
+                for call in (client.value_and_grad(case.loss), stream):
+                    value, found = call(**case.arrays)
+                    np.testing.assert_allclose(value, losses.mean(), rtol=1e-12)
+                    np.testing.assert_allclose(found["w"], gradients.mean(axis=0), rtol=1e-12)
+        counted = series(server)
+        assert counted[CALLS] == 8
+        assert 2 <= counted["gradwire_programs_cached"] + counted["gradwire_compile_seconds_count"] <= 4
+        assert counted["gradwire_requests_in_flight"] == 0
+        assert counted['gradwire_build_info{version="0.1.0"}'] == 1
+        assert server.stop() == 0
+
+
+def test_promtool_finds_nothing_to_say_of_the_sums_over_workers() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        done = subprocess.run(
+            [PROMTOOL, "check", "metrics"], input=server.metrics(), capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> None:
+    case = sum_of_squares(3)
+    with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:
+        value_and_grad = client.value_and_grad(case.loss)
+        expected, _ = value_and_grad(**case.arrays)
+        for restarts, worker in enumerate(children(server), 1):
+            worker.kill()
+            assert value_and_grad(**case.arrays)[0] == expected
+            await eventually(partial(serving, server, 2, restarts))
+        # The call may have reached the worker that was killed, and been made again.
+        assert series(server)[CALLS] >= 3
+        assert server.stop() == 0
+        assert server.log.count("another one takes its place") == 2
+
+
+async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
+    case = perceptron(1_000_000)
+    with ServerProcess(flags=WORKERS) as server, gw.connect(server.address, max_attempts=1) as client:
+        value_and_grad = client.value_and_grad(case.loss)
+        value_and_grad(perceptron(1).arrays)
+        with client.stream(case.loss) as stream:
+            call = stream.submit(case.arrays)
+            await eventually(lambda: series(server)["gradwire_requests_in_flight"] == 1)
+            server.process.terminate()
+            assert call.result().examples == 1_000_000
+        assert server.wait() == 0
+        with pytest.raises(gw.UnavailableError):
+            client.info()
+
+
+async def test_workers_end_with_a_parent_that_is_killed() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        workers = children(server)
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        await eventually(lambda: not any(map(running, workers)))
+        # The port is free again.
+        server.start()
+        assert server.stop() == 0
+
+
+async def test_probes_speak_for_all_workers() -> None:
+    with ServerProcess(flags=(*WORKERS, "--announce=30")) as server:
+        assert ask(server.metrics_port, "/readyz") == (200, "ok\n")
+        server.process.terminate()
+        await eventually(lambda: ask(server.metrics_port, "/readyz") == (503, "no\n"))
+        assert ask(server.metrics_port, "/livez") == (200, "ok\n")
+        with gw.connect(server.address) as client:
+            assert client.info().workers == 2
+        server.process.kill()
+        server.wait()
+
+
+def test_servers_do_not_share_a_port_though_workers_do() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        for flags in ((), WORKERS):
+            command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={server.port}", "--metrics-port=0"]
+            done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert f"cannot listen on 127.0.0.1:{server.port}; is another server running there?" in done.stderr
+
+
+def test_a_worker_that_does_not_start_ends_the_server() -> None:
+    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    command = [str(Path(sys.executable).parent / "gradwire"), "serve", *WORKERS, "--port=0", "--metrics-port=0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "gradwire: protobuf runs in pure Python here" in done.stderr
+    assert "gradwire: worker 0 did not start" in done.stderr
+    assert "Traceback" not in done.stderr
