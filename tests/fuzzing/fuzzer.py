@@ -33,6 +33,9 @@ CACHE = Path(".cache/fuzz")
 LONGEST = 16 << 10
 """Bytes of a script."""
 
+CALLS = 12
+"""Calls of a script, at most."""
+
 MEGABYTES = 1500
 """Of memory, beyond which the fuzzer's process, and the server in it, counts as growing without end."""
 
@@ -64,6 +67,7 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
         return bytes(atheris.Mutate(data, min(max_size, len(data) + 64)))
     script = script_of(data)
     mutate(script, random)
+    del script.calls[CALLS:]
     result: bytes = script.SerializeToString()
     return result if len(result) <= max_size else data
 

@@ -1,0 +1,91 @@
+"""HTTP/2 frame by frame: what no client of gRPC would send."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+
+from tests.integration.raw import SERVICE
+from tests.integration.server_process import DEADLINE
+
+
+class Connection:
+    """A connection that was opened well; what is sent on it from then on may be anything."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self.authority = address
+        self.socket = socket.create_connection((host, int(port)), DEADLINE)
+        config = h2.config.H2Configuration(
+            validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="utf-8"
+        )
+        self.http: Any = h2.connection.H2Connection(config)
+        self.http.initiate_connection()
+        self.flush()
+
+    def headers(self, method: str, more: Iterable[tuple[str, str]] = ()) -> list[tuple[str, str]]:
+        """Those of a call of a method of the service."""
+        fixed = [(":method", "POST"), (":scheme", "http"), (":path", f"/{SERVICE}/{method}")]
+        fixed += [(":authority", self.authority), ("te", "trailers"), ("content-type", "application/grpc")]
+        return [*fixed, *more]
+
+    def call(self, method: str, more: Iterable[tuple[str, str]] = ()) -> int:
+        """Begin a call; gives its stream."""
+        stream: int = self.http.get_next_available_stream_id()
+        self.http.send_headers(stream, self.headers(method, more))
+        self.flush()
+        return stream
+
+    def message(self, stream: int, raw: bytes, *, end: bool = True, compressed: bool = False) -> None:
+        """Send a message of gRPC."""
+        self.http.send_data(stream, bytes([compressed]) + len(raw).to_bytes(4, "big") + raw, end_stream=end)
+        self.flush()
+
+    def flush(self) -> None:
+        """Put on the wire what is to be sent."""
+        self.socket.sendall(self.http.data_to_send())
+
+    def events(self) -> Iterator[Any]:
+        """What the server sends, until it closes the connection."""
+        while True:
+            try:
+                data = self.socket.recv(1 << 16)
+            except ConnectionResetError:
+                return
+            if not data:
+                return
+            yield from self.http.receive_data(data)
+            self.flush()
+
+    def trailers(self, stream: int) -> dict[str, str]:
+        """How the call ends."""
+        found: dict[str, str] = {}
+        for event in self.events():
+            if isinstance(event, h2.events.ConnectionTerminated):
+                raise ConnectionAbortedError(event.error_code, event.additional_data)
+            if getattr(event, "stream_id", None) != stream:
+                continue
+            if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
+                found |= {str(key): str(value) for key, value in event.headers}
+            if isinstance(event, h2.events.StreamReset):
+                return found | {"reset": str(event.error_code)}
+            if isinstance(event, h2.events.StreamEnded):
+                return found
+        raise ConnectionAbortedError
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Connection]:
+    """An open connection, closed at the end."""
+    connection = Connection(address)
+    try:
+        yield connection
+    finally:
+        connection.socket.close()

@@ -1,0 +1,76 @@
+"""What is no message, or none that this server knows."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gradwire.v1 import gradient_service_pb2 as pb
+from tests.hostile.messages import EXHAUSTED, INVALID, Bad, Node, graph, parameter, register, valid
+
+
+def nested(depth: int, tag: bytes) -> bytes:
+    """A message field inside a message field, and so on."""
+    message = b""
+    for _ in range(depth):
+        length = len(message)
+        varint = b""
+        while True:
+            varint += bytes([length & 0x7F | (0x80 if length > 0x7F else 0)])
+            length >>= 7
+            if not length:
+                break
+        message = tag + varint + message
+    return message
+
+
+def bad_utf8() -> bytes:
+    request = bytes(pb.RegisterGraphRequest(graph=graph(parameter("name"))).SerializeToString())
+    return request.replace(b"name", b"n\xff\xfee")
+
+
+def unknown_op() -> bytes:
+    # Field 999 of a node, a message.
+    node = b"\xba\x3e\x00"
+    wrapped = b"\x0a" + bytes([len(node)]) + node
+    return b"\x0a" + bytes([len(wrapped)]) + wrapped
+
+
+def head(kept: int) -> bytes:
+    return valid()[:kept]
+
+
+WIRE = [
+    Bad("empty", "RegisterGraph", lambda: b"", INVALID, "GRAPH_MISSING", ("graph is missing",), "graph"),
+    Bad("empty-compute", "ComputeGradients", lambda: b"", INVALID, "GRAPH_MISSING", ("graph or graph_id",), "graph"),
+    *(
+        Bad(f"random-{method}", method, lambda: b"\xff\x13\x37" * 16 + b"\x07\x00", INVALID, "MALFORMED_MESSAGE",
+            ("50 bytes", f"{method}Request"))
+        for method in ("RegisterGraph", "ComputeGradients", "TraceGraph", "CheckGradients", "GetServerInfo")
+    ),
+    *(
+        Bad(f"truncated-{kept}", "ComputeGradients", partial(head, kept), INVALID, "MALFORMED_MESSAGE",
+            (f"{kept} bytes", "truncated"))
+        for kept in (1, 9, 20, len(valid()) - 3)
+    ),
+    Bad("not-utf-8", "RegisterGraph", bad_utf8, INVALID, "MALFORMED_MESSAGE", ("UTF-8",)),
+    Bad("nested-messages", "ComputeGradients", lambda: nested(20_000, b"\x0a"), INVALID, "MALFORMED_MESSAGE",
+        ("bytes",)),
+    Bad("nested-groups", "ComputeGradients", lambda: b"\xfb\x3f" * 20_000 + b"\xfc\x3f" * 20_000, INVALID,
+        "MALFORMED_MESSAGE", ("nested", "100")),
+    Bad("over-the-cap", "ComputeGradients", lambda: valid() + b"\xfa\x3e\xff\xff\xff\x3f" + b"x" * ((128 << 20) - 1),
+        EXHAUSTED, "LIMIT_EXCEEDED", ("134217728", "--max-message-bytes", "StreamGradients")),
+    Bad("no-op", "RegisterGraph", register(Node(name="culprit")), INVALID, "INVALID_GRAPH",
+        ('"culprit"', "no kind", "0.1.0", "softplus"), "graph.nodes[0]"),
+    Bad("unknown-op", "RegisterGraph", unknown_op, INVALID, "INVALID_GRAPH",
+        ("field 999", "0.1.0", "softplus"), "graph.nodes[0]"),
+]  # fmt: skip
+
+STANDARD = [
+    Bad(name, method, partial(bytes, raw), INVALID, "MALFORMED_MESSAGE", ("not a valid request", word), service=service)
+    for method, service in (
+        ("Check", "grpc.health.v1.Health"),
+        ("Watch", "grpc.health.v1.Health"),
+        ("ServerReflectionInfo", "grpc.reflection.v1alpha.ServerReflection"),
+    )
+    for name, raw, word in (("garbage", b"\xff" * 3, "3 bytes"), ("not-utf-8", b"\x0a\x02\xff\xfe", "UTF-8"))
+]
