@@ -10,7 +10,7 @@ import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, UnavailableError, UsageError
+from gradwire._errors import GradwireError, UnavailableError, UsageError, of_call
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc import GrpcTransport, in_frames
 from gradwire._local import LocalTransport
@@ -68,44 +68,46 @@ class AsyncGrpcTransport:
         stub = self._connected()
         start = monotonic()
         graph = None
+        request_id = _channel.new_request_id()
         try:
             if not isinstance(step, Compute):
                 graph = getattr(step.request, "graph", None)
                 method = getattr(stub, step.method)
-                return await method(step.request, timeout=timeout, metadata=self._address.metadata)
+                return await method(step.request, timeout=timeout, metadata=self._address.metadata(request_id))
             if in_frames(step):
-                return await self._framed(step, timeout)
-            response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=self._address.metadata)
-            return Answer(response, {})
+                return await self._framed(step, timeout, request_id)
+            metadata = self._address.metadata(request_id)
+            response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=metadata)
+            return Answer(response, {}, request_id)
         except grpc.RpcError as error:
             if self._closed:
                 raise _channel.closed() from None
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
-                raise _channel.too_late() from None
-            raise _channel.error_of(error, self._address, graph) from None
+                raise of_call(_channel.too_late(), request_id) from None
+            raise _channel.error_of(error, self._address, request_id, graph) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
                 raise _channel.closed() from None
             raise
 
-    async def _framed(self, step: Compute, timeout: float | None) -> Answer:  # noqa: ASYNC109  (as above)
+    async def _framed(self, step: Compute, timeout: float | None, request_id: str) -> Answer:  # noqa: ASYNC109  (as above)
         attempts = self._streams.attempts(timeout)
         while True:
             try:
-                return await self._in_frames(step, attempts.left)
+                return await self._in_frames(step, attempts.left, request_id)
             except grpc.RpcError as failure:
-                error = _channel.error_of(failure, self._address)
+                error = _channel.error_of(failure, self._address, request_id)
                 if self._closed or not isinstance(error, UnavailableError):
                     raise
                 await asyncio.sleep(attempts.pause(error))
 
-    async def _in_frames(self, step: Compute, timeout: float | None) -> Answer:  # noqa: ASYNC109  (as above)
-        assembler = Assembler()
+    async def _in_frames(self, step: Compute, timeout: float | None, request_id: str) -> Answer:  # noqa: ASYNC109  (as above)
+        assembler = Assembler(request_id)
         answer: Answer | GradwireError | None = None
-        frames = request_frames(step)
-        async for frame in self._framed_calls(frames, timeout=timeout, metadata=self._address.metadata):
+        frames, metadata = request_frames(step), self._address.metadata(request_id)
+        async for frame in self._framed_calls(frames, timeout=timeout, metadata=metadata):
             answer = assembler.feed(frame) or answer
         return final(answer, self._address.target)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import uniform
 from time import monotonic
 from typing import Any, TypedDict, cast
+from uuid import uuid4
 
 import grpc
 from google.rpc.status_pb2 import Status
@@ -25,6 +26,7 @@ from gradwire._errors import (
     UnimplementedError,
     UsageError,
     from_status,
+    of_call,
 )
 from gradwire._numbers import whole
 from gradwire._token import Token, token_source
@@ -50,6 +52,7 @@ JITTER = 0.2
 """Share by which a pause is longer or shorter by chance, as in gRPC's own retries."""
 
 _STATUS_KEY = "grpc-status-details-bin"
+_REQUEST_ID = "x-request-id"
 _HAS_PORT = re.compile(r":\d+$")
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
 _BROKE_OFF = re.compile(r"^(Socket closed|Stream removed)")
@@ -82,14 +85,14 @@ class Address:
     token: Callable[[], str] | None
     max_attempts: int
 
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """What goes with a call that begins now.
 
         Raises:
             UsageError: There is no token to be had.
         """
-        return () if self.token is None else (("authorization", f"Bearer {self.token()}"),)
+        own = ((_REQUEST_ID, request_id),)
+        return own if self.token is None else (*own, ("authorization", f"Bearer {self.token()}"))
 
 
 class Connection(TypedDict, total=False):
@@ -227,14 +230,23 @@ def _pauses(to: Address) -> Iterator[float]:
         pause *= GROWTH
 
 
-def error_of(error: grpc.RpcError, to: Address, graph: graph_pb2.Graph | None = None) -> GradwireError:
+def new_request_id() -> str:
+    """An id for a call: the server's log has it, and so have the call's result or error."""
+    return uuid4().hex
+
+
+def error_of(error: grpc.RpcError, to: Address, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
     """The error that a failed call means. ``grpc.aio``'s errors have the same methods."""
-    code, details, target = error.code(), error.details() or "", to.target
     # The stubs know neither of the two metadata classes of gRPC.
-    trailers: Iterable[tuple[str, Any]] = cast("Any", error.trailing_metadata()) or ()
-    for key, value in trailers:
-        if key == _STATUS_KEY:
-            return from_status(Status.FromString(value), graph)
+    trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())
+    # A proxy may have given it another id.
+    return of_call(_meant(error, to, trailers.get(_STATUS_KEY), graph), trailers.get(_REQUEST_ID, request_id))
+
+
+def _meant(error: grpc.RpcError, to: Address, status: bytes | None, graph: graph_pb2.Graph | None) -> GradwireError:
+    code, details, target = error.code(), error.details() or "", to.target
+    if status is not None:
+        return from_status(Status.FromString(status), graph)
     too_large = _TOO_LARGE.search(details)
     if too_large:
         return _too_large(too_large, details, target)

@@ -198,7 +198,7 @@ class Computation:
 
     def result(self, problem: Problem, answer: Answer) -> Result:
         """What the caller gets."""
-        return decode_result(answer.response, answer.framed, problem.outputs)
+        return decode_result(answer.response, answer.framed, problem.outputs, answer.request_id)
 
     def trace(self, values: Mapping[str, ArrayLike]) -> Steps[Trace]:
         """Every value and gradient of one example."""

@@ -24,11 +24,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from gradwire.v1 import graph_pb2
+
+E = TypeVar("E", bound="GradwireError")
 
 DOMAIN = "gradwire"
 
@@ -70,6 +73,8 @@ class GradwireError(Exception):
         """All that is wrong, where there are several things (the first ones, if very many)."""
         self.retry_after = retry_after
         """Seconds after which trying again makes sense, if the server said so."""
+        self.request_id: str | None = None
+        """Id of the call, by which the server's log has it; None if none was made."""
 
 
 class InvalidGraphError(GradwireError):
@@ -161,6 +166,14 @@ BY_CODE: Mapping[int, type[GradwireError]] = {
     code_pb2.UNIMPLEMENTED: UnimplementedError,
 }
 """The class for a status that carries no reason, as from gRPC itself or a proxy; of others ServerError."""
+
+
+def of_call(error: E, request_id: str | None) -> E:
+    """The same error, of the call with this id; a traceback shows it."""
+    if request_id is not None:
+        error.request_id = request_id
+        error.add_note(f"request id {request_id}")
+    return error
 
 
 def from_status(status: Status, graph: graph_pb2.Graph | None = None) -> GradwireError:

@@ -9,7 +9,7 @@ import numpy as np
 from google.rpc.status_pb2 import Status
 
 from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
-from gradwire._errors import GradwireError, ServerError, from_status
+from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire._steps import Answer, Compute
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame, chunk_of
@@ -53,9 +53,10 @@ def request_frames(step: Compute) -> Iterator[bytes]:
 
 
 class Assembler:
-    """Puts the responses of one stream together."""
+    """Puts the responses of one stream together, of the call with this id."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_id: str) -> None:
+        self._request_id = request_id
         self._response = pb.ComputeGradientsResponse()
         self._framed: list[tuple[pb.FramedTensor, Array]] = []
         self._pending: deque[memoryview] = deque()
@@ -76,7 +77,8 @@ class Assembler:
         if kind == "chunk":
             return self._append(memoryview(frame.chunk))
         if kind == "error":
-            return from_status(Status(code=frame.error.code, message=frame.error.message, details=frame.error.details))
+            status = Status(code=frame.error.code, message=frame.error.message, details=frame.error.details)
+            return of_call(from_status(status), self._request_id)
         raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
 
     def _begin(self, head: pb.StreamResponseHead) -> Answer | None:
@@ -109,7 +111,7 @@ class Assembler:
                 self._response.loss.CopyFrom(encode_tensor(array))
             else:
                 raise ServerError("the server announced a tensor of no known kind; it may be newer than this client")
-        return Answer(self._response, gradients)
+        return Answer(self._response, gradients, self._request_id)
 
 
 def final(answer: Answer | GradwireError | None, target: str) -> Answer:

@@ -44,15 +44,16 @@ class GrpcTransport:
         """See ``Transport``."""
         stub = self._connected()
         graph = None
+        request_id = _channel.new_request_id()
         try:
             if not isinstance(step, Compute):
                 graph = getattr(step.request, "graph", None)
-                return self._unary(getattr(stub, step.method), step.request, timeout)
+                return self._unary(getattr(stub, step.method), step.request, timeout, request_id)
             if in_frames(step):
-                return self._framed(step, timeout)
-            return Answer(self._unary(stub.ComputeGradients, whole(step), timeout), {})
+                return self._framed(step, timeout, request_id)
+            return Answer(self._unary(stub.ComputeGradients, whole(step), timeout, request_id), {}, request_id)
         except grpc.RpcError as error:
-            raise self.error(error, graph) from None
+            raise self.error(error, request_id, graph) from None
         except ValueError as error:
             raise self._invocation_error(error) from None
 
@@ -60,24 +61,25 @@ class GrpcTransport:
         """The error that gRPC means which says so of a channel that was closed just now."""
         return _channel.closed() if self.is_closed else error
 
-    def _unary(self, method: Callable[..., Any], request: object, timeout: float | None) -> Any:  # noqa: ANN401  (its response)
-        return method(request, timeout=timeout, metadata=self._address.metadata)
+    def _unary(self, method: Callable[..., Any], request: object, timeout: float | None, request_id: str) -> Any:  # noqa: ANN401  (its response)
+        return method(request, timeout=timeout, metadata=self._address.metadata(request_id))
 
-    def _framed(self, step: Compute, timeout: float | None) -> Answer:
+    def _framed(self, step: Compute, timeout: float | None, request_id: str) -> Answer:
         attempts = self.attempts(timeout)
         while True:
             try:
-                return self._in_frames(step, attempts.left)
+                return self._in_frames(step, attempts.left, request_id)
             except grpc.RpcError as failure:
-                error = self.error(failure)
+                error = self.error(failure, request_id)
                 if not isinstance(error, UnavailableError):
                     raise error from None
                 self._ended.wait(attempts.pause(error))
 
-    def _in_frames(self, step: Compute, timeout: float | None) -> Answer:
-        assembler = Assembler()
+    def _in_frames(self, step: Compute, timeout: float | None, request_id: str) -> Answer:
+        assembler = Assembler(request_id)
         answer: Answer | GradwireError | None = None
-        for frame in self._streams(request_frames(step), timeout=timeout, metadata=self._address.metadata):
+        metadata = self._address.metadata(request_id)
+        for frame in self._streams(request_frames(step), timeout=timeout, metadata=metadata):
             answer = assembler.feed(frame) or answer
         return final(answer, self._address.target)
 
@@ -85,11 +87,11 @@ class GrpcTransport:
         """See ``Transport``."""
         return GrpcStream(self, computation)
 
-    def open_stream(self, requests: object) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
-        """A call of StreamGradients with this iterator of frames."""
+    def open_stream(self, requests: object, request_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
+        """A call of StreamGradients with this iterator of frames, and this id."""
         self._connected()
         try:
-            return self._streams(requests, metadata=self._address.metadata)
+            return self._streams(requests, metadata=self._address.metadata(request_id))
         except ValueError as error:
             raise self._invocation_error(error) from None
 
@@ -102,11 +104,11 @@ class GrpcTransport:
         """The attempts at a stream: gRPC tries unary calls again by itself."""
         return _channel.Attempts(self._address, timeout)
 
-    def error(self, error: grpc.RpcError, graph: graph_pb2.Graph | None = None) -> GradwireError:
+    def error(self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
         """The error that a failed call means."""
         if self.is_closed:
             return _channel.closed()
-        return _channel.error_of(error, self._address, graph)
+        return _channel.error_of(error, self._address, request_id, graph)
 
     def close(self) -> None:
         """See ``Transport``."""

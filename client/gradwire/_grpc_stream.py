@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._channel import Attempts, Deadline, too_late
+from gradwire._channel import Attempts, Deadline, new_request_id, too_late
 from gradwire._computation import Computation, Problem
 from gradwire._errors import CancelledError, GradwireError, GraphNotFoundError, UnavailableError, UsageError
 from gradwire._frames import Assembler, request_frames
@@ -53,6 +53,7 @@ class GrpcStream(Stream):
         self._pending: deque[_Pending] = deque()
         self._requests: Requests = SimpleQueue()
         self._call: Any = None
+        self._request_id = ""
         self._reader: Thread | None = None
         self._closed = False
         self._given_up = Event()
@@ -105,7 +106,8 @@ class GrpcStream(Stream):
             self._requests.put(pending)
         if self._closed:
             self._requests.put(None)
-        self._call = self._transport.open_stream(_frames(self._requests))
+        self._request_id = new_request_id()
+        self._call = self._transport.open_stream(_frames(self._requests), self._request_id)
 
     def _register(self, problem: Problem, deadline: Deadline) -> None:
         perform(self._computation.register(problem), lambda step: self._transport.send(step, deadline.left))
@@ -150,7 +152,7 @@ class GrpcStream(Stream):
     def _read_call(self) -> tuple[bool, GradwireError]:
         """Whether any answer came, and how the call ended."""
         answered = False
-        assembler = Assembler()
+        assembler = Assembler(self._request_id)
         try:
             for frame in self._call:
                 done = assembler.feed(frame)
@@ -160,7 +162,7 @@ class GrpcStream(Stream):
         except grpc.RpcError as failure:
             if self._closed and failure.code() is grpc.StatusCode.CANCELLED:
                 return answered, CancelledError("the stream was closed before the answer came")
-            return answered, self._transport.error(failure)
+            return answered, self._transport.error(failure, self._request_id)
         except GradwireError as failure:
             self._call.cancel()
             return answered, failure

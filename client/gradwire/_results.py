@@ -68,10 +68,15 @@ class Result:
     """N; 1 if there are no per-example inputs."""
     blocks: int
     """Blocks of examples that were run one after another."""
+    request_id: str | None
+    """Id of the call, by which the server's log has it; a stream is one call. None if there is no server."""
 
 
 def decode_result(
-    response: pb.ComputeGradientsResponse, framed: Mapping[str, Array], outputs: Mapping[str, int]
+    response: pb.ComputeGradientsResponse,
+    framed: Mapping[str, Array],
+    outputs: Mapping[str, int],
+    request_id: str | None,
 ) -> Result:
     """The result, with the gradients that came in frames; ``outputs`` has the index of each node asked for."""
     gradients = {name: decode_tensor(tensor) for name, tensor in response.gradients.items()}
@@ -85,6 +90,7 @@ def decode_result(
         compute_seconds=stats.compute_time.seconds + stats.compute_time.nanos / 1e9,
         examples=stats.examples,
         blocks=stats.blocks,
+        request_id=request_id,
     )
 
 

@@ -42,10 +42,11 @@ class Compute:
 
 
 class Answer(NamedTuple):
-    """A response, and the gradients that came beside it."""
+    """A response, the gradients that came beside it, and the id of the call."""
 
     response: pb.ComputeGradientsResponse
     framed: Mapping[str, Array]
+    request_id: str | None = None
 
 
 Step: TypeAlias = Unary | Compute

@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def _serve(settings: Settings) -> None:
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     for variable, closest in unknown_variables().items():
         structlog.get_logger().warning("variable is no setting and is ignored", variable=variable, closest=closest)
     try:

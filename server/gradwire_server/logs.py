@@ -1,18 +1,20 @@
-"""Logs: one line an event on stderr, JSON unless a person is looking."""
+"""Logs: one line an event on stderr."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from typing import Literal
 
 import structlog
 
 
-def configure(level: str, **bound: object) -> None:
+def configure(level: str, form: Literal["text", "json"] | None = None, **bound: object) -> None:
     """Send the events of this package, and those of the libraries, to stderr from this level on.
 
     Args:
         level: The least one.
+        form: Of a line. Default: text where a person is looking, JSON elsewhere.
         **bound: What every event says too.
     """
 
@@ -25,11 +27,15 @@ def configure(level: str, **bound: object) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    person = sys.stderr.isatty()
+    terminal = sys.stderr.isatty()
+    text = form == "text" or (form is None and terminal)
+    # Other traces show the values of variables.
     last: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback)
+        if text
+        else structlog.processors.JSONRenderer()
     )
-    trace = [] if person else [structlog.processors.format_exc_info]
+    trace = [] if text else [structlog.processors.format_exc_info]
     least = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, *trace, last],

@@ -58,7 +58,10 @@ class Settings(ServiceLimits, BaseSettings):
     """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
     balancers can turn away from it first."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of what is logged; debug has a line for each call."""
+    """Least level of what is logged, to stderr: debug has a line for each call, info and warning one for each that
+    fails."""
+    log_format: Literal["text", "json"] | None = None
+    """Form of the lines. Default: text on a terminal, JSON elsewhere."""
 
     @property
     def threads_of_worker(self) -> int:

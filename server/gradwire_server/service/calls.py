@@ -1,4 +1,4 @@
-"""Counting calls, whatever method they are for, and whatever becomes of them."""
+"""Calls of every method: who may make them, what they are called in the log, how they end and how long they take."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from structlog.contextvars import bind_contextvars
 
 from gradwire_server import codec
 from gradwire_server.errors import Refusal, shown
+from gradwire_server.service import request_ids
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.status import abort
 from gradwire_server.service.tokens import Tokens
@@ -30,6 +32,10 @@ Behaviour = Callable[..., Any]
 LEEWAY, ROUNDING = 0.05, 0.01
 """Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
 the call travelled, and gRPC rounds."""
+
+
+_FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
+"""How calls end for which the server is to blame."""
 
 
 class CountedHandlers(grpc.GenericRpcHandler):
@@ -59,22 +65,24 @@ class CountedHandlers(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """The method's handler, which counts this call; also calls to methods that there are not are counted."""
-        method = handler_call_details.method
-        call = _Call(self._metrics.of(method), self._log)
+        details = handler_call_details
+        request_id = request_ids.request_id(details.invocation_metadata)
+        call = _Call(self._metrics.of(details.method), self._log, request_id)
+        task = asyncio.current_task()
+        if task is not None:
+            task.add_done_callback(call.forsaken)
+        return _counted(call, self._handler(details))
+
+    def _handler(self, details: grpc.HandlerCallDetails) -> Handler:
         if self._tokens is not None:
-            refusal = self._tokens.refusal(method, handler_call_details.invocation_metadata)
+            refusal = self._tokens.refusal(details.method, details.invocation_metadata)
             if refusal is not None:
-                call.end(grpc.StatusCode.UNAUTHENTICATED)
                 return _refused(refusal)
         for handlers in self._handlers:
-            handler = handlers.service(handler_call_details)
+            handler = handlers.service(details)
             if handler is not None:
-                task = asyncio.current_task()
-                if task is not None:
-                    task.add_done_callback(call.forsaken)
-                return _counted(call, _raw(handler, self._kinds[method]))
-        call.end(grpc.StatusCode.UNIMPLEMENTED)
-        return self._absent(method)
+                return _raw(handler, self._kinds[details.method])
+        return self._absent(details.method)
 
     def _absent(self, method: str) -> Handler:
         """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
@@ -103,17 +111,21 @@ class _Call:
     As a context manager around the handler it takes the status from how that ends.
     """
 
-    def __init__(self, series: MethodMetrics, log: Any) -> None:  # noqa: ANN401  (a logger of structlog)
+    def __init__(self, series: MethodMetrics, log: Any, request_id: str) -> None:  # noqa: ANN401  (a logger of structlog)
         self.series = series
         self._log = log
+        self._trailers = ((request_ids.KEY, request_id),)
+        # Every line that is logged while the call's task runs has it.
+        bind_contextvars(request_id=request_id)
         self._start = perf_counter()
         self._open = True
         self._context: Context | None = None
         series.started.inc()
 
     def during(self, context: Context) -> _Call:
-        """The same call, whose status this context has."""
+        """The same call, whose status this context has, and whose caller learns the id from it."""
         self._context = context
+        context.set_trailing_metadata(self._trailers)
         return self
 
     def __enter__(self) -> None:
@@ -142,7 +154,10 @@ class _Call:
             seconds = perf_counter() - self._start
             self.series.handled[code].inc()
             self.series.seconds.observe(seconds)
-            self._log.debug("call", method=self.series.method, code=code.name, seconds=seconds)
+            log = self._log.debug if code is grpc.StatusCode.OK else self._log.info
+            if code in _FAULTS:
+                log = self._log.warning
+            log("call", method=self.series.method, code=code.name, seconds=round(seconds, 6))
 
     def forsaken(self, _: object) -> None:
         """The call's task is over. If no handler ran, its message never came, or was larger than gRPC takes.

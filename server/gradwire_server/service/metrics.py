@@ -22,8 +22,6 @@ SIZE_CLASSES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 UNKNOWN = "unknown"
 """Service and method of calls to methods that there are not: a caller's text is no label."""
 
-_UNKNOWN_CODES = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAUTHENTICATED)
-
 _TYPES = {
     (False, False): "unary",
     (True, False): "client_stream",
@@ -67,15 +65,13 @@ class CallMetrics:
             for service in services
             for method in service.methods
         }
-        self._unknown = self._bound("unary", UNKNOWN, UNKNOWN, _UNKNOWN_CODES)
+        self._unknown = self._bound("unary", UNKNOWN, UNKNOWN)
 
-    def _bound(
-        self, kind: str, service: str, method: str, codes: Iterable[grpc.StatusCode] = grpc.StatusCode
-    ) -> MethodMetrics:
+    def _bound(self, kind: str, service: str, method: str) -> MethodMetrics:
         return MethodMetrics(
             method=f"{service}/{method}",
             started=self._started.labels(kind, service, method),
-            handled={code: self._handled.labels(kind, service, method, code_label(code)) for code in codes},
+            handled={code: self._handled.labels(kind, service, method, code_label(code)) for code in grpc.StatusCode},
             seconds=self._seconds.labels(kind, service, method),
             received=self._received.labels(kind, service, method),
             sent=self._sent.labels(kind, service, method),

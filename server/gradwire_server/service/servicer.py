@@ -14,6 +14,7 @@ from uuid import uuid4
 import grpc
 import structlog
 from google.protobuf.message import Message
+from structlog.contextvars import bind_contextvars
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
@@ -37,6 +38,9 @@ SMALL_SECONDS = 1e-3
 """What the event loop parses and computes itself, of requests whose program is at hand (``GradientLogic.at_hand``);
 all else goes to a thread, so that no other call waits for it."""
 
+MAX_PATH = 200
+"""Characters of a path that are logged."""
+
 LAST_WORD = 0.1
 """Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
 
@@ -51,6 +55,11 @@ _ENDS_STREAM = frozenset(
 )
 
 _log = structlog.get_logger()
+
+
+def _told(refusal: Refusal) -> dict[str, str]:
+    """What the log says of a refusal: no text of it, which may show values."""
+    return {"reason": refusal.reason.value, "path": refusal.findings[0].path[:MAX_PATH]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,9 @@ class GradientServicer:
         try:
             return await work
         except Refusal as refusal:
-            self._note(method, refusal)
+            self._metrics.refused(refusal.reason)
+            # For the line of the call.
+            bind_contextvars(**_told(refusal))
             await abort(context, refusal)
         except grpc.aio.BaseError:
             raise
@@ -129,10 +140,6 @@ class GradientServicer:
         _log.exception("internal error", method=method, error_id=error_id)
         self._metrics.refused(Reason.INTERNAL)
         return refuse(Reason.INTERNAL, f"internal error; the server's log has it under {error_id}", error_id=error_id)
-
-    def _note(self, method: str, refusal: Refusal) -> None:
-        self._metrics.refused(refusal.reason)
-        _log.info("refused", method=method, reason=refusal.reason.value, message=refusal.message)
 
     # Unary calls.
 
@@ -249,7 +256,8 @@ class GradientServicer:
         except Refusal as refusal:
             if refusal.reason in _ENDS_STREAM:
                 raise
-            self._note("StreamGradients", refusal)
+            self._metrics.refused(refusal.reason)
+            _log.info("refused", method="StreamGradients", tag=assembler.tag, **_told(refusal))
             return (error_frame(assembler.tag, refusal).SerializeToString(),)
 
     async def _feed(self, context: Context, assembler: Assembler, raw: bytes) -> Complete | None:

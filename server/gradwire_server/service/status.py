@@ -98,7 +98,7 @@ async def abort(context: grpc.aio.ServicerContext[bytes, bytes], refusal: Refusa
     await context.abort(
         CODES[refusal.reason],
         status.message,
-        (("grpc-status-details-bin", status.SerializeToString()),),
+        (*(context.trailing_metadata() or ()), ("grpc-status-details-bin", status.SerializeToString())),
     )
 
 

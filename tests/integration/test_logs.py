@@ -1,0 +1,129 @@
+"""What the log says, and does not say, and how a caller finds its call in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import pytest
+
+import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from tests.integration.raw import SERVICE, channel
+from tests.integration.server_process import ServerProcess
+from tests.integration.waiting import eventually
+
+
+@pytest.fixture(scope="module")
+def talkative() -> Iterator[ServerProcess]:
+    """A server that logs every call."""
+    with ServerProcess(flags=("--log-level=debug",)) as process:
+        yield process
+
+
+def lines(server: ServerProcess, request_id: str) -> list[dict[str, Any]]:
+    """What is logged of a call."""
+    logged = [json.loads(line) for line in server.log.splitlines()]
+    return [line for line in logged if line.get("request_id") == request_id]
+
+
+def call(server: ServerProcess, method: str, *metadata: tuple[str, str], request: bytes = b"") -> tuple[str, Any]:
+    """The id that comes back, and how the call ends."""
+    with channel(server.address) as opened:
+        kind: Any = opened.stream_stream(f"/{SERVICE}/{method}")
+        made = kind(iter([request]), metadata=metadata)
+        with suppress(grpc.RpcError):
+            list(made)
+        [found] = [value for key, value in made.trailing_metadata() if key == "x-request-id"]
+    return found, made.code()
+
+
+@pytest.mark.parametrize("method", ["GetServerInfo", "ComputeGradients", "StreamGradients", "Nothing"])
+async def test_the_id_of_the_caller_comes_back_and_is_in_the_log(talkative: ServerProcess, method: str) -> None:
+    given = f"of-the-caller/{method}"
+    found, code = call(talkative, method, ("x-request-id", given))
+    assert found == given
+    await eventually(lambda: len(lines(talkative, given)) > 0)
+    [line] = [line for line in lines(talkative, given) if line["event"] == "call"]
+    assert line["code"] == code.name
+    assert line["method"] == (f"{SERVICE}/{method}" if method != "Nothing" else "unknown/unknown")
+    assert line["seconds"] > 0
+    assert line["level"] == ("debug" if code is grpc.StatusCode.OK else "info")
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, None])
+def test_an_id_that_is_none_is_replaced(talkative: ServerProcess, given: str | None) -> None:
+    metadata: Any = [] if given is None else [("x-request-id", given.encode())]
+    found, _ = call(talkative, "GetServerInfo", *metadata)
+    assert len(found) == 32
+    assert found != call(talkative, "GetServerInfo", *metadata)[0]
+
+
+async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() -> None:
+    with ServerProcess() as server, gw.connect(server.address) as client:
+        x = gw.input("x", shape=(), per_example=True)
+        with pytest.raises(gw.NonFiniteError) as non_finite:
+            client.value_and_grad(gw.log(x), reject_non_finite=True)(x=[1.0, -98765.4321])
+        with pytest.raises(gw.InvalidRequestError) as wrong:
+            client.value_and_grad(gw.take(gw.parameter("w", shape=(3,)), gw.input("i", dtype="int64")))(
+                w=[1.0] * 3, i=98765
+            )
+        with client.stream(gw.log(x), reject_non_finite=True) as stream, pytest.raises(gw.NonFiniteError) as framed:
+            stream(x=[-98765.4321])
+        client.info()
+        server.stop()
+        for error, method in (
+            (non_finite, "ComputeGradients"),
+            (wrong, "ComputeGradients"),
+            (framed, "StreamGradients"),
+        ):
+            assert error.value.request_id is not None
+            [line] = lines(server, error.value.request_id)
+            assert method in line["method"]
+            assert line["reason"] == error.value.reason
+            assert line["level"] == "info"
+        assert "98765" not in server.log
+        assert "GetServerInfo" not in server.log
+
+
+async def test_the_text_of_a_caller_is_bounded(talkative: ServerProcess) -> None:
+    request = pb.ComputeGradientsRequest(tensors={"n" * 100_000: tensor_pb2.Tensor(values=[1.0])})
+    request.graph.nodes.add(name="w\n\x1b[31m" * 10_000).parameter.SetInParent()
+    found, code = call(talkative, "ComputeGradients", ("x-noise", "y" * 1000), request=request.SerializeToString())
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    await eventually(lambda: len(lines(talkative, found)) > 0)
+    [line] = lines(talkative, found)
+    assert len(json.dumps(line)) < 1000
+    assert "yyy" not in talkative.log
+
+
+@pytest.mark.parametrize("flags", [["--log-format=text"], ["--log-format=json"]])
+def test_the_form_is_as_asked(flags: list[str]) -> None:
+    with ServerProcess(flags=(*flags, "--log-level=debug")) as server, gw.connect(server.address) as client:
+        client.info()
+        server.stop()
+        first = server.log.splitlines()[0]
+        assert first.startswith("{") == (flags == ["--log-format=json"])
+        assert "\x1b" not in first
+        assert "GetServerInfo" in first
+
+
+def test_a_person_sees_text_without_being_asked() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "gradwire_server", "serve", "--port=0", "--metrics-port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"gradwire serving")
+        process.terminate()
+        assert os.read(ours, 100).startswith(b"\x1b")
+        process.communicate()
+    os.close(ours)
+    os.close(theirs)
