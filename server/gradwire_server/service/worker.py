@@ -20,7 +20,7 @@ def main() -> None:
     """Serve under the number in the arguments, with the settings on the first line of stdin."""
     slot, settings = int(sys.argv[1]), Settings.model_validate_json(sys.stdin.readline())
     Thread(target=_end_with_supervisor, name="supervisor", daemon=True).start()
-    logs.configure(settings.log_level, worker=slot)
+    logs.configure(settings.log_level, settings.log_format, worker=slot)
     # By number: a worker goes on counting where the one before it was ended. What is imported next makes metrics.
     values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]  # it has no annotations
     from gradwire_server.service.server import serve  # noqa: PLC0415  (see above)
