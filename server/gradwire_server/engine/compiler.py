@@ -134,7 +134,6 @@ class _Compiler:
             operands=node.operands,
             step=step,
             work=op.work(step, known, shape),
-            scratch=op.scratch(step, known, shape),
         )
         return shape
 

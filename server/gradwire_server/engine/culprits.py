@@ -5,7 +5,8 @@ Arrays here are of one lane.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -44,7 +45,8 @@ def of_gradient(
     if not instruction.op.elementwise:
         masks = [here if i == slot else np.ones(a.shape, np.bool_) for i, a in enumerate(operands[:SHOWN])]
         return [float(a[_worst(a, mask)]) for a, mask in zip(operands, masks, strict=False)]
-    terms: Any = next(islice(instruction.op.vjp(instruction.step, adjoint, operands, out, operands), slot, None))
+    step = replace(instruction.step, written=frozenset())
+    terms: Any = next(islice(instruction.op.vjp(step, adjoint, operands, out, operands), slot, None))
     place = _worst(np.broadcast_to(terms, out.shape), np.broadcast_to(here, out.shape))
     return _aligned(operands, out.shape, place)
 
@@ -60,7 +62,8 @@ def _read(instruction: Instruction, operands: Sequence[Array], out: Array, place
     ones = [a if a.dtype == np.int64 else np.broadcast_to(one, a.shape) for a in operands]
     adjoint = np.zeros_like(out)
     adjoint[place] = np.nan
-    contributions = instruction.op.vjp(instruction.step, adjoint, ones, np.broadcast_to(one, out.shape), operands)
+    out = np.broadcast_to(one, out.shape)
+    contributions: Iterable[Any] = instruction.op.vjp(instruction.step, adjoint, ones, out, operands)
     masks = []
     for operand, contribution in zip(operands, contributions, strict=True):
         carried = np.isnan(0 if contribution is None else unbroadcast(contribution, operand.shape))

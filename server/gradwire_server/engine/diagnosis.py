@@ -10,6 +10,7 @@ from gradwire_server.engine import culprits, nonfinite
 from gradwire_server.engine.executor import Adjoints, Checkpoint, Values, backward
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.plan import Plan
@@ -65,6 +66,11 @@ def bad_step(
     return nonfinite.report(program, Phase.GRADIENT, node, found.gradient, found.place, example, shown)
 
 
+def shared_adjoints(plan: Plan) -> list[int]:
+    """The shared nodes that get a gradient, the last first."""
+    return sorted((*plan.shared.adjoints.places, *plan.direct), reverse=True)
+
+
 def bad_step_of_block(
     program: Program,
     plan: Plan,
@@ -82,7 +88,7 @@ def bad_step_of_block(
     loss = values[program.graph.loss]
     lanes = loss.shape[-1]
     own = Arena(plan.lanes.adjoints, lanes_at_once, loss.dtype)
-    shared = Arena(plan.shared.adjoints, lanes_at_once, loss.dtype)
+    shared = Arena(Layout.of(shared_adjoints(plan), program.shapes), lanes_at_once, loss.dtype)
     report: NonFinite | None = None
     for first in range(0, lanes, lanes_at_once):
         last = min(lanes, first + lanes_at_once)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradwire_server.engine import nonfinite, shapes
-from gradwire_server.engine.diagnosis import bad_step, bad_step_of_block
+from gradwire_server.engine.diagnosis import bad_step, bad_step_of_block, shared_adjoints
 from gradwire_server.engine.executor import (
     Checkpoint,
     Kernel,
@@ -245,16 +245,19 @@ class _Evaluator:
 
     def _backward_block(self, start: int, lanes: int) -> None:
         flat = self.adjoints.lanes.open(lanes), self.adjoints.shared.open(lanes if self.separate else 1)
-        self._pass_back_block(flat, self.plan.lanes.schedule.backward)
-        if not all(map(nonfinite.is_finite, flat)):
+        for node in self.plan.direct:
+            gradient = self.gradients[self.program.label(node)]
+            self.adjoints.direct[node] = shapes.lanes_last(gradient[start : start + lanes])
+        finite = self._pass_back_block(self.plan.lanes.schedule.backward) and all(map(nonfinite.is_finite, flat))
+        if not finite:
             # The kernel multiplies and adds in another order, and may leave the range of floats where NumPy does not.
-            self._pass_back_block(flat, self.plan.lanes.backward)
-            if not all(map(nonfinite.is_finite, flat)):
-                self._diagnose_block(start)
+            finite = self._pass_back_block(self.plan.lanes.backward) and all(map(nonfinite.is_finite, flat))
+        if not finite:
+            self._diagnose_block(start)
         shared_flat = flat[1]
         mean = self.job.query.reduction is Reduction.MEAN
         for source in self.job.wrt:
-            adjoint = self.adjoints[source.node]
+            adjoint = None if source.node in self.plan.direct else self.adjoints[source.node]
             if adjoint is not None and (self.separate or source.per_example):
                 rows = shapes.lanes_first(adjoint)
                 self.gradients[source.name][start : start + lanes] = rows / self.job.examples if mean else rows
@@ -267,21 +270,23 @@ class _Evaluator:
         else:
             self.gradient_sum += shared_flat
 
-    def _pass_back_block(self, flat: Sequence[Array], steps: Sequence[Run | Instruction]) -> None:
-        """Compute the gradients of a block, whose buffers ``flat`` are, anew."""
-        for buffer in flat:
-            buffer.fill(0)
+    def _pass_back_block(self, steps: Sequence[Run | Instruction]) -> bool:
+        """Compute the gradients of a block; whether those are finite that are not in the arenas."""
+        self.adjoints.lanes.zero()
+        self.adjoints.shared.zero()
         self._seed(1)
-        backward(steps, self.values, self.adjoints, self.checkpoint, kernel=self._backward_lanes)
+        finite = backward(steps, self.values, self.adjoints, self.checkpoint, kernel=self._backward_lanes)
         if self.separate:
             # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
             backward(self.plan.shared.backward, self.values, self.adjoints, self.checkpoint)
+        return finite
 
     def _diagnose_block(self, start: int) -> None:
         if self._value_is_bad():
             return
         plan = self.plan
-        a_lane = self.dtype.itemsize * (plan.lanes.adjoints.elements + plan.shared.adjoints.elements)
+        shared = sum(self.program.sizes[node] for node in shared_adjoints(plan))
+        a_lane = self.dtype.itemsize * (plan.lanes.adjoints.elements + shared)
         at_once = max(1, min(self.job.lanes, BLOCK_BYTES // max(1, a_lane)))
         self._note(bad_step_of_block(self.program, plan, self.values, start, at_once, self.report, self.checkpoint))
         self._note_sums()
@@ -366,7 +371,7 @@ class _Evaluator:
 
     def _note_sums(self) -> None:
         """Report the last shared node whose gradient, summed over examples, is not finite."""
-        for node in sorted(self.plan.shared.adjoints.places, reverse=True):
+        for node in shared_adjoints(self.plan):
             adjoint = self.adjoints[node]
             found = None if adjoint is None else nonfinite.first_bad(adjoint)
             if adjoint is not None and found is not None:

@@ -79,12 +79,13 @@ def backward(
     checkpoint: Checkpoint,
     observe: Callable[[Instruction, int, Array], None] | None = None,
     kernel: Kernel = none,
-) -> None:
+) -> bool:
     """Add each node's gradient, times the local derivatives, to its operands' gradients in ``adjoints``.
 
     ``steps`` come in reverse order; the kernel does runs. ``observe(instruction, slot, contribution)`` sees what went
-    along each edge, after it was added.
+    along each edge, after it was added. Returns whether all is finite that ops wrote themselves.
     """
+    finite = True
     for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
         for i in steps[start : start + BETWEEN_CHECKPOINTS]:
@@ -103,9 +104,19 @@ def backward(
             for slot, (target, contribution) in enumerate(zip(targets, contributions, strict=True)):
                 if target is None or contribution is None:
                     continue
-                fitting = contribution
-                if contribution.shape != target.shape:
-                    fitting = unbroadcast(contribution, target.shape)
-                np.add(target, fitting, out=target)
+                if isinstance(contribution, bool):
+                    finite &= contribution
+                    added = target
+                else:
+                    added = _add(contribution, target, anew=slot in i.step.written)
                 if observe is not None:
-                    observe(i, slot, fitting)
+                    observe(i, slot, added)
+    return finite
+
+
+def _add(contribution: Array, target: Array, *, anew: bool) -> Array:
+    """Add to a gradient, which if ``anew`` is zero so far; gives what was added."""
+    if contribution.shape != target.shape:
+        contribution = unbroadcast(contribution, target.shape)
+    np.add(0 if anew else target, contribution, out=target)
+    return contribution

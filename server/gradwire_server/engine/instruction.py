@@ -18,8 +18,6 @@ class Instruction:
     step: Step
     work: int
     """Elementary steps a lane takes."""
-    scratch: int
-    """Elements a lane takes in temporary arrays, at most."""
 
 
 def passes(instruction: Instruction, active: Sequence[bool]) -> bool:

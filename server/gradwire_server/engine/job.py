@@ -93,7 +93,8 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     examples = _count_examples(program, query, limits)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
-    plan = program.plan(tuple(source.node for source in wrt), query.outputs)
+    separate = program.batched and query.reduction is Reduction.NONE
+    plan = program.plan(tuple(source.node for source in wrt), query.outputs, separate=separate)
     job = _measured(program, query, plan, wrt, examples)
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
@@ -240,7 +241,9 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         4 * kernel_scratch(in_block)
         + shared.values.elements
         + 2 * shared.adjoints.elements
+        + plan.shared_scratch
         + in_block * (a_lane + plan.scratch)
+        + _traced(program, plan, in_block, itemsize)
         + results
     )
     run = blocks * (len(lanes_stage.instructions) + (len(shared.backward) if separate else 0))
@@ -256,6 +259,12 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         cost=cost,
         memory=memory,
     )
+
+
+def _traced(program: Program, plan: Plan, lanes: int, itemsize: int) -> int:
+    """Elements of the gradients that are results otherwise, while it is found out which of them is not finite."""
+    a_lane = sum(program.sizes[node] for node in plan.direct)
+    return 3 * min(lanes * a_lane, max(a_lane, BLOCK_BYTES // itemsize))
 
 
 def _lanes(plan: Plan, nbytes: int) -> int:

@@ -17,6 +17,8 @@ class Layout:
     """(offset, shape) by node; offsets count elements of one lane."""
     elements: int
     """Elements of one lane, all together."""
+    added: int = 0
+    """Of gradients: so many elements, the first ones, are sums and begin with zero; the others are written at once."""
 
     @classmethod
     def of(cls, nodes: Iterable[int], shapes: Sequence[Shape]) -> Layout:

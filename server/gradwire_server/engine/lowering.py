@@ -7,7 +7,7 @@ so that a swarm of scalars costs what a tensor costs. Nothing of a level depends
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -114,6 +114,7 @@ class Lowering:
         instructions: In topological order.
         resident: Nodes that no instruction gives, and that have a place among the stage's values.
         targets: Nodes that no instruction gives, and that get a gradient.
+        written: Nodes whose gradient is not a sum.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Lowering:
         instructions: Sequence[Instruction],
         resident: Iterable[int],
         targets: Iterable[int],
+        written: Container[int],
     ) -> None:
         self._program = program
         self._active = list(active)
@@ -136,17 +138,23 @@ class Lowering:
         self._elements = self.adjoint_elements = 0
         for node in resident:
             self._place(node)
-        for node in targets:
-            self._place_adjoint(node)
+        targets = list(targets)
         levels = self._levels(instructions)
         for level in levels:
-            self._store(level)
+            self._place_values(level)
+        # What one row gives stays together.
+        grouped = {o.out for level in levels for group in level.groups.values() if len(group) > 1 for o in group}
+        stored = [*targets, *(node for level in levels for node in self._stored(level))]
+        last = [node for node in stored if node in written and node not in grouped]
+        self._place_adjoints(stored, without=set(last))
+        added = self.adjoint_elements
+        self._place_adjoints(last)
         steps = list(self._steps(levels))
         self.schedule = Schedule(
             forward=tuple(steps),
             backward=tuple(step for step in map(self._backward, reversed(steps)) if step is not None),
             values=self._layout(self.values, self._elements),
-            adjoints=self._layout(self.adjoints, self.adjoint_elements),
+            adjoints=self._layout(self.adjoints, self.adjoint_elements, added),
         )
 
     # Storage.
@@ -155,22 +163,29 @@ class Lowering:
         self.values[node] = self._elements
         self._elements += size(self._shapes[node])
 
-    def _place_adjoint(self, node: int) -> None:
-        self.adjoints[node] = self.adjoint_elements
-        self.adjoint_elements += self._sizes[node]
+    def _place_adjoints(self, nodes: Iterable[int], without: Container[int] = ()) -> None:
+        for node in nodes:
+            if self._active[node] and node not in without:
+                self.adjoints[node] = self.adjoint_elements
+                self.adjoint_elements += self._sizes[node]
 
-    def _layout(self, offsets: dict[int, int], elements: int) -> Layout:
+    def _layout(self, offsets: dict[int, int], elements: int, added: int = 0) -> Layout:
         count = len(self._program.shapes)
-        return Layout({n: (offset, self._shapes[n]) for n, offset in offsets.items() if n < count}, elements)
+        return Layout({n: (offset, self._shapes[n]) for n, offset in offsets.items() if n < count}, elements, added)
 
-    def _store(self, level: _Level) -> None:
+    def _place_values(self, level: _Level) -> None:
         for group in level.groups.values():
             group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
-        stored = [*(o.out for group in level.groups.values() for o in group), *(i.node for i in level.others)]
-        for node in stored:
+        for node in self._stored(level):
             self._place(node)
-            if self._active[node]:
-                self._place_adjoint(node)
+
+    def _stored(self, level: _Level) -> Iterator[int]:
+        """The nodes that a level gives, in the order in which they are stored."""
+        for group in level.groups.values():
+            for operation in group:
+                yield operation.out
+        for i in level.others:
+            yield i.node
 
     def _owner(self, node: int) -> Lowering:
         """The stage in whose storage a node is."""

@@ -38,6 +38,10 @@ class Arena:
             self._views.clear()
         return self.storage[: self.layout.elements * lanes]
 
+    def zero(self) -> None:
+        """Let the sums of gradients begin."""
+        self.storage[: self.layout.added * self.lanes].fill(0)
+
     def get(self, node: int) -> Array | None:
         """The array of a node, [*shape, lanes], if it has a place here."""
         view = self._views.get(node)
@@ -98,5 +102,11 @@ class Stored(_Stored[Array]):
 class StoredAdjoints(_Stored[Array | None]):
     """The gradients of all nodes; None where none is wanted."""
 
+    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
+        super().__init__(per_example, shared, lanes)
+        self.direct: dict[int, Array] = {}
+        """Those that are written into the results."""
+
     def _of(self, node: int) -> Array | None:
-        return self._stored(node)
+        found = self.direct.get(node)
+        return self._stored(node) if found is None else found

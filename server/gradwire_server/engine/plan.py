@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gradwire_server.engine.instruction import Instruction, passes
@@ -58,14 +59,21 @@ class Plan:
     loss."""
     needed: tuple[bool, ...]
     """For each node, whether the loss or an output depends on it."""
+    direct: tuple[int, ...]
+    """Shared sources whose gradient in each example is written where the results are."""
     streamed_elements: int
     """Elements an example has in the streamed inputs."""
     scratch: int
-    """Elements a lane takes in temporary arrays, at most."""
+    """Elements a lane takes in temporary arrays, at most, for itself."""
+    shared_scratch: int
+    """Elements that temporary arrays take besides, whatever the number of lanes."""
 
 
-def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> Plan:
-    """The plan that gives the gradients in ``wrt`` and the values of ``outputs`` (indices of nodes)."""
+def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool) -> Plan:
+    """The plan that gives the gradients in ``wrt`` and the values of ``outputs`` (indices of nodes).
+
+    If ``separate``, each example has gradients of its own.
+    """
     count = len(program.shapes)
     loss = program.graph.loss
     wanted = ancestors(program.instructions, [loss, *outputs])
@@ -87,7 +95,14 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
-    shared, lanes = _stages(program, wanted, active, copied)
+    written = _written(program, wanted, active)
+    direct = [
+        node
+        for node in wrt
+        if separate and node in written and not program.per_example[node] and _is_direct(program, node, *written[node])
+    ]
+    shared, lanes = _stages(program, wanted, active, copied, written, direct)
+    scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
     return Plan(
         shared=shared,
         lanes=lanes,
@@ -100,15 +115,71 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int]) -> P
         active=tuple(active),
         needed=tuple(wanted),
         streamed_elements=sum(size(program.shapes[node]) for node in streamed),
-        scratch=max((i.scratch for i in program.instructions if i and wanted[i.node]), default=1),
+        direct=tuple(direct),
+        scratch=scratch,
+        shared_scratch=shared_scratch,
     )
 
 
+Written = Mapping[int, tuple[Instruction, int]]
+"""By node, the instruction that alone passes a gradient on to it, and as which operand; only those that NumPy does."""
+
+
+def _written(program: Program, wanted: Sequence[bool], active: Sequence[bool]) -> Written:
+    found: dict[int, tuple[Instruction, int] | None] = {program.graph.loss: None}
+    for i in program.instructions:
+        if i is None or not wanted[i.node] or not active[i.node]:
+            continue
+        alone = program.kernels[i.node] is None
+        for slot, operand in enumerate(i.operands):
+            found[operand] = (i, slot) if alone and operand not in found else None
+    return {node: edge for node, edge in found.items() if edge is not None and active[node]}
+
+
+def _is_direct(program: Program, node: int, instruction: Instruction, slot: int) -> bool:
+    shapes = [program.shapes[operand] for operand in instruction.operands]
+    return program.per_example[instruction.node] and instruction.op.direct(shapes, slot)
+
+
+def _scratch(
+    program: Program, stages: Sequence[Stage], active: Sequence[bool], direct: Sequence[int], *, separate: bool
+) -> tuple[int, int]:
+    """Elements that temporary arrays take, of a lane and of all lanes together."""
+    a_lane = together = 1
+    known: set[object] = set()
+    for stage in stages:
+        for i in stage.instructions:
+            shapes, out = [program.shapes[operand] for operand in i.operands], program.shapes[i.node]
+            own = [program.per_example[n] or (separate and active[n] and n not in direct) for n in i.operands]
+            case = i.op.name, id(i.step.prepared), tuple(shapes), out, tuple(own)
+            if case in known:
+                continue
+            known.add(case)
+            together = max(together, i.op.scratch(i.step, shapes, out, [True] * len(own)))
+            if separate or stage is stages[-1]:
+                a_lane = max(a_lane, i.op.scratch(i.step, shapes, out, own))
+    return a_lane, together
+
+
 def _stages(
-    program: Program, wanted: Sequence[bool], active: Sequence[bool], copied: Sequence[int]
+    program: Program,
+    wanted: Sequence[bool],
+    active: Sequence[bool],
+    copied: Sequence[int],
+    written: Written,
+    direct: Sequence[int],
 ) -> tuple[Stage, Stage]:
     """What examples share, and what each has of its own, into whose values the inputs ``copied`` go."""
-    operations = [i for i in program.instructions if i is not None and wanted[i.node]]
+    alone: dict[int, set[int]] = defaultdict(set)
+    for i, slot in written.values():
+        alone[i.node].add(slot)
+    operations = [
+        replace(i, step=replace(i.step, written=frozenset(alone[i.node]))) if i.node in alone else i
+        for i in program.instructions
+        if i is not None and wanted[i.node]
+    ]
+    # What examples share is summed over blocks before its own backward steps begin.
+    in_block = {node for node, (i, _) in written.items() if program.per_example[i.node]}
     read = {node for i in operations if program.kernels[i.node] is not None for node in i.operands}
     shared = [n for n in sorted(read) if program.instructions[n] is None and not program.per_example[n]]
     stages: list[Stage] = []
@@ -120,9 +191,9 @@ def _stages(
         targets = [
             n
             for n, instruction in enumerate(program.instructions)
-            if instruction is None and active[n] and program.per_example[n] == per_example
+            if instruction is None and active[n] and program.per_example[n] == per_example and n not in direct
         ]
-        lowering = Lowering(program, active, lowering, instructions, [*resident, *empty], targets)
+        lowering = Lowering(program, active, lowering, instructions, [*resident, *empty], targets, in_block)
         stages.append(
             Stage(
                 instructions=instructions,

@@ -103,11 +103,11 @@ class Program:
         """The constants as a request of this dtype sees them: [*shape, 1]."""
         self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
         self.plan = lru_cache(self._plans_kept)(self._plan)
-        """Plan for ``(differentiated nodes, output nodes)``, both as tuples of indices."""
-        self.plan(tuple(source.node for source in self.sources if source.parameter), ())
+        """Plan for ``(differentiated nodes, output nodes, separate)``, the nodes as tuples of indices."""
+        self.plan(tuple(source.node for source in self.sources if source.parameter), (), separate=False)
 
-    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...]) -> Plan:
-        return make_plan(self, wrt, outputs)
+    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool) -> Plan:
+        return make_plan(self, wrt, outputs, separate=separate)
 
     @property
     def nbytes(self) -> int:

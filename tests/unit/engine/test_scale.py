@@ -294,9 +294,14 @@ def shared_chain(builder: Builder) -> None:
     builder.op("mul", builder.op("sum", w), builder.input("x", per_example=True))
 
 
+def layer(builder: Builder) -> None:
+    w, x = builder.parameter("w", (30, 40)), builder.input("x", (40,), per_example=True)
+    builder.op("sum", builder.op("matmul", w, x))
+
+
 @pytest.mark.parametrize("reduction", list(Reduction))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("write", [broadcast_product, largest_product, shared_chain])
+@pytest.mark.parametrize("write", [broadcast_product, largest_product, shared_chain, layer])
 def test_the_estimate_of_memory_holds_for_gradients_of_examples(
     write: Callable[[Builder], None], dtype: type, reduction: Reduction
 ) -> None:

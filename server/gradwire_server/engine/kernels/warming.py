@@ -10,6 +10,7 @@ from numba.core import event
 
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.kernels.columns import COLUMNS
+from gradwire_server.engine.kernels.outer import outer
 
 
 def _nothing() -> None:
@@ -29,6 +30,7 @@ def warm(compiling: Callable[[], None] = _nothing) -> bool:
             exponents, values = np.empty(0, dtype), np.empty(walk.scratch(1), dtype)
             walk.forward(rows, exponents, lists, values, values, 1)
             walk.backward(rows, exponents, lists, values, values, values, values, 1, False)
+            outer(values[:0, np.newaxis], values[:0, np.newaxis], values[:0, np.newaxis, np.newaxis])
     return watch.seen
 
 
@@ -40,7 +42,7 @@ class _Watch(event.Listener):
         self.seen = False
 
     def on_start(self, happening: Any) -> None:
-        if not self.seen and happening.data["dispatcher"] in (walk.forward, walk.backward):
+        if not self.seen and happening.data["dispatcher"] in (walk.forward, walk.backward, outer):
             self.seen = True
             self._compiling()
 

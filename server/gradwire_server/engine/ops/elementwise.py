@@ -97,7 +97,7 @@ def _products_to_the_end(factors: Sequence[Array]) -> Iterator[Array]:
             yield products.pop()
 
 
-def _mul_scratch(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
+def _mul_scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
     # Those products of what stands to the right that are kept, and a few more to make a gradient of one.
     stride = _stride(len(shapes))
     return (len(shapes) // stride + min(stride, len(shapes)) + 4) * size(out)

@@ -58,15 +58,29 @@ class Step:
     ties: Ties
     prepared: Any = None
     """What the op's ``prepare`` made of the attributes."""
+    written: frozenset[int] = frozenset()
+    """Operands that get their whole gradient from this step: what their targets hold is overwritten."""
+
+
+Contribution = Array | bool | None
+"""What an op adds to the gradient of an operand, None where none is wanted; or, if it wrote that gradient itself,
+whether all of it is finite."""
 
 
 def _streamed(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) + sum(map(size, shapes))
 
 
-def scratch_arrays(count: int) -> Callable[[Step, Sequence[Shape], Shape], int]:
+Scratch = Callable[[Step, Sequence[Shape], Shape, Sequence[bool]], int]
+
+
+def scratch_arrays(count: int) -> Scratch:
     """Room for so many arrays, each as large as the largest operand or the result."""
-    return lambda step, shapes, out: count * max(size(out), *map(size, shapes))
+    return lambda step, shapes, out, own: count * max(size(out), *map(size, shapes))
+
+
+def _never(shapes: Sequence[Shape], slot: int) -> bool:
+    return False
 
 
 _FEW_ARRAYS = scratch_arrays(4)
@@ -81,7 +95,8 @@ class Op:
     (vector-Jacobian product) gives, for each operand, the gradient times the local derivative, in the
     shape of the result or of the operand; the caller sums over what was broadcast. ``targets`` holds, for
     each operand, the array its gradient is added to, or None where none is wanted; the op yields
-    None there, or whatever costs nothing.
+    None there, or whatever costs nothing. Into the targets of operands in ``step.written`` it may write the gradient
+    itself, and yield whether all of it is finite.
     """
 
     name: str
@@ -94,7 +109,7 @@ class Op:
     """None: any number."""
     infer: Callable[[Sequence[Spec], Attributes], tuple[Shape, Attributes]]
     forward: Callable[[Step, Sequence[Array], Array], None]
-    vjp: Callable[[Step, Array, Sequence[Array], Array, Sequence[Array | None]], Iterable[Array | None]]
+    vjp: Callable[[Step, Array, Sequence[Array], Array, Sequence[Array | None]], Iterable[Contribution]]
     elementwise: bool
     """Whether an element of the result reads the elements at its own place (after broadcasting)."""
     index_operands: frozenset[int] = frozenset()
@@ -106,8 +121,12 @@ class Op:
     kernel: Callable[[Step, int], tuple[Opcode, float] | None] | None = None
     """What the compiled kernel does for an application to so many operands, and its exponent; more than two are
     taken two by two, from the left. None where NumPy does it."""
-    scratch: Callable[[Step, Sequence[Shape], Shape], int] = _FEW_ARRAYS
-    """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes."""
+    scratch: Scratch = _FEW_ARRAYS
+    """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes. The third
+    argument says for each operand whether each lane has its own, or makes a gradient of its own for it."""
+    direct: Callable[[Sequence[Shape], int], bool] = _never
+    """Whether, for operands of these shapes, each lane's gradient of an operand that all share is written with its lane
+    first, as a result has it, as fast as with its lane last, and without temporary arrays."""
     packed: Callable[[Attributes], tuple[int, int]] = lambda _: (0, 0)
     """How many operations and arguments an application has inside, which count as nodes and operands do."""
     prepare: Callable[[Attributes, Sequence[Shape]], Any] = lambda *_: None

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
-from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
+from gradwire_server.engine.kernels.outer import outer
+from gradwire_server.engine.ops.op import Attributes, Contribution, Op, OperandError, Spec, Step
 from gradwire_server.engine.shapes import broadcast, lanes_first, lanes_last, size, text
 
 VECTOR, MATRIX = 1, 2
@@ -37,54 +38,46 @@ def _as_matrices(a: Array, b: Array) -> tuple[Array, Array]:
     return a.reshape((1,) * (rank - a.ndim) + a.shape), b.reshape((1,) * (rank - b.ndim) + b.shape)
 
 
-def _product(a: Array, b: Array) -> Array:
-    """(*, m, k, lanes) times (*, k, n, lanes)."""
-    lanes = max(a.shape[-1], b.shape[-1])
+def _product(a: Array, b: Array, out: Array) -> None:
+    """(*, m, k, lanes) times (*, k, n, lanes), into (*, m, n, lanes)."""
     if a.shape[-2] == 1:
         # Nothing is summed; BLAS would take three times as long.
-        outer: Array = a * b
-        return outer
-    if a.shape[-1] == 1:
-        flat = b.reshape(*b.shape[:-2], b.shape[-2] * b.shape[-1])
-        product: Array = np.matmul(a[..., 0], flat)
-        return product.reshape(*product.shape[:-1], b.shape[-2], lanes)
-    if b.shape[-1] == 1:
-        product = np.matmul(b[..., 0].swapaxes(-1, -2)[..., np.newaxis, :, :], a)
+        np.multiply(a, b, out=out)
+    elif a.shape[-1] == 1:
+        np.matmul(a[..., 0], _flat(b), out=_flat(out))
+    elif b.shape[-1] == 1:
+        np.matmul(b[..., 0].swapaxes(-1, -2)[..., np.newaxis, :, :], a, out=out)
     elif a.shape[-3] == 1 and b.shape[-2] == 1:
-        product = np.add.reduce(a[..., 0, :, :] * b[..., :, 0, :], axis=-2)[..., np.newaxis, np.newaxis, :]
+        np.add.reduce(a[..., 0, :, :] * b[..., :, 0, :], axis=-2, out=out[..., 0, 0, :])
     else:
-        product = lanes_last(np.matmul(lanes_first(a), lanes_first(b)))
-    return product
+        out[...] = lanes_last(np.matmul(lanes_first(a), lanes_first(b)))
 
 
-def _product_over_lanes(a: Array, b: Array) -> Array:
+def _flat(a: Array) -> Array:
+    """The last axis and that of lanes as one."""
+    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
+
+
+def _product_over_lanes(a: Array, b: Array, out: Array) -> None:
     """(*, m, k, lanes) times (*, k, n, lanes), summed over the lanes: one product with k x lanes inside."""
-    left = a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
     right = b.swapaxes(-1, -2)
     right = right.reshape(*right.shape[:-3], right.shape[-3] * right.shape[-2], right.shape[-1])
-    product: Array = np.matmul(left, right)[..., np.newaxis]
-    return product
+    np.matmul(_flat(a), right, out=out[..., 0])
 
 
 def _transposed(a: Array) -> Array:
     return a.swapaxes(-3, -2)
 
 
-def _summed_product(a: Array, b: Array, target: Array) -> Array:
-    """The product, already summed over the lanes where the target has none and both factors do."""
-    if target.shape[-1] == 1 and a.shape[-1] == b.shape[-1] != 1:
-        return _product_over_lanes(a, b)
-    return _product(a, b)
-
-
 def _matmul(step: Step, operands: Sequence[Array], out: Array) -> None:
     a, b = _as_matrices(*operands)
-    out[...] = _product(a, b).reshape(out.shape)
+    stack = broadcast([a.shape[:-3], b.shape[:-3]]) or ()
+    _product(a, b, out.reshape(*stack, a.shape[-3], b.shape[-2], out.shape[-1]))
 
 
 def _matmul_vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Sequence[Array | None]
-) -> Iterator[Array | None]:
+) -> Iterator[Contribution]:
     a, b = _as_matrices(*operands)
     first, second = operands
     if second.ndim == VECTOR + 1:
@@ -94,13 +87,37 @@ def _matmul_vjp(
     if targets[0] is None:
         yield None
     else:
-        grad = _summed_product(adjoint, _transposed(b), targets[0])
-        yield grad[..., 0, :, :] if first.ndim == VECTOR + 1 else grad
+        target = targets[0][np.newaxis] if first.ndim == VECTOR + 1 else targets[0]
+        grad = _gradient(adjoint, _transposed(b), target, written=0 in step.written)
+        yield grad[..., 0, :, :] if not isinstance(grad, bool) and first.ndim == VECTOR + 1 else grad
     if targets[1] is None:
         yield None
     else:
-        grad = _summed_product(_transposed(a), adjoint, targets[1])
-        yield grad[..., 0, :] if second.ndim == VECTOR + 1 else grad
+        target = targets[1][:, np.newaxis] if second.ndim == VECTOR + 1 else targets[1]
+        grad = _gradient(_transposed(a), adjoint, target, written=1 in step.written)
+        yield grad[..., 0, :] if not isinstance(grad, bool) and second.ndim == VECTOR + 1 else grad
+
+
+def _gradient(a: Array, b: Array, target: Array, *, written: bool) -> Array | bool:
+    """The product, already summed over the lanes where the target has none and both factors do."""
+    stack = broadcast([a.shape[:-3], b.shape[:-3]]) or ()
+    lanes = max(a.shape[-1], b.shape[-1])
+    summed = target.shape[-1] == 1 and a.shape[-1] == b.shape[-1] != 1
+    shape = (*stack, a.shape[-3], b.shape[-2], 1 if summed else lanes)
+    written = written and target.shape == shape
+    if written and a.shape[-2] == 1 and not summed:
+        rows = lanes_first(target)
+        if not stack and rows.flags.c_contiguous:
+            left, right = (np.broadcast_to(x, (*x.shape[:-1], lanes)) for x in (a[:, 0], b[0]))
+            return bool(outer(lanes_first(left).copy(), lanes_first(right).copy(), rows))
+        written = False
+    product = target if written else np.empty(shape, a.dtype)
+    if summed:
+        _product_over_lanes(a, b, product)
+    else:
+        _product(a, b, product)
+    # What is kept with other gradients is looked at together with them.
+    return True if written else product
 
 
 def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
@@ -108,14 +125,19 @@ def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) * (1 + shapes[0][-1] // 10) + size(shapes[0]) + size(shapes[1])
 
 
-def _scratch(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
+def _scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
     # A gradient is made for each matrix of the broadcast stacks before it is summed over them.
     a, b = shapes
     rows = a[-2] if len(a) >= MATRIX else 1
     columns = b[-1] if len(b) >= MATRIX else 1
     stack = broadcast([a[:-2], b[:-2]]) or ()
-    unsummed = size(stack) * a[-1] * (rows + columns)
-    return unsummed + 3 * max(size(out), size(a), size(b))
+    unsummed = size(stack) * a[-1] * (rows * own[0] + columns * own[1])
+    return unsummed + 3 * max(size(out), size(a) * own[0], size(b) * own[1])
+
+
+def _direct(shapes: Sequence[Shape], slot: int) -> bool:
+    """The gradient of a matrix that is multiplied with a vector is the outer product of two vectors."""
+    return len(shapes[slot]) == MATRIX and len(shapes[1 - slot]) == VECTOR
 
 
 PRODUCTS = (
@@ -132,5 +154,6 @@ PRODUCTS = (
         strided=True,
         work=_work,
         scratch=_scratch,
+        direct=_direct,
     ),
 )

@@ -286,7 +286,7 @@ def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
     return size(out) + swarm.positions + len(swarm.arguments)
 
 
-def _scratch(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
+def _scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
     # Values and gradients of all positions; arguments and what goes back along them, and an array object for each.
     swarm = _swarm(step)
     return 2 * swarm.positions + 20 * len(swarm.arguments) + 4 * size(out)

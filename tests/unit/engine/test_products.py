@@ -1,0 +1,101 @@
+"""Matrix products whose gradients are written where they belong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gradwire_server.engine import Phase, Program, Reduction, trace
+from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+
+LAYERS = 7, 5, 3
+EXAMPLES = 300
+
+
+def perceptron(*, transposed: bool = False) -> Program:
+    """Two layers, and the sum of squares; weights as [out, in], or as [in, out]."""
+    inputs, hidden, outputs = LAYERS
+    builder = Builder()
+    h = builder.input("x", (inputs,), per_example=True)
+    for name, shape in (("v", (hidden, inputs)), ("w", (outputs, hidden))):
+        matrix = builder.parameter(name, shape[::-1] if transposed else shape)
+        h = builder.op("matmul", h, matrix) if transposed else builder.op("matmul", matrix, h)
+        h = builder.op("max", h, builder.constant(0))
+    builder.op("sum", builder.op("power", h, exponent=2.0))
+    return builder.program()
+
+
+def arrays_of(dtype: type, *, transposed: bool = False) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    inputs, hidden, outputs = LAYERS
+    arrays = {
+        "v": random.normal(size=(hidden, inputs)),
+        "w": random.normal(size=(outputs, hidden)),
+        "x": random.normal(size=(EXAMPLES, inputs)),
+    }
+    return {
+        name: np.ascontiguousarray(array.T if transposed and name != "x" else array, dtype)
+        for name, array in arrays.items()
+    }
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
+def test_gradients_of_each_example_are_those_of_torch(dtype: type, tolerance: float, *, transposed: bool) -> None:
+    arrays = arrays_of(dtype, transposed=transposed)
+    result = evaluate(perceptron(transposed=transposed), arrays, dtype, reduction=Reduction.NONE)
+
+    def loss(v: Any, w: Any, x: Any) -> Any:
+        if transposed:
+            return torch.relu(torch.relu(x @ v) @ w).square().sum()
+        return torch.relu(w @ torch.relu(v @ x)).square().sum()
+
+    tensors = [torch.tensor(arrays[name]) for name in ("v", "w", "x")]
+    expected = torch.func.vmap(torch.func.grad(loss, (0, 1)), (None, None, 0))(*tensors)
+    for name, gradients in zip(("v", "w"), expected, strict=True):
+        ours = result.gradients[name]
+        np.testing.assert_allclose(ours, gradients.numpy(), rtol=tolerance, atol=tolerance * np.abs(ours).max())
+        # As of a sum that begins with 0.
+        assert not np.signbit(ours[ours == 0]).any()
+
+
+def test_gradients_of_each_example_add_up_to_those_of_the_sum() -> None:
+    arrays = arrays_of(np.float64)
+    separate, together = (
+        evaluate(perceptron(), arrays, reduction=reduction).gradients for reduction in (Reduction.NONE, Reduction.SUM)
+    )
+    for name in ("v", "w"):
+        np.testing.assert_allclose(separate[name].sum(axis=0), together[name], rtol=1e-12)
+
+
+def test_a_matrix_that_is_used_twice_gets_the_sum_of_both() -> None:
+    builder = Builder()
+    w, x = builder.parameter("w", (3, 3)), builder.input("x", (3,), per_example=True)
+    builder.op("sum", builder.op("matmul", w, builder.op("matmul", w, x)))
+    random = np.random.default_rng(1)
+    matrix, rows = random.normal(size=(3, 3)), random.normal(size=(4, 3))
+    result = evaluate(builder.program(), {"w": matrix, "x": rows}, reduction=Reduction.NONE)
+    slope = torch.func.grad(lambda w, x: (w @ (w @ x)).sum())
+    expected = torch.func.vmap(slope, (None, 0))(torch.tensor(matrix), torch.tensor(rows))
+    np.testing.assert_allclose(result.gradients["w"], expected.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("reduction", list(Reduction))
+def test_an_outer_product_that_leaves_the_range_of_floats_is_reported(reduction: Reduction) -> None:
+    builder = Builder()
+    w, x = builder.parameter("w", (2, 3)), builder.input("x", (3,), per_example=True)
+    product = builder.op("matmul", w, x)
+    builder.op("sum", builder.op("mul", product, builder.constant([1e20, 1e30])))
+    program = builder.program()
+    rows = np.ones((5, 3), np.float32)
+    rows[3, 1] = -1e10
+    arrays = {"w": np.zeros((2, 3), np.float32), "x": rows}
+    report = evaluate(program, arrays, np.float32, reduction=reduction).non_finite
+    assert report is not None
+    assert (report.phase, report.node, report.example, report.position) == (Phase.GRADIENT, product, 3, (1, 1))
+    traced = trace(program, {**arrays, "x": rows[3]}, np.dtype(np.float32), LIMITS, nothing).non_finite
+    assert traced is not None
+    assert (traced.phase, traced.node, traced.position) == (Phase.GRADIENT, product, (1, 1))
