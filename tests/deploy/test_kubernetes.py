@@ -17,6 +17,7 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
+from gradwire_server.service.supervisor import MARGIN
 from tests.integration.raw import channel
 from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.losses import hinge
@@ -123,10 +124,17 @@ def test_ports_have_names_that_the_others_use(resources: Resources) -> None:
 def test_a_pod_that_is_told_to_stop_has_time_to(resources: Resources) -> None:
     variables = environment(resources)
     needed = float(variables["GRADWIRE_ANNOUNCE"]) + float(variables["GRADWIRE_GRACE"])
-    assert needed < pod(resources)["terminationGracePeriodSeconds"] <= needed + 10
+    assert needed + MARGIN < pod(resources)["terminationGracePeriodSeconds"]
     # Until clients have turned away it takes their calls.
     readiness = container(resources)["readinessProbe"]
     assert float(variables["GRADWIRE_ANNOUNCE"]) >= readiness["periodSeconds"] * readiness["failureThreshold"]
+
+
+def test_the_limit_of_memory_holds_what_the_server_may_take(resources: Resources) -> None:
+    variables, sizes = environment(resources), container(resources)["resources"]
+    threads = int(sizes["requests"]["cpu"])
+    needed = threads * int(variables["GRADWIRE_MAX_MEMORY_BYTES"]) + int(variables["GRADWIRE_MAX_CACHE_BYTES"])
+    assert needed + 2**30 <= int(sizes["limits"]["memory"].removesuffix("Gi")) * 2**30
 
 
 def test_probes_are_patient_where_a_restart_would_only_harm(resources: Resources) -> None:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
 import yaml
 
@@ -89,12 +90,15 @@ def test_panels_lie_side_by_side() -> None:
 
 @asynccontextmanager
 async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Prometheus]]:
-    """A server that Prometheus knows, with the configuration of the deployment but for its address and the interval."""
+    """A server that Prometheus knows, with the configuration of the deployment but for its address and the interval.
+
+    It has workers, so that it has all metrics.
+    """
     config = yaml.safe_load(CONFIG.read_text())
     config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
     config["rule_files"] = [str(ALERTS)]
     [job] = config["scrape_configs"]
-    with ServerProcess() as server:
+    with ServerProcess(flags=("--workers=2",)) as server:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{server.metrics_port}"]}]
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         with prometheus(folder / "prometheus.yaml") as found:
@@ -104,9 +108,10 @@ async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Promethe
 
 @contextmanager
 def traffic(server: ServerProcess) -> Iterator[None]:
-    """Calls of every method, good and bad, and one that goes on as long as the block does."""
+    """A worker that ends, calls of every method, good and bad, and one that goes on as long as the block does."""
     case, large = hinge(), perceptron(500_000)
     stop = Event()
+    psutil.Process(server.process.pid).children()[0].kill()
     with gw.connect(server.address) as client, ThreadPoolExecutor(1) as pool:
         client.info()
         client.trace(case.loss, case.arrays | {"phi": case.arrays["phi"][0], "y": case.arrays["y"][0]})
