@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
-from tests.hostile import graphs, tensors, wire
+from tests.hostile import graphs, scalars, tensors, wire
 from tests.hostile.memory import growth
 from tests.hostile.messages import EXHAUSTED, Bad, graph, parameter, valid
 from tests.integration.raw import Refused, channel, send
@@ -28,7 +28,7 @@ ALLOWANCE, FACTOR = 32 << 20, 40
 PROMPTLY = 10.0
 """Seconds in which a small request is answered whatever came before."""
 
-ROWS = [*wire.WIRE, *wire.STANDARD, *graphs.GRAPHS, *tensors.TENSORS]
+ROWS = [*wire.WIRE, *wire.STANDARD, *graphs.GRAPHS, *scalars.SCALARS, *tensors.TENSORS]
 
 
 def handled(server: ServerProcess) -> Counter[str]:

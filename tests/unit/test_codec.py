@@ -53,6 +53,58 @@ def test_a_graph() -> None:
     assert (graph.loss, graph.ties) == (3, Ties.SPLIT)
 
 
+def swarm(**columns: Any) -> graph_pb2.Graph:
+    return graph_pb2.Graph(nodes=[graph_pb2.Node(scalars=graph_pb2.Scalars(operands=[0], **columns))])
+
+
+def test_columns_are_arrays_of_one_axis() -> None:
+    given = {
+        "constants": [0.5, -0.0, np.inf],
+        "ops": [graph_pb2.SCALAR_OP_ADD, graph_pb2.SCALAR_OP_POWER],
+        "arities": [2**32 - 1],
+        "arguments": [0, 2**31, 2**32 - 1],
+        "exponents": [2.5],
+        "results": [],
+    }
+    [node] = codec.decode_graph(swarm(**given), LIMITS).nodes
+    assert isinstance(node, Operation)
+    assert {name: array.tolist() for name, array in node.attributes.items()} == given
+    kinds = {name: array.dtype.str for name, array in node.attributes.items()}
+    assert kinds == {name: "<f8" if name in ("constants", "exponents") else "<i8" for name in given} | {"ops": "<i4"}
+
+
+@pytest.mark.parametrize(("op", "words"), [(0, "no op"), (10, "the unknown op 10"), (-7, "the unknown op -7")])
+def test_an_unknown_operation_is_named_by_its_number(op: Any, words: str) -> None:
+    with pytest.raises(
+        Refusal, match=rf"\(nodes\[0\], scalars\) has {words} for operation 17; allowed are SCALAR_OP_ADD,"
+    ):
+        codec.decode_graph(swarm(ops=[1] * 17 + [op]), LIMITS)
+
+
+def test_packed_operations_count_as_nodes_and_their_arguments_as_operands() -> None:
+    limits = Limits(max_nodes=5, max_edges=9)
+    codec.decode_graph(swarm(ops=[1] * 4, arguments=[0] * 8), limits)
+    for columns, setting in (
+        ({"ops": [1] * 5}, "max_nodes"),
+        ({"arguments": [0] * 9}, "max_edges"),
+        ({"results": [0] * 10}, "max_edges"),
+    ):
+        with pytest.raises(Refusal) as raised:
+            codec.decode_graph(swarm(**columns), limits)
+        assert raised.value.findings[0].metadata["setting"] == setting
+
+
+def test_reading_columns_asks_whether_anybody_waits() -> None:
+    def give_up() -> None:
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise TimeoutError
+
+    asked: list[int] = []
+    with pytest.raises(TimeoutError):
+        codec.decode_graph(swarm(ops=[1], arguments=[0, 0], results=[1]), LIMITS, give_up)
+
+
 ARRAYS: list[Any] = [
     np.array(1.5),
     np.array([1, 2, 3], np.float32),

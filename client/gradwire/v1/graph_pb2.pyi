@@ -13,9 +13,32 @@ class TieRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIE_RULE_UNSPECIFIED: _ClassVar[TieRule]
     TIE_RULE_ZERO: _ClassVar[TieRule]
     TIE_RULE_SPLIT: _ClassVar[TieRule]
+
+class ScalarOp(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCALAR_OP_UNSPECIFIED: _ClassVar[ScalarOp]
+    SCALAR_OP_ADD: _ClassVar[ScalarOp]
+    SCALAR_OP_MUL: _ClassVar[ScalarOp]
+    SCALAR_OP_MAX: _ClassVar[ScalarOp]
+    SCALAR_OP_SIGMOID: _ClassVar[ScalarOp]
+    SCALAR_OP_EXP: _ClassVar[ScalarOp]
+    SCALAR_OP_LOG: _ClassVar[ScalarOp]
+    SCALAR_OP_TANH: _ClassVar[ScalarOp]
+    SCALAR_OP_SOFTPLUS: _ClassVar[ScalarOp]
+    SCALAR_OP_POWER: _ClassVar[ScalarOp]
 TIE_RULE_UNSPECIFIED: TieRule
 TIE_RULE_ZERO: TieRule
 TIE_RULE_SPLIT: TieRule
+SCALAR_OP_UNSPECIFIED: ScalarOp
+SCALAR_OP_ADD: ScalarOp
+SCALAR_OP_MUL: ScalarOp
+SCALAR_OP_MAX: ScalarOp
+SCALAR_OP_SIGMOID: ScalarOp
+SCALAR_OP_EXP: ScalarOp
+SCALAR_OP_LOG: ScalarOp
+SCALAR_OP_TANH: ScalarOp
+SCALAR_OP_SOFTPLUS: ScalarOp
+SCALAR_OP_POWER: ScalarOp
 
 class Graph(_message.Message):
     __slots__ = ("nodes", "loss", "ties")
@@ -28,7 +51,7 @@ class Graph(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., loss: _Optional[int] = ..., ties: _Optional[_Union[TieRule, str]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take")
+    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take", "scalars")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +71,7 @@ class Node(_message.Message):
     RESHAPE_FIELD_NUMBER: _ClassVar[int]
     TRANSPOSE_FIELD_NUMBER: _ClassVar[int]
     TAKE_FIELD_NUMBER: _ClassVar[int]
+    SCALARS_FIELD_NUMBER: _ClassVar[int]
     name: str
     parameter: Parameter
     input: Input
@@ -67,7 +91,8 @@ class Node(_message.Message):
     reshape: Reshape
     transpose: Transpose
     take: Take
-    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ...) -> None: ...
+    scalars: Scalars
+    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("shape",)
@@ -194,3 +219,21 @@ class Take(_message.Message):
     OPERANDS_FIELD_NUMBER: _ClassVar[int]
     operands: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, operands: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Scalars(_message.Message):
+    __slots__ = ("operands", "constants", "ops", "arities", "arguments", "exponents", "results")
+    OPERANDS_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    ARITIES_FIELD_NUMBER: _ClassVar[int]
+    ARGUMENTS_FIELD_NUMBER: _ClassVar[int]
+    EXPONENTS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    operands: _containers.RepeatedScalarFieldContainer[int]
+    constants: _containers.RepeatedScalarFieldContainer[float]
+    ops: _containers.RepeatedScalarFieldContainer[ScalarOp]
+    arities: _containers.RepeatedScalarFieldContainer[int]
+    arguments: _containers.RepeatedScalarFieldContainer[int]
+    exponents: _containers.RepeatedScalarFieldContainer[float]
+    results: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, operands: _Optional[_Iterable[int]] = ..., constants: _Optional[_Iterable[float]] = ..., ops: _Optional[_Iterable[_Union[ScalarOp, str]]] = ..., arities: _Optional[_Iterable[int]] = ..., arguments: _Optional[_Iterable[int]] = ..., exponents: _Optional[_Iterable[float]] = ..., results: _Optional[_Iterable[int]] = ...) -> None: ...

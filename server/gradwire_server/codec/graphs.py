@@ -12,6 +12,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire_server.codec.scalars import COLUMNS, UnknownOpError, decode_columns
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
 from gradwire_server.engine import (
     OPS,
@@ -80,9 +81,13 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
                 continue
             box = getattr(node, kind)
             edges += len(box.operands)
+            if kind == "scalars":
+                count += len(box.ops)
+                edges += len(box.arguments)
+                _check_columns(box, index, count, limits)
             if edges > limits.max_edges:
                 raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
-            read = attributes(box, limits)
+            read = attributes(box, limits, checkpoint)
             nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=read))
         except _NodeError as error:
             findings.add(
@@ -92,15 +97,26 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
     return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
 
 
-def _too_many(what: str, found: int, limit: int, setting: str, about: str = "") -> Refusal:
+def _too_many(what: str, found: int, limit: int, setting: str, about: str = "", path: str = "nodes") -> Refusal:
     return refuse(
         Reason.LIMIT_EXCEEDED,
         f"the graph has {about}{found} {what}; this server takes at most {limit} ({setting})",
-        "nodes",
+        path,
         found=found,
         limit=limit,
         setting=setting,
     )
+
+
+def _check_columns(box: pb.Scalars, index: int, count: int, limits: Limits) -> None:
+    """Refuse more packed operations than a graph may have nodes, and columns that no such graph needs."""
+    if count > limits.max_nodes:
+        raise _too_many("nodes and packed operations", count, limits.max_nodes, "max_nodes", "at least ")
+    for name in COLUMNS:
+        length = len(getattr(box, name))
+        if length > limits.max_edges:
+            path = f"nodes[{index}].scalars.{name}"
+            raise _too_many(f"numbers in {path}", length, limits.max_edges, "max_edges", path=path)
 
 
 def _who(node: pb.Node, index: int, kind: str | None) -> str:
@@ -188,17 +204,25 @@ def _reader(field: FieldDescriptor, path: str) -> Callable[[Message, Limits], An
     return lambda box, _: getattr(box, name)
 
 
-def _attributes(kind: str, box: Descriptor) -> Callable[[Message, Limits], Attributes]:
+def _attributes(kind: str, box: Descriptor) -> Callable[[Message, Limits, Checkpoint], Attributes]:
     readers = [
         (field.name, _reader(field, f".{kind}.{field.name}")) for field in box.fields if field.name != "operands"
     ]
     if not readers:
         return lambda *_: _NO_ATTRIBUTES
-    return lambda message, limits: {name: read(message, limits) for name, read in readers}
+    return lambda message, limits, _: {name: read(message, limits) for name, read in readers}
 
 
-_ATTRIBUTES: dict[str | None, Callable[[Message, Limits], Attributes]] = {
+def _scalars(box: pb.Scalars, _: Limits, checkpoint: Checkpoint) -> Attributes:
+    try:
+        return decode_columns(box, checkpoint)
+    except UnknownOpError as error:
+        raise _NodeError(str(error), f".scalars.ops[{error.index}]") from None
+
+
+_ATTRIBUTES: dict[str | None, Callable[[Any, Limits, Checkpoint], Attributes]] = {
     field.name: _attributes(field.name, getattr(pb, field.message_type.name).DESCRIPTOR)
     for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
     if field.name not in _SOURCES and field.message_type is not None
 }
+_ATTRIBUTES["scalars"] = _scalars

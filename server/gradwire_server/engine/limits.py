@@ -12,9 +12,9 @@ class Limits:
     """Limits on graphs and on the memory of a computation. None of them is ever unlimited."""
 
     max_nodes: int = 1_000_000
-    """Nodes of a graph."""
+    """Nodes of a graph, and operations packed in them."""
     max_edges: int = 4_000_000
-    """Operands of all nodes of a graph together."""
+    """Operands of all nodes of a graph together, and arguments of packed operations."""
     max_rank: int = MAX_RANK
     """Axes of a tensor."""
     max_name_length: int = 256

@@ -22,9 +22,9 @@ class ServiceLimits(BaseModel):
     max_request_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of the framed tensors of one request on a stream, together."""
     max_nodes: int = Field(default=_ENGINE.max_nodes, gt=0)
-    """Nodes of a graph."""
+    """Nodes of a graph, and operations packed in them."""
     max_edges: int = Field(default=_ENGINE.max_edges, gt=0)
-    """Operands of all nodes of a graph together."""
+    """Operands of all nodes of a graph together, and arguments of packed operations."""
     max_rank: int = Field(default=_ENGINE.max_rank, gt=0, le=_ENGINE.max_rank)
     """Axes of a tensor."""
     max_name_length: int = Field(default=_ENGINE.max_name_length, gt=0)
