@@ -82,6 +82,7 @@ class Address:
     ca: Path | None
     certificate: Path | None
     key: Path | None
+    server_name: str | None
     token: Callable[[], str] | None
     max_attempts: int
 
@@ -106,6 +107,8 @@ class Connection(TypedDict, total=False):
     """File of this client's certificate (PEM), for servers that ask for one."""
     key: str | Path | None
     """File of the key to it (PEM)."""
+    server_name: str | None
+    """Name that the server's certificate is for, where it is not that of the target, as through a tunnel."""
     token: Token | None
     """Bearer token to send with every call: a string, the ``Path`` of a file that holds it, or a function that returns
     it; file and function are asked at each call. Needs ``tls``, except on this machine."""
@@ -121,6 +124,7 @@ def address(
     ca: str | Path | None = None,
     certificate: str | Path | None = None,
     key: str | Path | None = None,
+    server_name: str | None = None,
     token: Token | None = None,
     max_attempts: int = 5,
 ) -> Address:
@@ -139,8 +143,11 @@ def address(
         raise UsageError(f"tls={tls!r:.64} is neither True nor False")
     if (certificate is None) != (key is None):
         raise UsageError("certificate= and key= come together: give both or none")
-    if not (ca is None and certificate is None) and not tls:
-        raise UsageError("ca=, certificate= and key= need tls=True")
+    if not (ca is None and certificate is None and server_name is None) and not tls:
+        raise UsageError("ca=, certificate=, key= and server_name= need tls=True")
+    named: object = server_name
+    if named is not None and not (isinstance(named, str) and named and named.isprintable()):
+        raise UsageError(f"server_name={server_name!r:.64} is no name of a server")
     source = None if token is None else token_source(token)
     if token is not None and not tls and not _is_loopback(target):
         raise UsageError("a token would travel in the clear; use tls=True, or a server on this machine")
@@ -153,6 +160,7 @@ def address(
         ca=_path("ca", ca),
         certificate=_path("certificate", certificate),
         key=_path("key", key),
+        server_name=server_name,
         token=source,
         max_attempts=attempts,
     )
@@ -189,6 +197,17 @@ def credentials(to: Address) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(*contents)
 
 
+def opened(to: Address) -> grpc.Channel:
+    """A channel to an address.
+
+    Raises:
+        UsageError: A file cannot be read.
+    """
+    if to.tls:
+        return grpc.secure_channel(to.target, credentials(to), options(to))
+    return grpc.insecure_channel(to.target, options(to))
+
+
 def options(to: Address) -> Sequence[tuple[str, int | str]]:
     """Options of the channel."""
     retry = {
@@ -202,7 +221,9 @@ def options(to: Address) -> Sequence[tuple[str, int | str]]:
     streams = {"name": [{"service": SERVICE.full_name, "method": "StreamGradients"}]}
     others: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": retry} if to.max_attempts > 1 else {})
     config = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [streams, others]}
+    name = () if to.server_name is None else (("grpc.ssl_target_name_override", to.server_name),)
     return (
+        *name,
         ("grpc.service_config", json.dumps(config)),
         # Calls larger than this are not tried again; the default is 256 KiB.
         ("grpc.per_rpc_retry_buffer_size", 1 << 30),

@@ -123,12 +123,7 @@ class GrpcTransport:
                 raise UsageError("the client is closed; connect again")
             if self._channel is None:
                 self._pid = os.getpid()
-                options = _channel.options(self._address)
-                self._channel = (
-                    grpc.secure_channel(self._address.target, _channel.credentials(self._address), options)
-                    if self._address.tls
-                    else grpc.insecure_channel(self._address.target, options)
-                )
+                self._channel = _channel.opened(self._address)
                 self._stub = GradientServiceStub(self._channel)
                 self._streams = self._channel.stream_stream(_channel.STREAM_METHOD)
             if self._pid != os.getpid():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from pydantic_settings import (
     CliPositionalArg,
     CliSubCommand,
     CliToggleFlag,
+    PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
     get_subcommand,
@@ -22,7 +24,8 @@ from pydantic_settings import (
 
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
-from gradwire_server.settings import PREFIX, Settings, StartError, unknown_variables
+from gradwire_server.help import source
+from gradwire_server.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.version import VERSION
 
 
@@ -43,6 +46,20 @@ class Explain(BaseModel):
     """Line above the picture."""
 
 
+class Health(Target):
+    """Ask a server for its health; exits with 0 if it serves, and with 1 if it does not.
+
+    Every option may also stand in the environment, as GRADWIRE_CA for --ca.
+    """
+
+
+class Info(Target):
+    """Ask a server for its version, its limits and its ops.
+
+    Every option may also stand in the environment, as GRADWIRE_CA for --ca.
+    """
+
+
 class Gradwire(BaseSettings):
     """A gradient service: a loss comes as a graph, then parameters and examples; losses and gradients go back."""
 
@@ -59,14 +76,34 @@ class Gradwire(BaseSettings):
     """Serve on this machine."""
     explain: CliSubCommand[Explain]
     """Draw a graph as a picture."""
+    health: CliSubCommand[Health]
+    """Ask a server whether it serves."""
+    info: CliSubCommand[Info]
+    """Ask a server for its version, limits and ops."""
     version: CliToggleFlag[bool] = False
     """Print the version."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments alone: a variable VERSION is somebody else's."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+SUBCOMMANDS: Mapping[str, type[BaseModel]] = {"serve": Settings, "explain": Explain, "health": Health, "info": Info}
 
 
 def main() -> None:
     """Run the command; exits with 2 for arguments that are wrong, and with 1 if it cannot do what it is asked."""
     try:
-        command = CliApp.run(Gradwire)
+        command = CliApp.run(Gradwire, cli_settings_source=source(Gradwire, SUBCOMMANDS))
         if command.version:
             print(f"gradwire {VERSION}")  # noqa: T201  (asked for)
             return
@@ -79,6 +116,8 @@ def main() -> None:
         _serve(chosen)
     elif isinstance(chosen, Explain):
         _explain(chosen)
+    elif isinstance(chosen, Target):
+        _ask(chosen)
     else:
         CliApp.print_help(Gradwire, file=sys.stderr)
         sys.exit(2)
@@ -117,9 +156,27 @@ def _explain(command: Explain) -> None:
     print(command.output)  # noqa: T201  (the picture's path)
 
 
+def _ask(target: Target) -> None:
+    # The client's half, as above.
+    from gradwire import GradwireError  # noqa: PLC0415
+    from gradwire_server import asking  # noqa: PLC0415
+
+    try:
+        answer = asking.health(target) if isinstance(target, Health) else asking.info(target)
+    except GradwireError as error:
+        _fail(str(error), 1)
+    print(answer)  # noqa: T201  (asked for)
+    if isinstance(target, Health) and answer != "SERVING":
+        sys.exit(1)
+
+
 def _wrong(error: ValidationError) -> str:
     lines = []
     for found in error.errors(include_url=False):
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, SettingsError):
+            lines.append(str(cause))
+            continue
         name = str(found["loc"][-1]) if found["loc"] else ""
         flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
         lines.append(f"{flag}: {found['msg']}; found {found['input']!r}")

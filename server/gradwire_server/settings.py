@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliToggleFlag, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliToggleFlag,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
+from gradwire_server.errors import shown
+from gradwire_server.sections import Section
 from gradwire_server.service.limits import ServiceLimits
 
 PREFIX = "GRADWIRE_"
@@ -20,12 +30,8 @@ class StartError(Exception):
     """Why the server cannot start, in a line for the operator."""
 
 
-class Settings(ServiceLimits, BaseSettings):
-    """Serve on this machine. Every flag may also be given in the environment, as GRADWIRE_PORT for --port."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, use_attribute_docstrings=True, env_prefix=PREFIX, env_ignore_empty=True, extra="forbid"
-    )
+class Addresses(Section):
+    """Where the server listens."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Other machines reach the server only if it is another one than the default, such as
@@ -36,6 +42,11 @@ class Settings(ServiceLimits, BaseSettings):
     """Address on which Prometheus finds the metrics, and orchestrators the probes. Default: that of --host."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     """Port of /metrics, /livez and /readyz, in plaintext and without tokens; 0 takes a free one."""
+
+
+class Access(Section):
+    """Who may call."""
+
     tls_cert: Path | None = None
     """File of the server's certificate, with those between it and its authority (PEM). This file and those of the next
     three options are read again when they change: no restart is needed."""
@@ -47,6 +58,11 @@ class Settings(ServiceLimits, BaseSettings):
     """File of bearer tokens, one a line, and comments after #: every call needs one of them, but for health."""
     insecure: CliToggleFlag[bool] = False
     """Listen in plaintext also where other machines reach it: for networks that encrypt by themselves."""
+
+
+class Work(Section):
+    """How it works and how it ends."""
+
     workers: int = Field(default=1, gt=0, le=1024)
     """Processes that share the port. More than one is for many small requests: what is Python in a request runs on
     one core in each process. Limits hold for each of them, and so does its memory of registered graphs."""
@@ -57,16 +73,91 @@ class Settings(ServiceLimits, BaseSettings):
     announce: float = Field(default=0.0, ge=0)
     """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
     balancers can turn away from it first."""
+
+
+class Log(Section):
+    """What it logs."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of what is logged, to stderr: debug has a line for each call, info and warning one for each that
     fails."""
     log_format: Literal["text", "json"] | None = None
     """Form of the lines. Default: text on a terminal, JSON elsewhere."""
 
+
+class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
+    """Serve on this machine.
+
+    Every option may also stand in the environment, as GRADWIRE_PORT for --port, or in the file that --config names, as
+    port = 50051. A flag counts more than the environment, and that more than the file.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid")
+
+    config: Path | None = None
+    """File of options (TOML), by their names with underscores."""
+
     @property
     def threads_of_worker(self) -> int:
         """Threads that compute in each process."""
         return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment, then the file that either of them names."""
+        del dotenv_settings, file_secret_settings
+        given = init_settings().get("config") or env_settings().get("config")
+        return init_settings, env_settings, *([_File(settings_cls, Path(given))] if given else [])
+
+
+class Target(BaseSettings):
+    """A server to ask. Every option may also stand in the environment, as GRADWIRE_CA for --ca."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, use_attribute_docstrings=True, env_prefix=PREFIX, env_ignore_empty=True
+    )
+
+    address: CliPositionalArg[str] = "localhost:50051"
+    """Where it listens, host:port."""
+    tls: CliToggleFlag[bool] = False
+    """Encrypt, and check the server's certificate."""
+    ca: Path | None = None
+    """File of the authorities to trust (PEM). Default: gRPC's own."""
+    certificate: Path | None = None
+    """File of a certificate to show to the server (PEM)."""
+    key: Path | None = None
+    """File of the key to it (PEM)."""
+    server_name: str | None = None
+    """Name in the server's certificate, where it is not that of ADDRESS."""
+    token_file: Path | None = None
+    """File of the bearer token to send."""
+    timeout: float = Field(default=5.0, gt=0)
+    """Seconds to wait for the answer."""
+
+
+class _File(TomlConfigSettingsSource):
+    """A file of options."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+        try:
+            super().__init__(settings_cls, toml_file=path)
+            path.open().close()
+        except OSError as error:
+            raise SettingsError(f"cannot read {path}: {error.strerror} (--config)") from None
+        except ValueError as error:
+            raise SettingsError(f"{path} is no TOML: {error} (--config)") from None
+        for name in self.toml_data:
+            if name not in settings_cls.model_fields:
+                close = next(iter(get_close_matches(name, settings_cls.model_fields, n=1)), None)
+                advice = f"; did you mean {close}?" if close else ""
+                raise SettingsError(f"{path} has the unknown option {shown(name)}{advice}")
 
 
 def is_loopback(host: str) -> bool:
@@ -79,6 +170,6 @@ def is_loopback(host: str) -> bool:
 
 def unknown_variables() -> dict[str, str | None]:
     """Variables of the environment that begin like settings but are none, each with the closest setting."""
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known = [f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *Target.model_fields)]
     unknown = [name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known]
     return {name: next(iter(get_close_matches(name.upper(), known, n=1)), None) for name in unknown}

@@ -216,7 +216,7 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["GRADWIRE_THREADS", "greater than 0"]),
         (["serve", "--prot=1"], {}, 2, ["--prot"]),
         (["serve", "--max-message-bytes=-1"], {}, 2, ["--max-message-bytes", "greater than 0"]),
-        (["serve", "--host=nowhere.invalid", "--metrics-port=0"], {}, 1, ["nowhere.invalid", "--host"]),
+        (["serve", "--host=nowhere.invalid", "--insecure", "--metrics-port=0"], {}, 1, ["nowhere.invalid", "--host"]),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
         ([], {}, 2, ["usage", "serve", "explain"]),

@@ -7,11 +7,11 @@ from gradwire_server.engine.executor import Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
 from gradwire_server.engine.job import Job, Query, bind
 from gradwire_server.engine.kernels.warming import warm
-from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, trace
+from gradwire_server.limits import Limits
 
 __all__ = [
     "OPS",

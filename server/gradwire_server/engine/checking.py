@@ -13,9 +13,9 @@ from gradwire_server.engine.evaluation import run
 from gradwire_server.engine.executor import Checkpoint
 from gradwire_server.engine.graph import Array, Reduction, Shape
 from gradwire_server.engine.job import Job, Query, bind
-from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.program import Program
 from gradwire_server.errors import Reason, refuse
+from gradwire_server.limits import Limits
 
 STEP = float(np.cbrt(np.finfo(np.float64).eps))
 """Balances the error of the differences (step squared) with that of rounding (1 / step)."""

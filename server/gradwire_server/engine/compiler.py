@@ -10,10 +10,10 @@ from gradwire_server.engine.canonical import graph_id
 from gradwire_server.engine.executor import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
 from gradwire_server.engine.instruction import Instruction
-from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
 from gradwire_server.engine.program import Program
 from gradwire_server.errors import Findings, Reason, refuse, shown
+from gradwire_server.limits import Limits
 
 FLOAT_BYTES = 8
 

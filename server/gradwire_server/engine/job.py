@@ -12,10 +12,10 @@ import numpy as np
 from gradwire_server.engine import shapes
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.kernels.walk import scratch as kernel_scratch
-from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
+from gradwire_server.limits import MAX_RANK, Limits
 
 BLOCK_BYTES = 4 << 20
 """Bytes that the values and gradients of a block of examples may take, so that they stay in the cache."""
@@ -213,7 +213,7 @@ def _not_addressable(program: Program, examples: int) -> Refusal:
     # Tensors with elements are small enough, for they take memory.
     empty = [node for node, shape in enumerate(program.shapes) if 0 in shape]
     node = max(empty, key=lambda n: shapes.addressed(program.shapes[n]))
-    wrong = shapes.problem((examples, *program.shapes[node]), shapes.MAX_RANK + 1)
+    wrong = shapes.problem((examples, *program.shapes[node]), MAX_RANK + 1)
     return refuse(
         Reason.INVALID_REQUEST,
         f'with {examples} examples, node "{program.label(node)}" {wrong}; send fewer examples, or no axes of such '

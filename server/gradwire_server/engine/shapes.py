@@ -10,9 +10,6 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
 
-MAX_RANK = 32
-"""Axes of a tensor for one example; NumPy takes twice as many, but operations and blocks of examples add some."""
-
 MAX_ELEMENTS = 2**60
 """Product of all non-zero axes that NumPy can still address, for any dtype in use."""
 

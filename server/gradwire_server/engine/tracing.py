@@ -15,10 +15,10 @@ from gradwire_server.engine.graph import Array, Input
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.job import Query, bind
 from gradwire_server.engine.layout import Layout
-from gradwire_server.engine.limits import Limits
 from gradwire_server.engine.memory import UNSET, Arena
 from gradwire_server.engine.nonfinite import NonFinite
 from gradwire_server.engine.program import Program
+from gradwire_server.limits import Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

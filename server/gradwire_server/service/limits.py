@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from gradwire_server import engine
+from gradwire_server.limits import Limits
+from gradwire_server.sections import Section
 
-_ENGINE = engine.Limits()
+_ENGINE = Limits()
 
 
-class ServiceLimits(BaseModel):
-    """Limits, each of them a setting of the server. None of them is ever unlimited."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+class ServiceLimits(Section):
+    """What it refuses to take on. None of the limits is ever unlimited."""
 
     max_message_bytes: int = Field(default=128 << 20, gt=0, lt=2**31 - (8 << 20))
     """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed. What is
@@ -40,9 +39,9 @@ class ServiceLimits(BaseModel):
     max_requests: int = Field(default=1000, gt=0)
     """Requests that are worked on or wait at the same time."""
 
-    def of_engine(self) -> engine.Limits:
+    def of_engine(self) -> Limits:
         """Those that the engine checks."""
-        return engine.Limits(
+        return Limits(
             max_nodes=self.max_nodes,
             max_edges=self.max_edges,
             max_rank=self.max_rank,

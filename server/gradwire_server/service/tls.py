@@ -26,9 +26,9 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
         if not is_loopback(settings.host) and not settings.insecure:
             secret = "" if settings.tokens_file is None else ", tokens too,"
             raise StartError(
-                f"other machines reach {settings.host}, and what they send{secret} would not be encrypted: give a "
-                "certificate (--tls-cert, --tls-key), or say --insecure (GRADWIRE_INSECURE=true) where the network is "
-                "to be trusted"
+                f"other machines reach {settings.host} (--host), and what they send{secret} would not be encrypted: "
+                "give a certificate (--tls-cert, --tls-key), or say --insecure (GRADWIRE_INSECURE=true) where the "
+                "network is to be trusted"
             )
         return None
     paths = [settings.tls_cert, settings.tls_key, *([settings.tls_client_ca] if settings.tls_client_ca else [])]

@@ -10,7 +10,8 @@ import numpy as np
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops.axes import normal_axes
 from gradwire_server.engine.ops.op import Attributes, IndexRangeError, Op, OperandError, Spec, Step
-from gradwire_server.engine.shapes import MAX_RANK, accumulator, first_true, lanes_first, problem, size, text
+from gradwire_server.engine.shapes import accumulator, first_true, lanes_first, problem, size, text
+from gradwire_server.limits import MAX_RANK
 
 Targets = Sequence[Array | None]
 

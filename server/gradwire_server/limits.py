@@ -1,10 +1,14 @@
-"""What the engine refuses to take on, whoever asks."""
+"""What the engine refuses to take on, whoever asks.
+
+It is apart from the engine, so that a command that only talks to a server does not import numbers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradwire_server.engine.shapes import MAX_RANK
+MAX_RANK = 32
+"""Axes of a tensor for one example; NumPy takes twice as many, but operations and blocks of examples add some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

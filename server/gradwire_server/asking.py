@@ -1,0 +1,79 @@
+"""What the command asks a server that runs: its health, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import gradwire as gw
+from gradwire import _channel
+from gradwire_server.help import human
+from gradwire_server.settings import Target
+
+WIDTH = 100
+"""Columns of a table, at most."""
+
+
+def health(target: Target) -> str:
+    """The status of a whole server, such as ``SERVING``.
+
+    Raises:
+        GradwireError: It does not answer.
+    """
+    to, request_id = _channel.address(target.address, **_options(target)), _channel.new_request_id()
+    with _channel.opened(to) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            response = stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=target.timeout, metadata=to.metadata(request_id)
+            )
+        except grpc.RpcError as error:
+            raise _channel.error_of(error, to, request_id) from None
+    status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    return status
+
+
+def info(target: Target) -> str:
+    """Version, limits and ops of a server, in tables.
+
+    Raises:
+        GradwireError: It does not answer.
+    """
+    with gw.connect(target.address, **_options(target)) as client:
+        found = client.info(timeout=target.timeout)
+    workers = "one process" if found.workers == 1 else f"{found.workers} processes, each with these limits"
+    return "\n".join(
+        [
+            f"gradwire {found.version} at {target.address}, {workers}",
+            "",
+            *_table(("limit", "value"), ((name, _shown(name, value)) for name, value in found.limits.items())),
+            "",
+            *_table(("op", "value"), found.ops.items()),
+        ]
+    )
+
+
+def _options(target: Target) -> _channel.Connection:
+    return {
+        "tls": target.tls,
+        "ca": target.ca,
+        "certificate": target.certificate,
+        "key": target.key,
+        "server_name": target.server_name,
+        "token": target.token_file,
+        "max_attempts": 1,
+    }
+
+
+def _shown(setting: str, value: int) -> str:
+    return f"{value:,} ({human(value)})" if setting.endswith("_bytes") else f"{value:,}"
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    lines = [head, *rows]
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        yield f"{name:<{width}}  {text}"[:WIDTH]

@@ -1,0 +1,147 @@
+"""The command: where options come from, its help, and what it asks a server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+import gradwire as gw
+from gradwire_server.service.limits import ServiceLimits
+from gradwire_server.settings import Settings
+from tests.integration.server_process import ServerProcess
+from tests.integration.test_lifecycle import gradwire
+from tests.pem import authority_file, pair
+
+
+def test_health_and_info(server: ServerProcess) -> None:
+    done = gradwire("health", server.address)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "SERVING\n", "")
+    done = gradwire("info", GRADWIRE_ADDRESS=server.address)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"gradwire 0.1.0 at {server.address}, one process"
+    assert "max_message_bytes  134,217,728 (128 MiB)" in lines
+    assert [name for name in ServiceLimits.model_fields if name not in done.stdout] == []
+    assert [line.split()[0] for line in lines if line.endswith("s = 1 / (1 + e^-a)")] == ["sigmoid"]
+
+
+def test_health_of_a_server_that_drains_is_a_failure() -> None:
+    with ServerProcess(flags=("--announce=30",)) as server:
+        server.process.terminate()
+        while (done := gradwire("health", server.address)).returncode == 0:
+            assert done.stdout == "SERVING\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "NOT_SERVING\n", "")
+        server.process.kill()
+        server.wait()
+
+
+@pytest.mark.parametrize("command", ["health", "info"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
+        (["nothing"], "has no port"),
+        (["localhost:1", "--ca=absent.pem"], "need tls=True"),
+        (["localhost:1", "--tls", "--ca=absent.pem"], "cannot read absent.pem"),
+        (["localhost:1", "--token-file=absent"], "cannot read the token in absent"),
+    ],
+)
+def test_a_server_that_cannot_be_asked(command: str, arguments: list[str], words: str) -> None:
+    done = gradwire(command, *arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_they_ask_over_mutual_tls_with_a_token_under_another_name(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    ca = authority_file(tmp_path / "ca.pem", authority)
+    files = pair(tmp_path / "server", authority, "gradwire.example")
+    own = pair(tmp_path / "own", authority, "operator")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("token\n")
+    flags = (*files.of_server, f"--tls-client-ca={ca}", f"--tokens-file={tokens}")
+    with ServerProcess(flags=flags) as server:
+        given = ["--tls", f"--ca={ca}", f"--certificate={own.certificate}", f"--key={own.key}"]
+        named = [*given, "--server-name=gradwire.example"]
+        assert gradwire("health", server.address, *named).stdout == "SERVING\n"
+        assert "for another name" in gradwire("health", server.address, *given).stderr
+        assert "needs a token" in gradwire("info", server.address, *named).stderr
+        assert "max_nodes" in gradwire("info", server.address, *named, f"--token-file={tokens}").stdout
+        options: Any = {"ca": ca, "server_name": "gradwire.example", "token": tokens, **own.of_client}
+        with gw.connect(server.address, tls=True, **options) as client:
+            assert client.info().version == "0.1.0"
+
+
+def test_asking_imports_no_engine(server: ServerProcess) -> None:
+    code = (
+        "import sys; from gradwire_server.__main__ import main; sys.argv[1:] = ['health', sys.argv[1]]; main(); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'numba', 'llvmlite', 'igraph'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, server.address], capture_output=True, text=True, check=True)
+    assert done.stdout == "SERVING\n\n"
+
+
+# Where options come from.
+
+
+def test_flags_count_more_than_the_environment_and_that_more_than_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "gradwire.toml"
+    file.write_text("max_nodes = 1\nmax_edges = 1\nmax_rank = 1\nlog_level = 'error'\ninsecure = true\n")
+    environment = {**os.environ, "GRADWIRE_MAX_EDGES": "2", "GRADWIRE_MAX_RANK": "2", "GRADWIRE_CONFIG": str(file)}
+    flags = ("--max-rank=3",)
+    with ServerProcess(flags=flags, environment=environment) as server, gw.connect(server.address) as client:
+        limits = client.info().limits
+        assert (limits["max_nodes"], limits["max_edges"], limits["max_rank"]) == (1, 2, 3)
+        server.stop()
+        assert server.log == ""
+    with ServerProcess(flags=(f"--config={file}", "--workers=2")) as server, gw.connect(server.address) as client:
+        assert client.info().limits["max_edges"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("max_ndoes = 1", ['unknown option "max_ndoes"', "did you mean max_nodes?"]),
+        ("max-nodes = 1", ['unknown option "max-nodes"', "did you mean max_nodes?"]),
+        ("[serve]\nport = 1", ['unknown option "serve"']),
+        ("port = 'x'", ["--port", "GRADWIRE_PORT", "integer", "'x'"]),
+        ("port = -1", ["--port", "greater than or equal to 0"]),
+        ("port = ", ["is no TOML", "Invalid value", "--config"]),
+        ("\udcff", ["is no TOML"]),
+        (None, ["No such file", "--config"]),
+    ],
+)
+def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: str | None, words: list[str]) -> None:
+    file = tmp_path / "gradwire.toml"
+    if content is not None:
+        file.write_bytes(content.encode(errors="surrogateescape"))
+    done = gradwire("serve", f"--config={file}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [word for word in words if word not in done.stderr] == [], done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert "Value error" not in done.stderr
+
+
+def test_variables_of_others_change_nothing() -> None:
+    for name in ("VERSION", "SERVE", "HEALTH", "INFO", "EXPLAIN"):
+        assert gradwire("--version", **{name: "1.2.3"}).stdout == "gradwire 0.1.0\n"
+
+
+def test_the_help_has_every_option_in_a_group_with_its_unit() -> None:
+    text = gradwire("serve", "--help", COLUMNS="200").stdout
+    for name in Settings.model_fields:
+        assert f"  --{name.replace('_', '-')}" in text, name
+    for title in ("Where the server listens:", "Who may call:", "What it logs:", "What it refuses to take on:"):
+        assert f"\n{title}\n" in text
+    assert "--max-cache-bytes BYTES" in text
+    assert "(default: 1073741824, 1 GiB)" in text
+    assert "--grace SECONDS" in text
+    assert "(default: None)" not in text
+    assert {"health", "info", "serve", "explain"} <= set(gradwire("--help").stdout.split())
