@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from shutil import which
 from typing import Any
 from uuid import uuid4
@@ -20,10 +22,29 @@ def docker(*arguments: str) -> str:
     """
     command = which("docker")
     assert command, "there is no Docker here; `make test-container` brings it"
-    done = subprocess.run(
-        [command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stdout}"
+    return _written(command, *arguments)
+
+
+@dataclass(frozen=True)
+class Project:
+    """What compose makes of files."""
+
+    name: str
+    files: tuple[Path, ...]
+
+    def compose(self, *arguments: str) -> str:
+        """What the command writes.
+
+        Raises:
+            AssertionError: It fails.
+        """
+        command = str(Path(sys.executable).parent / "docker-compose")
+        return _written(command, f"--project-name={self.name}", *(f"--file={file}" for file in self.files), *arguments)
+
+
+def _written(*command: str) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}"
     return done.stdout.strip()
 
 
@@ -63,3 +84,13 @@ def running(image: str, *options: str, network: str) -> Iterator[Container]:
         yield container
     finally:
         docker("rm", "--force", container.name)
+
+
+@contextmanager
+def project(*files: Path) -> Iterator[Project]:
+    """A project of its own name, taken down with the block."""
+    found = Project(f"gradwire-test-{uuid4().hex}", files)
+    try:
+        yield found
+    finally:
+        found.compose("down", "--volumes")

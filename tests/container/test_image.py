@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 import gradwire as gw
-from tests.container.engine import Container, docker, running
+from tests.container.engine import Container, docker, project, running
 from tests.integration.server_process import DEADLINE
 from tests.integration.waiting import eventually
 from tests.losses import hinge
@@ -78,6 +78,30 @@ async def test_any_user_may_run_it(image: str, network: str) -> None:
     with running(image, *HARDENED, TRUSTED, "--user=54321:54321", network=network) as container:
         await eventually(lambda: "gradwire serving" in container.log)
         assert "compiling kernels" not in container.log
+
+
+async def test_several_workers_need_nothing_to_write_either(image: str, network: str) -> None:
+    with running(image, *HARDENED, TRUSTED, "--env=GRADWIRE_WORKERS=2", network=network) as container:
+        await eventually(lambda: "gradwire serving" in container.log)
+        assert "compiling kernels" not in container.log
+        docker("stop", container.name)
+        assert container.inspect()["State"]["ExitCode"] == 0
+
+
+def test_compose_serves_this_machine_and_prometheus(image: str, tmp_path: Path) -> None:
+    (tmp_path / "test.yaml").write_text(
+        f"services: {{server: {{image: {image}, build: !reset null, ports: !override ['127.0.0.1::50051']}}}}"
+    )
+    with project(ROOT / "deploy/compose.yaml", tmp_path / "test.yaml") as started:
+        started.compose("up", "--detach", "--wait", "server")
+        container = Container(started.compose("ps", "--quiet", "server"))
+        with gw.connect(container.address(50051)) as client:
+            assert client.value_and_grad(gw.exp(gw.parameter("w")))(w=0.0)[0] == 1
+        # As Prometheus does: by the name of the service, in the network of the project.
+        script = "from urllib.request import urlopen; print(urlopen('http://server:9464/metrics').read().decode())"
+        network = f"--network={started.name}_default"
+        page = docker("run", "--rm", network, "--entrypoint=python", image, "-c", script)
+        assert "gradwire_examples_processed_total 1.0" in page
 
 
 def test_its_own_user_is_a_number_and_not_root(image: str) -> None:
