@@ -5,14 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from tests.benchmarks import engine, large, unary
+from tests.benchmarks import examples, functions, hinge, large, perceptron, throughput, unary, virtual_machine
 from tests.benchmarks.table import Row, show
 
 COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
     "unary": unary.compare,
+    "stream": unary.compare_stream,
+    "throughput": throughput.compare_small,
+    "workers": throughput.compare_workers,
     "large": large.compare,
-    "perceptron": engine.compare_perceptron,
-    "scalars": engine.compare_scalars,
+    "sizes": virtual_machine.compare_sizes,
+    "extremes": virtual_machine.compare_extremes,
+    "batch": examples.compare_batch,
+    "single": examples.compare_single,
+    "hinge": hinge.compare,
+    "perceptron": perceptron.compare_step,
+    "each": perceptron.compare_each,
+    "functions": functions.compare,
 }
 
 

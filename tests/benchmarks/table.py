@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tests.benchmarks.timing import Timings
 
-LIBRARIES = ("gradwire", "grpcio", "numpy", "torch", "jax", "umbridge", "pytensor-federated")
+LIBRARIES = ("gradwire", "numpy", "numba", "grpcio", "casadi", "jax", "torch", "umbridge", "pytensor-federated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,7 @@ def rows(work: str, timings: Timings, ours: str, reach: dict[str, float | None],
 def show(measured: Sequence[Row]) -> None:
     """Print them, with the machine that they were measured on."""
     console = Console(width=None if Console().is_terminal else 140)
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    console.print(f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}")
+    console.print(machine())
     table = Table(caption="Medians of rounds in which all take turns; a ratio above 1 says that gradwire is faster.")
     for title in ("work", "gradwire", "peer", "ratio", "reach"):
         table.add_column(title, justify="right" if title in ("ratio", "reach") else "left", overflow="fold")
@@ -56,6 +55,12 @@ def show(measured: Sequence[Row]) -> None:
         ratio = f"[red]{row.ratio:.2f}[/red]" if missed else f"{row.ratio:.2f}"
         table.add_row(row.work, row.ours, row.peer, ratio, "" if row.reach is None else f"{row.reach:.2f}")
     console.print(table)
+
+
+def machine() -> str:
+    """What was measured on, and what was measured."""
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    return f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
 def _processor() -> str:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from statistics import median
 from time import perf_counter
+from typing import Any
+
+import numpy as np
 
 SLICE = 0.03
 """Seconds that a contestant has in a round, about; at least one call."""
@@ -33,20 +39,80 @@ def interleave(contestants: Mapping[str, Callable[[], object]], *, seconds: floa
 
     Each is called twice before, so that connections, caches and compilers are warm.
     """
-    calls = {name: _calls_in_slice(call) for name, call in contestants.items()}
-    rounds: dict[str, list[float]] = {name: [] for name in contestants}
-    order = list(contestants)
+    slices = {name: _Slice(call) for name, call in contestants.items()}
+    return in_turns({name: piece.run for name, piece in slices.items()}, seconds)
+
+
+def interleave_processes(contestants: Mapping[str, Callable[[], Call]], *, seconds: float) -> Timings:
+    """``interleave``, with each contestant in a process of its own, so that no threads of one wait busily in another.
+
+    Args:
+        contestants: What makes each call, there; a call gives a value and a gradient, on which all agree that give one.
+        seconds: As said.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        connections: dict[str, Connection] = {}
+        for name, make in contestants.items():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_contest, args=(theirs, make), daemon=True)
+            process.start()
+            theirs.close()
+            stack.callback(process.join)
+            connections[name] = stack.enter_context(ours)
+        first, *others = [connection.recv() for connection in connections.values()]
+        for other in others:
+            if other is not None:
+                np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-5)
+
+        def turn(connection: Connection) -> float:
+            connection.send(None)
+            taken: float = connection.recv()
+            return taken
+
+        turns = {name: (lambda connection=connection: turn(connection)) for name, connection in connections.items()}
+        return in_turns(turns, seconds)
+
+
+Call = Callable[[], tuple[Any, Any]]
+
+
+def _contest(connection: Connection, make: Callable[[], Call]) -> None:
+    """Send the gradient, and then the duration of a call whenever one is asked for."""
+    call = make()
+    _, gradient = call()
+    connection.send(None if gradient is None else np.asarray(gradient))
+    piece = _Slice(call)
+    try:
+        while True:
+            connection.recv()
+            connection.send(piece.run())
+    except EOFError:
+        pass
+
+
+class _Slice:
+    """As many calls as fill a slice of time."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        call()
+        self._call, self._calls = call, max(1, int(SLICE / _time(call)))
+
+    def run(self) -> float:
+        """The median duration of a call, in seconds."""
+        return median(_time(self._call) for _ in range(self._calls))
+
+
+def in_turns(turns: Mapping[str, Callable[[], float]], seconds: float) -> Timings:
+    """Take turns, each of which says how long a call took, for about ``seconds``, and at least for five rounds."""
+    rounds: dict[str, list[float]] = {name: [] for name in turns}
+    order = list(turns)
     end = perf_counter() + seconds
     while perf_counter() < end or len(rounds[order[0]]) < MIN_ROUNDS:
         for name in order:
-            rounds[name].append(median(_time(contestants[name]) for _ in range(calls[name])))
+            rounds[name].append(turns[name]())
         order = [*order[1:], order[0]]
     return Timings(rounds)
-
-
-def _calls_in_slice(call: Callable[[], object]) -> int:
-    call()
-    return max(1, int(SLICE / _time(call)))
 
 
 def _time(call: Callable[[], object]) -> float:

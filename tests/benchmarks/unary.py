@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 from tests.benchmarks.peers import hinge, serving
-from tests.benchmarks.peers.echo import METHOD
+from tests.benchmarks.peers.echo import METHOD, STREAM
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import interleave
 from tests.losses import hinge as hinge_case
@@ -30,13 +31,13 @@ def compare() -> Iterator[Row]:
     arrays = hinge.data()
     loss = hinge_case(features=hinge.FEATURES).loss
     with serving(*SERVE) as address, grpc.insecure_channel(address) as channel, gw.connect(address) as client:
-        request = _request(client.register(loss), arrays)
+        message = request(client.register(loss), arrays)
         stub: Any = GradientServiceStub(channel)
-        reply = stub.ComputeGradients(request)
+        reply = stub.ComputeGradients(message)
         _check(arrays, float(np.frombuffer(reply.loss.raw)[0]), np.frombuffer(reply.gradients["w"].raw))
         raw: Any = channel.unary_unary("/gradwire.v1.GradientService/ComputeGradients")
         sdk = client.value_and_grad(loss)
-        outgoing = request.SerializeToString()
+        outgoing = message.SerializeToString()
         with (
             serving("tests.benchmarks.peers.echo", standard_input=reply.SerializeToString()) as echo_address,
             grpc.insecure_channel(echo_address) as echo_channel,
@@ -54,11 +55,55 @@ def compare() -> Iterator[Row]:
                 },
                 seconds=20,
             )
-    yield from rows(WORK, timings, "bytes", {"echo": 1 / 1.5}, 1e-6)
+    yield from rows(WORK, timings, "bytes", {"echo": 1 / 1.2}, 1e-6)
     yield from rows(WORK, timings, "SDK", {"echo": None, "UM-Bridge": 1.5, "pytensor-federated": 1.5}, 1e-6)
 
 
-def _request(graph_id: str, arrays: dict[str, hinge.Floats]) -> pb.ComputeGradientsRequest:
+def compare_stream() -> Iterator[Row]:
+    """The same job in the messages of a stream, against a bare echo of the same messages."""
+    arrays = hinge.data()
+    with serving(*SERVE) as address, grpc.insecure_channel(address) as channel, gw.connect(address) as client:
+        loss = hinge_case(features=hinge.FEATURES).loss
+        head = pb.StreamRequestHead(request=request(client.register(loss), arrays))
+        frame = pb.StreamGradientsRequest(head=head).SerializeToString()
+        ours = Stream(channel, "/gradwire.v1.GradientService/StreamGradients", frame)
+        answer = ours()
+        reply = pb.StreamGradientsResponse.FromString(answer).head.response
+        _check(arrays, float(np.frombuffer(reply.loss.raw)[0]), np.frombuffer(reply.gradients["w"].raw))
+        with (
+            serving("tests.benchmarks.peers.echo", standard_input=answer) as echo_address,
+            grpc.insecure_channel(echo_address) as echo_channel,
+            client.stream(loss) as sdk,
+        ):
+            echo = Stream(echo_channel, STREAM, frame)
+            timings = interleave({"bytes": ours, "SDK": lambda: sdk(arrays), "echo": echo}, seconds=10)
+            echo.close()
+            ours.close()
+    yield from rows("the same on a stream", timings, "bytes", {"echo": 1 / 1.2}, 1e-6)
+    yield from rows("the same on a stream", timings, "SDK", {"echo": None}, 1e-6)
+
+
+class Stream:
+    """A stream on which one message goes there and one comes back, again and again."""
+
+    def __init__(self, channel: grpc.Channel, method: str, message: bytes) -> None:
+        self._message = message
+        self._outgoing: SimpleQueue[bytes | None] = SimpleQueue()
+        call: Any = channel.stream_stream(method)
+        self._answers = call(iter(self._outgoing.get, None))
+
+    def __call__(self) -> bytes:
+        """The answer to the message."""
+        self._outgoing.put(self._message)
+        answer: bytes = next(self._answers)
+        return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._outgoing.put(None)
+
+
+def request(graph_id: str, arrays: dict[str, hinge.Floats]) -> pb.ComputeGradientsRequest:
     tensors = {name: tensor_pb2.Tensor(shape=array.shape, raw=array.tobytes()) for name, array in arrays.items()}
     return pb.ComputeGradientsRequest(graph_id=graph_id, tensors=tensors)
 

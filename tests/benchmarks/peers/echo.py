@@ -1,6 +1,6 @@
-"""A bare grpc.aio server that knows one method and looks at no bytes: the floor under any gRPC call.
+"""A bare grpc.aio server that looks at no bytes: the floor under any gRPC call and any message of a stream.
 
-It answers every call with the bytes on its standard input, or, if there are none, with those of the request.
+It answers every message with the bytes on its standard input, or, if there are none, with those of the message.
 Options of the server are given as NAME=NUMBER.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 import uvloop
 
 METHOD = "/benchmark.Echo/Echo"
+STREAM = "/benchmark.Echo/EchoStream"
 
 
 async def serve(reply: bytes, options: Sequence[tuple[str, int]]) -> None:
@@ -24,10 +25,19 @@ async def serve(reply: bytes, options: Sequence[tuple[str, int]]) -> None:
     async def echo(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         return reply or request
 
+    async def echo_stream(
+        messages: AsyncIterator[bytes], _: grpc.aio.ServicerContext[bytes, bytes]
+    ) -> AsyncIterator[bytes]:
+        async for message in messages:
+            yield reply or message
+
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     server = grpc.aio.server(options=options)
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "EchoStream": grpc.stream_stream_rpc_method_handler(echo_stream),
+    }
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("benchmark.Echo", handlers)])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
