@@ -48,7 +48,12 @@ def by_hand(w: Any, phi: Any, y: Any) -> tuple[Any, Any]:
 def compare() -> Iterator[Row]:
     """Written with ``dot``, and as a sum of products."""
     for name, score in (("dot", gw.dot), ("sum of products", sum_of_products)):
-        contestants = {"engine": partial(_engine, score), "NumPy": _numpy, "JAX jit": _jax, "torch": _torch}
+        contestants: dict[str, Callable[[], Call]] = {
+            "engine": partial(_engine, score),
+            "NumPy": _numpy,
+            "JAX jit": _jax,
+            "torch": _torch,
+        }
         timings = interleave_processes(contestants, seconds=15)
         yield from rows(f"hinge loss, {EXAMPLES:,} x {FEATURES}, as {name}", timings, "engine", REACH)
 

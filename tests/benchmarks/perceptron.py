@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ def _arrays() -> dict[str, np.ndarray[Any, Any]]:
 
 def compare_step() -> Iterator[Row]:
     """Value and gradient of the mean."""
-    contestants = {
+    contestants: dict[str, Callable[[], Call]] = {
         "engine": partial(_engine, Reduction.MEAN),
         "JAX jit": _jax_step,
         "torch": _torch_step,
@@ -47,7 +47,11 @@ def compare_step() -> Iterator[Row]:
 
 def compare_each() -> Iterator[Row]:
     """The gradient of each example."""
-    contestants = {"engine": partial(_engine, Reduction.NONE), "torch.func": _torch_each, "JAX vmap": _jax_each}
+    contestants: dict[str, Callable[[], Call]] = {
+        "engine": partial(_engine, Reduction.NONE),
+        "torch.func": _torch_each,
+        "JAX vmap": _jax_each,
+    }
     timings = interleave_processes(contestants, seconds=15)
     yield from rows(f"{WORK}, a gradient for each example", timings, "engine", {"torch.func": 3.0, "JAX vmap": 3.0})
 

@@ -16,8 +16,8 @@ WINDOW = 200
 """How far back an operation looks for its operands."""
 
 OPS = ("add", "mul", "max", "sigmoid", "tanh")
-BINARY = 3
-"""How many of them take two operands; they come first."""
+MAX, BINARY = 2, 3
+"""The place of the maximum, and how many take two operands; they come first."""
 
 CODES = (
     pb.SCALAR_OP_ADD,
@@ -43,16 +43,23 @@ class Recipe:
 def recipe(nodes: int, seed: int = 0) -> Recipe:
     """A graph of that many operations, each as likely as the others.
 
-    The second operand is a source or a squashed value, so that neither values nor gradients grow with the depth.
+    The second operand is a source or a squashed value, so that neither values nor gradients grow with the depth, and
+    the first one of a maximum is a sum or a product, so that there are no ties, on which libraries differ.
     """
     random = np.random.default_rng(seed)
     ops = random.integers(len(OPS), size=nodes)
     places = np.arange(SOURCES, SOURCES + nodes)
     first = np.maximum(0, places - WINDOW)
-    left = random.integers(first, places)
-    squashed = np.concatenate([np.arange(SOURCES), SOURCES + np.flatnonzero(ops >= BINARY)])
-    before = np.searchsorted(squashed, places)
-    right = squashed[random.integers(np.minimum(np.searchsorted(squashed, first), before - 1), before)]
+
+    def chosen(among: NDArray[np.int64]) -> NDArray[np.int64]:
+        """For each place, one of these in its window, or the last before it."""
+        before = np.searchsorted(among, places)
+        return among[random.integers(np.minimum(np.searchsorted(among, first), before - 1), before)]
+
+    sources = np.arange(SOURCES)
+    sums = np.concatenate([sources[:1], SOURCES + np.flatnonzero(ops < MAX)])
+    left = np.where(ops == MAX, chosen(sums), random.integers(first, places))
+    right = chosen(np.concatenate([sources[1:], SOURCES + np.flatnonzero(ops >= BINARY)]))
     read = np.zeros(SOURCES + nodes, bool)
     read[left] = read[right[ops < BINARY]] = True
     return Recipe(ops, left, right, np.flatnonzero(~read))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,9 @@ class Row:
     """The ratio to reach, if there is one."""
 
 
-def rows(work: str, timings: Timings, ours: str, reach: dict[str, float | None], unit: float = 1e-3) -> Iterable[Row]:
+def rows(
+    work: str, timings: Timings, ours: str, reach: Mapping[str, float | None], unit: float = 1e-3
+) -> Iterable[Row]:
     """A row for each peer, with times in ``unit`` seconds a call."""
     label = {1e-3: "ms", 1e-6: "us", 1e-9: "ns"}.get(unit, "ns")
     for peer, wanted in reach.items():

@@ -41,15 +41,15 @@ class Machine:
         x = casadi.SX.sym("x", size)
         value = loss(casadi.vertsplit(x))
         self._function = casadi.Function("f", [x], [value, casadi.gradient(value, x)])
-        self._buffer, self.call = self._function.buffer()
+        self._buffer, self._call = self._function.buffer()
         self.value, self.gradient = np.zeros(1), np.zeros(size)
         self._buffer.set_res(0, memoryview(self.value))
         self._buffer.set_res(1, memoryview(self.gradient))
 
-    def at(self, x: Floats) -> Callable[[], None]:
-        """The call at ``x``."""
+    def at(self, x: Any) -> Callable[[], None]:
+        """The call at ``x``, an array of doubles."""
         self._buffer.set_arg(0, memoryview(x))
-        return self.call
+        return self._call
 
 
 def random_graph(written: Recipe) -> Machine:
@@ -104,7 +104,7 @@ def compare_sizes() -> Iterator[Row]:
         )
 
 
-def _one_node(size: int, ops: Sequence[int], arities: Sequence[int], arguments: Sequence[int]) -> pb.Graph:
+def _one_node(size: int, ops: Sequence[pb.ScalarOp], arities: Sequence[int], arguments: Sequence[int]) -> pb.Graph:
     """A graph of one packed node on ``size`` parameters, whose last operation is the loss."""
     node = pb.Scalars(operands=[0], ops=ops, arities=arities, arguments=arguments, results=[size + len(ops) - 1])
     return pb.Graph(
