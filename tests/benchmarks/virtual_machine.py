@@ -43,13 +43,14 @@ class Machine:
         self._function = casadi.Function("f", [x], [value, casadi.gradient(value, x)])
         self._buffer, self._call = self._function.buffer()
         self.value, self.gradient = np.zeros(1), np.zeros(size)
-        self._buffer.set_res(0, memoryview(self.value))
-        self._buffer.set_res(1, memoryview(self.gradient))
+        self._buffer.set_res(0, self.value.data)
+        self._buffer.set_res(1, self.gradient.data)
 
     def at(self, x: Any) -> Callable[[], None]:
         """The call at ``x``, an array of doubles."""
-        self._buffer.set_arg(0, memoryview(x))
-        return self._call
+        self._buffer.set_arg(0, x.data)
+        call: Callable[[], None] = self._call
+        return call
 
 
 def random_graph(written: Recipe) -> Machine:
