@@ -52,7 +52,10 @@ def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
         Refusal: INDEX_OUT_OF_RANGE; NON_FINITE if the query rejects it; whatever ``checkpoint`` raises.
     """
     with np.errstate(all="ignore"):
-        evaluation = _Evaluator(job, checkpoint).evaluate()
+        try:
+            evaluation = _Evaluator(job, checkpoint).evaluate()
+        except _NotFiniteError as error:
+            evaluation = _Evaluator(error.plain, checkpoint).evaluate()
     if job.query.reject_non_finite and evaluation.non_finite is not None:
         report = evaluation.non_finite
         raise refuse(
@@ -95,6 +98,14 @@ def run_forward(
             index=error.index,
             rows=error.rows,
         ) from None
+
+
+class _NotFiniteError(Exception):
+    """What a job gives is not finite, and only its plain form can say why."""
+
+    def __init__(self, plain: Job) -> None:
+        super().__init__()
+        self.plain = plain
 
 
 class _Evaluator:
@@ -282,6 +293,7 @@ class _Evaluator:
         return finite
 
     def _diagnose_block(self, start: int) -> None:
+        self._look_closer()
         if self._value_is_bad():
             return
         plan = self.plan
@@ -313,6 +325,7 @@ class _Evaluator:
                 # np.zeros took no memory yet; a large gradient stays where it was computed.
                 self.gradients[source.name] = np.broadcast_to(gradient, self.gradients[source.name].shape)
         if steps and finite and not self._value_is_bad() and not nonfinite.is_finite(flat):
+            self._look_closer()
             kept = flat.copy()
             self._begin_shared(flat)
             self._note(bad_step(self.program, steps, self.values, self.adjoints, 0, self.checkpoint))
@@ -354,7 +367,13 @@ class _Evaluator:
         if adjoint is not None:
             np.add(adjoint, gradient, out=adjoint)
 
+    def _look_closer(self) -> None:
+        """Go on only if this job can say what is not finite."""
+        if self.job.plain is not None:
+            raise _NotFiniteError(self.job.plain)
+
     def _note(self, report: NonFinite | None) -> None:
+        self._look_closer()
         self.report = nonfinite.first(self.report, report)
 
     def _value_is_bad(self) -> bool:
@@ -365,6 +384,7 @@ class _Evaluator:
         """Look at the arrays; only if one is not finite, find out which node that was."""
         if all(map(nonfinite.is_finite, arrays)):
             return
+        self._look_closer()
         needed, depends = self.plan.needed, self.program.per_example
         nodes = [i for i, flag in enumerate(needed) if flag and depends[i] == per_example]
         self._note(nonfinite.bad_value(self.program, nodes, self.values, start))

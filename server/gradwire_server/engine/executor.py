@@ -67,7 +67,7 @@ def forward(steps: Sequence[Run | Instruction], values: Values, checkpoint: Chec
             if i.work > LARGE:
                 checkpoint()
             try:
-                i.op.forward(i.step, [values[operand] for operand in i.operands], values[i.node])
+                i.op.forward(i.step, i.taken(values), i.result(values[i.node]))
             except IndexRangeError as error:
                 raise StepError(i.node, error) from None
 
@@ -98,9 +98,8 @@ def backward(
                 continue
             if i.work > LARGE:
                 checkpoint()
-            operands = [values[operand] for operand in i.operands]
-            targets = [adjoints[operand] for operand in i.operands]
-            contributions = i.op.vjp(i.step, adjoint, operands, values[i.node], targets)
+            targets = i.taken(adjoints)
+            contributions = i.op.vjp(i.step, i.result(adjoint), i.taken(values), i.result(values[i.node]), targets)
             for slot, (target, contribution) in enumerate(zip(targets, contributions, strict=True)):
                 if target is None or contribution is None:
                     continue

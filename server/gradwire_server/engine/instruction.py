@@ -4,8 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops import Op, Step
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An array (*shape, lanes), read or written as another one without being copied."""
+
+    shape: Shape
+    """Of the view, for one example."""
+    axes: tuple[int, ...] | None = None
+    """Where they are taken from, if the array is transposed."""
+
+    def of(self, array: Array) -> Array:
+        """The view of an array whose examples are contiguous each."""
+        if self.axes is not None:
+            return array.transpose(*self.axes, len(self.axes))
+        return array.reshape(*self.shape, array.shape[-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +36,27 @@ class Instruction:
     step: Step
     work: int
     """Elementary steps a lane takes."""
+    views: tuple[View | None, ...] = ()
+    """As what it takes its operands, and last its result; None, and empty, where as they are."""
+
+    def taken(self, arrays: Sequence[Any]) -> list[Any]:
+        """Arrays of the operands, or None for those that have none, as the op takes them."""
+        operands = [arrays[operand] for operand in self.operands]
+        if not self.views:
+            return operands
+        return [a if a is None or v is None else v.of(a) for a, v in zip(operands, self.views, strict=False)]
+
+    def result(self, array: Array) -> Array:
+        """An array of the result, as the op takes it."""
+        view = self.views[-1] if self.views else None
+        return array if view is None else view.of(array)
+
+    def shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        """Shapes of the operands, as the op takes them."""
+        operands = [shapes[operand] for operand in self.operands]
+        if not self.views:
+            return operands
+        return [shape if v is None else v.shape for shape, v in zip(operands, self.views, strict=False)]
 
 
 def passes(instruction: Instruction, active: Sequence[bool]) -> bool:

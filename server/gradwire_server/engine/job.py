@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 
@@ -72,6 +72,8 @@ class Job:
     """Rough estimate of the computing time, in seconds on one core."""
     memory: int
     """Estimate of the memory at the peak, results included, in bytes."""
+    plain: Job | None = None
+    """To be run if what this one gives is not finite; None if this one says all about it."""
 
     @property
     def per_example_gradients(self) -> bool:
@@ -94,8 +96,13 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
     separate = program.batched and query.reduction is Reduction.NONE
-    plan = program.plan(tuple(source.node for source in wrt), query.outputs, separate=separate)
+    nodes = tuple(source.node for source in wrt)
+    plan = program.plan(nodes, query.outputs, separate=separate)
     job = _measured(program, query, plan, wrt, examples)
+    if plan.merged:
+        plain_plan = program.plan(nodes, query.outputs, separate=separate, plain=True)
+        plain = _measured(program, query, plain_plan, wrt, examples)
+        job = replace(job, plain=plain, memory=max(job.memory, plain.memory))
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
     return job

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.lowering import Lowering, Schedule
+from gradwire_server.engine.merging import merged
 from gradwire_server.engine.shapes import size
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Plan:
     loss."""
     needed: tuple[bool, ...]
     """For each node, whether the loss or an output depends on it."""
+    merged: bool
+    """Whether some instructions are not those of the graph."""
     direct: tuple[int, ...]
     """Shared sources whose gradient in each example is written where the results are."""
     streamed_elements: int
@@ -69,22 +72,26 @@ class Plan:
     """Elements that temporary arrays take besides, whatever the number of lanes."""
 
 
-def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool) -> Plan:
+def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool, plain: bool) -> Plan:
     """The plan that gives the gradients in ``wrt`` and the values of ``outputs`` (indices of nodes).
 
-    If ``separate``, each example has gradients of its own.
+    If ``separate``, each example has gradients of its own; if ``plain``, the instructions are those of the graph.
     """
     count = len(program.shapes)
     loss = program.graph.loss
-    wanted = ancestors(program.instructions, [loss, *outputs])
-    reaching = ancestors(program.instructions, [loss])
+    instructions: Instructions = program.instructions
+    wanted = ancestors(instructions, [loss, *outputs])
+    if not plain:
+        instructions = merged(program, instructions, wanted, {loss, *outputs})
+        wanted = ancestors(instructions, [loss, *outputs])
+    reaching = ancestors(instructions, [loss])
     # What goes through an empty tensor adds nothing anywhere; and its steps could need tensors that cannot be made.
     full = [size(shape) > 0 for shape in program.shapes]
     active = [False] * count
     for node in wrt:
         active[node] = reaching[node] and full[node]
     strided = [True] * count
-    for instruction in program.instructions:
+    for instruction in instructions:
         if instruction is None or not wanted[instruction.node]:
             continue
         if reaching[instruction.node] and full[instruction.node]:
@@ -95,13 +102,13 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
-    written = _written(program, wanted, active)
+    written = _written(program, instructions, wanted, active)
     direct = [
         node
         for node in wrt
         if separate and node in written and not program.per_example[node] and _is_direct(program, node, *written[node])
     ]
-    shared, lanes = _stages(program, wanted, active, copied, written, direct)
+    shared, lanes = _stages(program, instructions, wanted, active, copied, written, direct)
     scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
     return Plan(
         shared=shared,
@@ -115,19 +122,23 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         active=tuple(active),
         needed=tuple(wanted),
         streamed_elements=sum(size(program.shapes[node]) for node in streamed),
+        merged=any(i is not own for i, own in zip(instructions, program.instructions, strict=True)),
         direct=tuple(direct),
         scratch=scratch,
         shared_scratch=shared_scratch,
     )
 
 
+Instructions = Sequence[Instruction | None]
+"""One for each node; None for sources."""
+
 Written = Mapping[int, tuple[Instruction, int]]
 """By node, the instruction that alone passes a gradient on to it, and as which operand; only those that NumPy does."""
 
 
-def _written(program: Program, wanted: Sequence[bool], active: Sequence[bool]) -> Written:
+def _written(program: Program, instructions: Instructions, wanted: Sequence[bool], active: Sequence[bool]) -> Written:
     found: dict[int, tuple[Instruction, int] | None] = {program.graph.loss: None}
-    for i in program.instructions:
+    for i in instructions:
         if i is None or not wanted[i.node] or not active[i.node]:
             continue
         alone = program.kernels[i.node] is None
@@ -137,8 +148,7 @@ def _written(program: Program, wanted: Sequence[bool], active: Sequence[bool]) -
 
 
 def _is_direct(program: Program, node: int, instruction: Instruction, slot: int) -> bool:
-    shapes = [program.shapes[operand] for operand in instruction.operands]
-    return program.per_example[instruction.node] and instruction.op.direct(shapes, slot)
+    return program.per_example[instruction.node] and instruction.op.direct(instruction.shapes(program.shapes), slot)
 
 
 def _scratch(
@@ -149,7 +159,7 @@ def _scratch(
     known: set[object] = set()
     for stage in stages:
         for i in stage.instructions:
-            shapes, out = [program.shapes[operand] for operand in i.operands], program.shapes[i.node]
+            shapes, out = i.shapes(program.shapes), program.shapes[i.node]
             own = [program.per_example[n] or (separate and active[n] and n not in direct) for n in i.operands]
             case = i.op.name, id(i.step.prepared), tuple(shapes), out, tuple(own)
             if case in known:
@@ -163,6 +173,7 @@ def _scratch(
 
 def _stages(
     program: Program,
+    instructions: Instructions,
     wanted: Sequence[bool],
     active: Sequence[bool],
     copied: Sequence[int],
@@ -175,7 +186,7 @@ def _stages(
         alone[i.node].add(slot)
     operations = [
         replace(i, step=replace(i.step, written=frozenset(alone[i.node]))) if i.node in alone else i
-        for i in program.instructions
+        for i in instructions
         if i is not None and wanted[i.node]
     ]
     # What examples share is summed over blocks before its own backward steps begin.
@@ -186,21 +197,21 @@ def _stages(
     lowering: Lowering | None = None
     for per_example, resident in ((False, shared), (True, copied)):
         own = [i for i in operations if program.per_example[i.node] == per_example]
-        instructions = tuple(i for i in own if size(program.shapes[i.node]) or i.op.index_operands)
+        full = tuple(i for i in own if size(program.shapes[i.node]) or i.op.index_operands)
         empty = [i.node for i in own if not size(program.shapes[i.node]) and not i.op.index_operands]
         targets = [
             n
             for n, instruction in enumerate(program.instructions)
             if instruction is None and active[n] and program.per_example[n] == per_example and n not in direct
         ]
-        lowering = Lowering(program, active, lowering, instructions, [*resident, *empty], targets, in_block)
+        lowering = Lowering(program, active, lowering, full, [*resident, *empty], targets, in_block)
         stages.append(
             Stage(
-                instructions=instructions,
-                backward=tuple(i for i in reversed(instructions) if passes(i, active)),
+                instructions=full,
+                backward=tuple(i for i in reversed(full) if passes(i, active)),
                 schedule=lowering.schedule,
                 resident=tuple(resident),
-                work=sum(i.work for i in instructions),
+                work=sum(i.work for i in full),
             )
         )
     return stages[0], stages[1]

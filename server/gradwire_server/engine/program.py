@@ -103,11 +103,13 @@ class Program:
         """The constants as a request of this dtype sees them: [*shape, 1]."""
         self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
         self.plan = lru_cache(self._plans_kept)(self._plan)
-        """Plan for ``(differentiated nodes, output nodes, separate)``, the nodes as tuples of indices."""
+        """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
         self.plan(tuple(source.node for source in self.sources if source.parameter), (), separate=False)
 
-    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool) -> Plan:
-        return make_plan(self, wrt, outputs, separate=separate)
+    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False) -> Plan:
+        # A merged plan needs the plain one beside it.
+        plain = plain or self._plans_kept == 1
+        return make_plan(self, wrt, outputs, separate=separate, plain=plain)
 
     @property
     def nbytes(self) -> int:

@@ -64,7 +64,7 @@ def trace(
     everything = tuple(range(len(single.shapes)))
     bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
     floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
-    stage = single.plan(floats, everything, separate=False).shared
+    stage = single.plan(floats, everything, separate=False, plain=True).shared
     values = [UNSET] * len(everything)
     for node, constant in single.cast_constants(dtype):
         values[node] = constant
