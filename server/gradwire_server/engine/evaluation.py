@@ -19,10 +19,9 @@ from gradwire_server.engine.executor import (
     none,
 )
 from gradwire_server.engine.graph import Array, Reduction
-from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.job import BLOCK_BYTES, Job
 from gradwire_server.engine.kernels import walk
-from gradwire_server.engine.lowering import Run
+from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena, Stored, StoredAdjoints
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.plan import Stage
@@ -71,7 +70,7 @@ def run(job: Job, checkpoint: Checkpoint) -> Evaluation:
 
 def run_forward(
     program: Program,
-    steps: Sequence[Run | Instruction],
+    steps: Sequence[Step],
     values: Values,
     start: int,
     checkpoint: Checkpoint,
@@ -175,22 +174,34 @@ class _Evaluator:
 
     # What the kernel does.
 
-    def _forward_once(self, run: Run) -> None:
+    def _forward_once(self, run: Run | TapeRun) -> None:
         values = self.values.shared.storage
+        if isinstance(run, TapeRun):
+            run.forward(self.values, values, 1)
+            return
         walk.forward(run.rows, run.exponents[self.dtype], run.lists, values, values, 1)
 
-    def _backward_once(self, run: Run) -> None:
+    def _backward_once(self, run: Run | TapeRun) -> None:
         values, adjoints = self.values.shared.storage, self.adjoints.shared.storage
+        if isinstance(run, TapeRun):
+            run.backward(self.adjoints, values, 1)
+            return
         exponents = run.exponents[self.dtype]
         walk.backward(run.rows, exponents, run.lists, values, values, adjoints, adjoints, 1, False)
 
-    def _forward_lanes(self, run: Run) -> None:
+    def _forward_lanes(self, run: Run | TapeRun) -> None:
         values = self.values
+        if isinstance(run, TapeRun):
+            run.forward(values, values.lanes.storage, values.lanes.lanes)
+            return
         exponents = run.exponents[self.dtype]
         walk.forward(run.rows, exponents, run.lists, values.lanes.storage, values.shared.storage, values.lanes.lanes)
 
-    def _backward_lanes(self, run: Run) -> None:
+    def _backward_lanes(self, run: Run | TapeRun) -> None:
         values, adjoints = self.values, self.adjoints
+        if isinstance(run, TapeRun):
+            run.backward(adjoints, values.lanes.storage, values.lanes.lanes)
+            return
         walk.backward(
             run.rows,
             run.exponents[self.dtype],
@@ -281,7 +292,7 @@ class _Evaluator:
         else:
             self.gradient_sum += shared_flat
 
-    def _pass_back_block(self, steps: Sequence[Run | Instruction]) -> bool:
+    def _pass_back_block(self, steps: Sequence[Step]) -> bool:
         """Compute the gradients of a block; whether those are finite that are not in the arenas."""
         self.adjoints.lanes.zero()
         self.adjoints.shared.zero()

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction
-from gradwire_server.engine.lowering import Run
+from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.ops.op import IndexRangeError
 from gradwire_server.engine.shapes import unbroadcast
 
@@ -26,11 +26,11 @@ Values = Sequence[Array]
 Adjoints = Sequence[Array | None]
 """The gradient of the loss in each node's value, in its shape; None where none is wanted."""
 
-Kernel = Callable[[Run], None]
-"""Does the rows of a run."""
+Kernel = Callable[[Run | TapeRun], None]
+"""Does the rows of a run, or a tape."""
 
 
-def none(run: Run) -> None:
+def none(run: Run | TapeRun) -> None:
     """For steps without runs."""
     raise AssertionError(run)
 
@@ -51,7 +51,7 @@ class StepError(Exception):
         self.error = error
 
 
-def forward(steps: Sequence[Run | Instruction], values: Values, checkpoint: Checkpoint, kernel: Kernel = none) -> None:
+def forward(steps: Sequence[Step], values: Values, checkpoint: Checkpoint, kernel: Kernel = none) -> None:
     """Compute the value of each instruction's node into its place in ``values``; the kernel does runs.
 
     Raises:
@@ -60,7 +60,7 @@ def forward(steps: Sequence[Run | Instruction], values: Values, checkpoint: Chec
     for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
         for i in steps[start : start + BETWEEN_CHECKPOINTS]:
-            if isinstance(i, Run):
+            if not isinstance(i, Instruction):
                 kernel(i)
                 checkpoint()
                 continue
@@ -73,7 +73,7 @@ def forward(steps: Sequence[Run | Instruction], values: Values, checkpoint: Chec
 
 
 def backward(
-    steps: Sequence[Run | Instruction],
+    steps: Sequence[Step],
     values: Values,
     adjoints: Adjoints,
     checkpoint: Checkpoint,
@@ -89,7 +89,7 @@ def backward(
     for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
         for i in steps[start : start + BETWEEN_CHECKPOINTS]:
-            if isinstance(i, Run):
+            if not isinstance(i, Instruction):
                 kernel(i)
                 checkpoint()
                 continue

@@ -19,7 +19,8 @@ from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.kernels import columns as c
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.layout import Layout
-from gradwire_server.engine.shapes import size
+from gradwire_server.engine.shapes import size, unbroadcast
+from gradwire_server.engine.tape import Tape
 
 if TYPE_CHECKING:
     from gradwire_server.engine.program import Program
@@ -53,7 +54,45 @@ class Run:
         return Run(self.rows[chosen], {dtype: e[chosen] for dtype, e in self.exponents.items()}, self.lists)
 
 
-Steps = tuple[Run | Instruction, ...]
+@dataclass(frozen=True, slots=True)
+class TapeRun:
+    """An instruction that the kernel of tapes does, whose values of all places are among those of its stage."""
+
+    instruction: Instruction
+    tape: Tape
+    sizes: tuple[int, ...]
+    """Elements of each operand."""
+    offset: int
+    """Where the values of places begin; it counts elements of one lane."""
+
+    def forward(self, values: Sequence[Array], storage: Array, lanes: int) -> None:
+        """Compute the node's value, and those of all places, which are in the stage's ``storage``."""
+        node, operands = self.instruction.node, self.instruction.operands
+        workspace = self._workspace(storage, lanes)
+        self.tape.forward([values[operand] for operand in operands], workspace, lanes)
+        values[node][...] = self.tape.take(self.tape.results, workspace, lanes)
+
+    def backward(self, adjoints: Sequence[Array | None], storage: Array, lanes: int) -> None:
+        """Add the gradients of operands to theirs, given the node's, and the values from before."""
+        adjoint = adjoints[self.instruction.node]
+        if adjoint is None:
+            return
+        back, _ = self.tape.backward(adjoint, self._workspace(storage, lanes), lanes)
+        start = 0
+        for slot, (operand, elements) in enumerate(zip(self.instruction.operands, self.sizes, strict=True)):
+            target = adjoints[operand]
+            if target is not None:
+                own = back[start : start + elements].reshape(*target.shape[:-1], lanes)
+                anew = slot in self.instruction.step.written
+                np.add(0 if anew else target, unbroadcast(own, target.shape), out=target)
+            start += elements
+
+    def _workspace(self, storage: Array, lanes: int) -> Array:
+        return storage[self.offset * lanes : (self.offset + self.tape.places) * lanes]
+
+
+Step = Run | TapeRun | Instruction
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +174,8 @@ class Lowering:
         self.values: dict[int, int] = {}
         """First element by node."""
         self.adjoints: dict[int, int] = {}
+        self._tapes: dict[int, int] = {}
+        """Where the values of places begin, by node."""
         self._elements = self.adjoint_elements = 0
         for node in resident:
             self._place(node)
@@ -178,6 +219,10 @@ class Lowering:
             group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
         for node in self._stored(level):
             self._place(node)
+        for i in level.others:
+            if i.op.tape is not None:
+                self._tapes[i.node] = self._elements
+                self._elements += i.op.tape(i.step).places
 
     def _stored(self, level: _Level) -> Iterator[int]:
         """The nodes that a level gives, in the order in which they are stored."""
@@ -242,7 +287,7 @@ class Lowering:
 
     # Steps.
 
-    def _steps(self, levels: Iterable[_Level]) -> Iterator[Run | Instruction]:
+    def _steps(self, levels: Iterable[_Level]) -> Iterator[Step]:
         groups: list[Group] = []
         elements = 0
         for level in levels:
@@ -255,11 +300,18 @@ class Lowering:
             if level.others and groups:
                 yield self._run(groups)
                 groups, elements = [], 0
-            yield from level.others
+            yield from map(self._other, level.others)
         if groups:
             yield self._run(groups)
 
-    def _backward(self, step: Run | Instruction) -> Run | Instruction | None:
+    def _other(self, i: Instruction) -> TapeRun | Instruction:
+        if i.op.tape is None:
+            return i
+        return TapeRun(i, i.op.tape(i.step), tuple(self._sizes[n] for n in i.operands), self._tapes[i.node])
+
+    def _backward(self, step: Step) -> Step | None:
+        if isinstance(step, TapeRun):
+            return step if passes(step.instruction, self._active) else None
         if isinstance(step, Run):
             passing = (step.rows[:, c.OUT_ADJOINT] != c.NOWHERE) & (
                 (step.rows[:, c.A + c.ADJOINT] != c.NOWHERE) | (step.rows[:, c.B + c.ADJOINT] != c.NOWHERE)

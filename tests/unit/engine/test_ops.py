@@ -213,12 +213,12 @@ SAMPLES = [
     Sample(
         "scalars",
         (normal(2), normal(0)),
-        lambda a, _: torch.stack(
+        lambda a, b: torch.stack(
             [
                 torch.sigmoid(a[0]) - F.logsigmoid(-a[1]),
                 torch.maximum(torch.maximum(a[0], a[1]), torch.tensor(0.5)),
                 torch.log(a[1] * a[1]),
-                a[1] * a[1],
+                a[1] * a[1] + b.sum(),
             ]
         ),
         columns(

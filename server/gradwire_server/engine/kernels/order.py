@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from gradwire_server.engine.kernels.caching import kept
@@ -37,3 +38,123 @@ def count_levels(starts: Any, arguments: Any, first: int, levels: Any) -> None:
         for i in range(starts[k], starts[k + 1]):
             level = max(level, levels[arguments[i]])
         levels[first + k] = level + 1
+
+
+@_compiled
+def arrange(opcodes: Any, starts: Any, arguments: Any, first: int, marked: Any, opcode_count: int, chained: Any) -> Any:
+    """Put the marked operations into an order of few groups of one opcode.
+
+    Opcodes come up in turn, round after round, and an operation is done as soon as its opcode comes up after its
+    arguments are there. Where a group runs strictly from its first operation to its last, as ``chained`` says for each
+    opcode, an operation may even follow on an argument in its own group.
+
+    Args:
+        opcodes: For each operation.
+        starts: As for ``mark``; so are arguments, first and marked.
+        arguments: As said.
+        first: As said.
+        marked: As said.
+        opcode_count: How many opcodes there are.
+        chained: For each opcode, whether a group of it may depend on itself.
+
+    Returns:
+        For each place the operation; for each group its opcode, and where it begins and ends; for each position its
+        place, that of operands and constants being the same.
+    """
+    count = len(opcodes)
+    turns = np.empty(first + count, np.int32)
+    turns[:first] = -1
+    rounds = 0
+    for k in range(count):
+        if not marked[first + k]:
+            continue
+        latest = np.int32(-1)
+        for i in range(starts[k], starts[k + 1]):
+            latest = max(latest, turns[arguments[i]])
+        opcode = opcodes[k]
+        last_round = latest // opcode_count if latest >= 0 else 0
+        turn = last_round * opcode_count + opcode
+        if turn < latest or (turn == latest and not chained[opcode]):
+            turn += opcode_count
+        turns[first + k] = turn
+        rounds = max(rounds, turn // opcode_count + 1)
+    # Sorted by counting, first by opcode and then, keeping that order, by round.
+    by_opcode = np.zeros(opcode_count + 1, np.int32)
+    by_round = np.zeros(rounds + 1, np.int32)
+    for k in range(count):
+        if marked[first + k]:
+            by_opcode[opcodes[k] + 1] += 1
+            by_round[turns[first + k] // opcode_count + 1] += 1
+    for i in range(opcode_count):
+        by_opcode[i + 1] += by_opcode[i]
+    for i in range(rounds):
+        by_round[i + 1] += by_round[i]
+    live = by_opcode[opcode_count]
+    half = np.empty(live, np.int32)
+    for k in range(count):
+        if marked[first + k]:
+            half[by_opcode[opcodes[k]]] = k
+            by_opcode[opcodes[k]] += 1
+    order = np.empty(live, np.int32)
+    for i in range(live):
+        k = half[i]
+        own = turns[first + k] // opcode_count
+        order[by_round[own]] = k
+        by_round[own] += 1
+    # Places, in the same array: turns are not needed any more, but to tell groups apart.
+    groups = 0
+    last = np.int32(-1)
+    for i in range(live):
+        turn = turns[first + order[i]]
+        groups += turn != last
+        last = turn
+    table = np.empty((groups, 3), np.int32)
+    group = -1
+    last = np.int32(-1)
+    for i in range(live):
+        k = order[i]
+        turn = turns[first + k]
+        if turn != last:
+            group += 1
+            table[group, 0] = opcodes[k]
+            table[group, 1] = i
+            last = turn
+        table[group, 2] = i + 1
+    for p in range(first):
+        turns[p] = p
+    for i in range(live):
+        turns[first + order[i]] = first + i
+    return order, table, turns
+
+
+@_compiled
+def tabulate(order: Any, opcodes: Any, starts: Any, arguments: Any, places: Any, listing: int) -> Any:
+    """Where the arguments of the operations in this order are: two places, or from where to where they are listed.
+
+    Args:
+        order: Operations.
+        opcodes: For each operation; from ``listing`` on they take more than two arguments.
+        starts: As for ``mark``.
+        arguments: As for ``mark``.
+        places: For each position.
+        listing: As said.
+    """
+    listed = 0
+    for k in order:
+        if opcodes[k] >= listing:
+            listed += starts[k + 1] - starts[k]
+    a, b, lists = np.empty(len(order), np.uint32), np.empty(len(order), np.uint32), np.empty(listed, np.uint32)
+    end = 0
+    for i in range(len(order)):
+        k = order[i]
+        start, stop = starts[k], starts[k + 1]
+        if opcodes[k] >= listing:
+            a[i] = end
+            for j in range(start, stop):
+                lists[end] = places[arguments[j]]
+                end += 1
+            b[i] = end
+        else:
+            a[i] = places[arguments[start]]
+            b[i] = places[arguments[stop - 1]]
+    return a, b, lists

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.core import event
 
-from gradwire_server.engine.kernels import walk
+from gradwire_server.engine.kernels import order, tape, walk
 from gradwire_server.engine.kernels.columns import COLUMNS
 from gradwire_server.engine.kernels.outer import outer
 
@@ -31,7 +31,25 @@ def warm(compiling: Callable[[], None] = _nothing) -> bool:
             walk.forward(rows, exponents, lists, values, values, 1)
             walk.backward(rows, exponents, lists, values, values, values, values, 1, False)
             outer(values[:0, np.newaxis], values[:0, np.newaxis], values[:0, np.newaxis, np.newaxis])
+        _warm_tapes()
     return watch.seen
+
+
+def _warm_tapes() -> None:
+    starts, some, marked = np.zeros(1, np.int64), np.empty(0, np.int32), np.zeros(1, np.bool_)
+    opcodes = np.empty(0, np.int8)
+    order.mark(starts, some, 0, marked)
+    order.count_levels(starts, some, 0, some)
+    operations, groups, places = order.arrange(opcodes, starts, some, 0, marked, 1, marked)
+    a, b, lists = order.tabulate(operations, opcodes, starts, some, places, 1)
+    for dtype in (np.float64, np.float32):
+        x = np.zeros(1, dtype)
+        tape.forward(groups, a, b, lists, x, 0, x, 1, 1)
+        tape.backward(groups, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0])
+
+
+_KERNELS = {walk.forward, walk.backward, outer, tape.forward, tape.backward}
+_KERNELS |= {order.mark, order.count_levels, order.arrange, order.tabulate}
 
 
 class _Watch(event.Listener):
@@ -42,7 +60,7 @@ class _Watch(event.Listener):
         self.seen = False
 
     def on_start(self, happening: Any) -> None:
-        if not self.seen and happening.data["dispatcher"] in (walk.forward, walk.backward, outer):
+        if not self.seen and happening.data["dispatcher"] in _KERNELS:
             self.seen = True
             self._compiling()
 

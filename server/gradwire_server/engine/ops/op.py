@@ -13,6 +13,7 @@ from typing import Any
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.shapes import size
+from gradwire_server.engine.tape import Tape
 
 Attributes = Mapping[str, Any]
 
@@ -131,5 +132,7 @@ class Op:
     """How many operations and arguments an application has inside, which count as nodes and operands do."""
     prepare: Callable[[Attributes, Sequence[Shape]], Any] = lambda *_: None
     """What to work out once, from the attributes in normal form, for operands of these shapes."""
+    tape: Callable[[Step], Tape] | None = None
+    """What the kernel of tapes does for an application; None where NumPy does it."""
     inner: Callable[[Step], int] = lambda _: 0
     """How many elements a lane takes for values inside an application."""

@@ -15,11 +15,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels import order
-from gradwire_server.engine.ops.elementwise import ELEMENTWISE
+from gradwire_server.engine.kernels.tape import TapeOpcode
+from gradwire_server.engine.ops.elementwise import ELEMENTWISE, RECIPROCAL, SQUARE
 from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
 from gradwire_server.engine.shapes import size
+from gradwire_server.engine.tape import Tape, make_tape
 
 CODES = ("", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power")
 """What the codes mean; 0 means nothing."""
@@ -64,6 +66,7 @@ class Swarm:
         self.starts = np.concatenate([[0], np.cumsum(self.arities)])
         """Where the arguments of each operation begin among all, and where they end."""
         self._exponents: NDArray[np.float64] = attributes["exponents"]
+        self._tapes: dict[Ties, Tape] = {}
 
     @cached_property
     def exponents(self) -> NDArray[np.float64]:
@@ -102,9 +105,39 @@ class Swarm:
         own = np.where(self.live[self.first :], levels[self.first :], np.iinfo(np.int32).max)
         return self.exponents, self.arities, self.codes, own
 
+    def tape(self, ties: Ties) -> Tape:
+        """What the kernel goes through."""
+        if ties not in self._tapes:
+            table = np.array([_opcode(name, ties) for name in CODES], np.int8)
+            opcodes = table[self.codes]
+            opcodes[(self.codes == POWER) & (self.exponents == SQUARE)] = TapeOpcode.SQUARE
+            opcodes[(self.codes == POWER) & (self.exponents == RECIPROCAL)] = TapeOpcode.RECIPROCAL
+            many = np.array([TapeOpcode.SUM, TapeOpcode.PRODUCT, _LARGEST[ties]], np.int8)
+            longer = self.arities > 2
+            opcodes[longer] = many[self.codes[longer] - 1]
+            self._tapes[ties] = make_tape(
+                opcodes,
+                self.starts,
+                self.arguments,
+                self.exponents,
+                self.constants,
+                self.elements,
+                self.live,
+                self.results,
+            )
+        return self._tapes[ties]
+
     def describe(self, operation: int) -> str:
         """An operation, for people."""
         return _described(operation, self.first + operation, int(self.codes[operation]))
+
+
+_MAX = {Ties.ZERO: "MAX", Ties.SPLIT: "MAX_SPLIT"}
+_LARGEST = {Ties.ZERO: TapeOpcode.LARGEST, Ties.SPLIT: TapeOpcode.LARGEST_SPLIT}
+
+
+def _opcode(name: str, ties: Ties) -> int:
+    return TapeOpcode[{"": "ADD", "max": _MAX[ties]}.get(name, name.upper())]
 
 
 def _described(operation: int, position: int, code: int) -> str:
@@ -151,7 +184,7 @@ def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attrib
         )
     usual = np.array_equal(arities, _default_arities(codes))
     return (len(results),), {
-        "constants": np.asarray(constants, np.float64),
+        "constants": np.array(constants, np.float64),
         "ops": codes.astype(np.int8),
         "arities": np.empty(0, np.int64) if usual else arities.astype(np.int64),
         "arguments": arguments.astype(np.int32),
@@ -307,5 +340,6 @@ SCALARS = Op(
     scratch=_scratch,
     packed=_packed,
     prepare=lambda attributes, shapes: Swarm(attributes, sum(map(size, shapes))),
+    tape=lambda step: _swarm(step).tape(step.ties),
     inner=_inner,
 )

@@ -1,0 +1,149 @@
+"""Tapes: a swarm of scalar operations as the kernel goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire_server.engine.graph import Array
+from gradwire_server.engine.kernels import order
+from gradwire_server.engine.kernels import tape as kernel
+from gradwire_server.engine.kernels.tape import TapeOpcode
+
+DTYPES = np.dtype(np.float64), np.dtype(np.float32)
+
+WIDE_BYTES = 512 << 10
+"""Bytes that the values and gradients of all places may take for the lanes that run together: half of a cache that a
+core has of its own."""
+
+NARROWEST, WIDEST = 32, 256
+"""Lanes that run together, however many places there are."""
+
+CHAINED = np.array([not TapeOpcode.EXP <= opcode <= TapeOpcode.SOFTPLUS for opcode in TapeOpcode])
+"""For each opcode, whether the kernel does its operations strictly one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """What the kernel is told; see there. Places are positions without dead operations, in another order."""
+
+    groups: NDArray[np.int32]
+    a: NDArray[np.uint32]
+    b: NDArray[np.uint32]
+    lists: NDArray[np.uint32]
+    exponents: Mapping[np.dtype[np.floating], Array]
+    constants: NDArray[np.float64]
+    elements: int
+    """Of operands, whose places come first; then those of constants."""
+    results: NDArray[np.int32]
+    """Places."""
+    operations: NDArray[np.int32]
+    """In the order of their places."""
+    longest: int
+    """The most arguments that an operation has."""
+
+    @property
+    def first(self) -> int:
+        """Place of the first operation."""
+        return self.elements + len(self.constants)
+
+    @property
+    def places(self) -> int:
+        """How many there are."""
+        return self.first + len(self.a)
+
+    def width(self, lanes: int, itemsize: int) -> int:
+        """How many lanes run together."""
+        fitting = WIDE_BYTES // (2 * self.places * itemsize)
+        return min(lanes, WIDEST, max(NARROWEST, 1 << max(0, fitting.bit_length() - 1)))
+
+    def forward(self, operands: Sequence[Array], workspace: Array, lanes: int) -> None:
+        """Compute the values of all places into the workspace, [places * lanes]."""
+        width = self.width(lanes, workspace.itemsize)
+        for first, space in self._parts(workspace, lanes, width):
+            stop = first + space.shape[0] * space.shape[2]
+            start = 0
+            for operand in operands:
+                flat = operand.reshape(-1, operand.shape[-1])
+                into = space[:, start : start + len(flat)].swapaxes(0, 1)
+                shared = operand.shape[-1] == 1
+                into[...] = flat[:, :, np.newaxis] if shared else flat[:, first:stop].reshape(into.shape)
+                start += len(flat)
+            space[:, start : self.first] = self.constants[:, np.newaxis]
+        exponents = self.exponents[workspace.dtype]
+        kernel.forward(self.groups, self.a, self.b, self.lists, exponents, self.first, workspace, lanes, width)
+
+    def take(self, places: NDArray[np.integer], workspace: Array, lanes: int) -> Array:
+        """The values of these places, [places, lanes]."""
+        width = self.width(lanes, workspace.itemsize)
+        if lanes <= width:
+            found: Array = workspace.reshape(-1, lanes)[places]
+            return found
+        parts = [space[:, places].swapaxes(0, 1) for _, space in self._parts(workspace, lanes, width)]
+        return np.concatenate([part.reshape(len(places), -1) for part in parts], axis=1)
+
+    def backward(self, adjoint: Array, workspace: Array, lanes: int) -> tuple[Array, Array]:
+        """The gradients of operand elements, [elements, lanes]; and of all places of the last lanes."""
+        dtype, width = workspace.dtype, self.width(lanes, workspace.itemsize)
+        back, adjoints = np.empty(self.elements * lanes, dtype), np.empty(self.places * width, dtype)
+        kernel.backward(
+            self.groups,
+            self.a,
+            self.b,
+            self.lists,
+            self.exponents[dtype],
+            self.first,
+            workspace,
+            lanes,
+            width,
+            self.results,
+            np.ascontiguousarray(adjoint).reshape(-1),
+            adjoints,
+            np.empty(max(kernel.CHUNK, self.longest * width), dtype),
+            self.elements,
+            back,
+        )
+        return back.reshape(self.elements, lanes), adjoints
+
+    def _parts(self, workspace: Array, lanes: int, width: int) -> list[tuple[int, Array]]:
+        """The workspace as [blocks, places, width], and what remains; each with its first lane."""
+        whole = lanes // width * width
+        split = self.places * whole
+        parts = [(0, workspace[:split].reshape(-1, self.places, width))]
+        if lanes > whole:
+            parts.append((whole, workspace[split : self.places * lanes].reshape(1, self.places, lanes - whole)))
+        return parts
+
+
+def make_tape(
+    opcodes: NDArray[np.int8],
+    starts: NDArray[np.int64],
+    arguments: NDArray[np.int32],
+    exponents: NDArray[np.float64],
+    constants: NDArray[np.float64],
+    elements: int,
+    live: NDArray[np.bool_],
+    results: NDArray[np.int32],
+) -> Tape:
+    """The tape of operations, which each have an exponent; ``live`` and ``results`` are about positions."""
+    first = elements + len(constants)
+    operations, groups, places = order.arrange(opcodes, starts, arguments, first, live, len(TapeOpcode), CHAINED)
+    a, b, lists = order.tabulate(operations, opcodes, starts, arguments, places, int(TapeOpcode.PRODUCT))
+    powers = np.flatnonzero(opcodes[operations] == TapeOpcode.POWER)
+    b[powers] = np.arange(len(powers))
+    raised = exponents[operations[powers]]
+    return Tape(
+        groups=groups,
+        a=a,
+        b=b,
+        lists=lists,
+        exponents={dtype: raised.astype(dtype) for dtype in DTYPES},
+        constants=constants,
+        elements=elements,
+        results=places[results],
+        operations=operations,
+        longest=int((starts[operations + 1] - starts[operations]).max(initial=1)),
+    )
