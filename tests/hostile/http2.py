@@ -11,6 +11,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import hpack
 
 from tests.integration.raw import SERVICE
 from tests.integration.server_process import DEADLINE
@@ -89,3 +90,13 @@ def connected(address: str) -> Iterator[Connection]:
         yield connection
     finally:
         connection.socket.close()
+
+
+def literal(headers: list[tuple[str, str]]) -> bytes:
+    """Headers as they travel, not abbreviated."""
+    return bytes(hpack.Encoder().encode(headers, huffman=False))
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    """A frame of the first stream, without flags: of headers (1) that go on (9)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + (1).to_bytes(4, "big") + payload

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
@@ -110,14 +111,21 @@ async def test_a_call_that_waits_for_its_caller_does_not_hold_up_the_end(method:
         assert server.wait() == 0
 
 
-def test_a_call_without_a_message_does_not_outlast_the_grace() -> None:
+def test_a_call_whose_message_does_not_come_does_not_outlast_the_grace() -> None:
+    hold = Event()
+
+    def nothing() -> Iterator[bytes]:
+        hold.wait()
+        yield from ()
+
     with ServerProcess(flags=("--grace=0.5",)) as server, channel(server.address) as opened:
         kind: Any = opened.stream_unary(f"/{SERVICE}/GetServerInfo")
-        call = kind.future(iter([]))
+        call = kind.future(nothing())
         while started(server) == 0:
             assert not call.done()
         assert server.stop() == 0
         assert call.code() is grpc.StatusCode.UNAVAILABLE
+        hold.set()
 
 
 async def test_new_calls_are_taken_while_the_drain_is_announced() -> None:

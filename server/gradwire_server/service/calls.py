@@ -16,7 +16,7 @@ from google.protobuf.message_factory import GetMessageClass
 from structlog.contextvars import bind_contextvars
 
 from gradwire_server import codec
-from gradwire_server.errors import Refusal, shown
+from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.status import abort
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     Handler = grpc.RpcMethodHandler[Any, Any]
 
 Behaviour = Callable[..., Any]
+
+NO_MESSAGE = "the call ended before its message was there; send one, whole"
+
+LAST_WORD = 0.1
+"""Seconds in which word comes that a call is cancelled, which seems to end its messages first. So does a message
+larger than gRPC takes: gRPC tells the caller so, but not the server."""
 
 LEEWAY, ROUNDING = 0.05, 0.01
 """Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
@@ -160,11 +166,7 @@ class _Call:
             log("call", method=self.series.method, code=code.name, seconds=round(seconds, 6))
 
     def forsaken(self, _: object) -> None:
-        """The call's task is over. If no handler ran, its message never came, or was larger than gRPC takes.
-
-        gRPC tells the caller which it was (a message too large is RESOURCE_EXHAUSTED there), but not the server: both
-        are a message that is none. Nor is the deadline known here.
-        """
+        """The call's task is over, perhaps before its handler began; then nothing is known of its deadline."""
         self.end(grpc.StatusCode.CANCELLED)
 
 
@@ -237,25 +239,46 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
 
 
 def _counted(call: _Call, handler: Handler) -> Handler:
+    """The handler as one that reads for itself: gRPC would leave a call without its message unanswered."""
     codec = handler.request_deserializer, handler.response_serializer
     if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_unary(call, handler.unary_unary), *codec)
+        return grpc.stream_unary_rpc_method_handler(_unary(call, handler.unary_unary), *codec)
     if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(_coroutine(call, handler.unary_stream), *codec)
+        return grpc.stream_stream_rpc_method_handler(_server_stream(call, handler.unary_stream), *codec)
     behaviour: Any = handler.stream_stream
     wrap = _generator if inspect.isasyncgenfunction(behaviour) else _coroutine
     return grpc.stream_stream_rpc_method_handler(wrap(call, behaviour), *codec)
 
 
 def _unary(call: _Call, behaviour: Behaviour) -> Behaviour:
-    async def unary(request: object, context: Context) -> object:
-        call.series.received.inc()
+    """Of a handler that takes one request and gives one response."""
+
+    async def unary(_: object, context: Context) -> object:
         with call.during(context):
-            response = await behaviour(request, context)
+            response = await behaviour(await _only_message(call, context), context)
         call.series.sent.inc()
         return response
 
     return unary
+
+
+def _server_stream(call: _Call, behaviour: Behaviour) -> Behaviour:
+    """Of a handler that takes one request and writes through its context."""
+
+    async def server_stream(_: object, context: Context) -> None:
+        with call.during(context):
+            await behaviour(await _only_message(call, context), _CountingContext(context, call.series))
+
+    return server_stream
+
+
+async def _only_message(call: _Call, context: Context) -> Any:  # noqa: ANN401
+    message: Any = await context.read()
+    if message is grpc.aio.EOF:
+        await asyncio.sleep(LAST_WORD)
+        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
+    call.series.received.inc()
+    return message
 
 
 def _coroutine(call: _Call, behaviour: Behaviour) -> Behaviour:

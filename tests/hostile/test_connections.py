@@ -1,0 +1,201 @@
+"""Connections and calls that break the rules of HTTP/2 or gRPC, or bend them: the others do not notice.
+
+What gRPC itself refuses has its own words. Headers that it cannot read it answers with INTERNAL, before the server
+sees the call.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack, suppress
+from typing import Any
+
+import grpc
+import h2.errors
+import h2.events
+import pytest
+
+from tests.hostile.http2 import Connection, connected, frame, literal
+from tests.hostile.memory import growth
+from tests.hostile.messages import valid
+from tests.integration.raw import Refused, channel, send
+from tests.integration.server_process import ServerProcess
+from tests.integration.waiting import eventually
+
+PROMPTLY = 10.0
+METHOD = "ComputeGradients"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def check_serving(server: ServerProcess) -> None:
+    """A caller who comes now is answered."""
+    with channel(server.address) as opened:
+        assert isinstance(send(opened, METHOD, valid(), timeout=PROMPTLY), bytes)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff" * 10_000,
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+        PREFACE + b"\xff" * 1000,
+        PREFACE + b"\0\0\x06\x04\0\0\0\0\0\0\x04\xff\xff\xff\xff",
+        PREFACE + b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0",
+        PREFACE + b"\0\0\0\x04\0\0\0\0\0" + b"\0\0\x05\x01\x04\0\0\0\x02AAAAA",
+    ],
+    ids=[
+        "noise",
+        "http-1",
+        "tls",
+        "noise-after-the-preface",
+        "window-of-4-gigabytes",
+        "window-by-nothing",
+        "even-stream",
+    ],
+)
+def test_garbage_on_the_port_closes_its_connection(server: ServerProcess, sent: bytes) -> None:
+    host, _, port = server.address.rpartition(":")
+    with socket.create_connection((host, int(port)), PROMPTLY) as other, growth(server.process.pid) as taken:
+        other.sendall(sent)
+        other.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionResetError):
+            while other.recv(1 << 16):
+                pass
+    assert taken.nbytes < 16 << 20
+    check_serving(server)
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "words"),
+    [
+        (b"", "3", ("before its message",)),
+        (b"\0\0", "3", ("before its message",)),
+        (b"\0\0\0\0\x05ab", "3", ("before its message",)),
+        (b"\0\xff\xff\xff\xff", "8", ("larger than max", "4294967295")),
+        (b"\1\0\0\0\x02ab", "13", ("Compression",)),
+    ],
+    ids=["none", "half-a-length", "half-a-message", "4-gigabytes-announced", "compressed-in-no-way"],
+)
+def test_a_call_without_a_whole_message_is_told_so(
+    server: ServerProcess, data: bytes, code: str, words: tuple[str, ...]
+) -> None:
+    for method in ("GetServerInfo", METHOD):
+        with connected(server.address) as connection:
+            stream = connection.call(method)
+            connection.http.send_data(stream, data, end_stream=True)
+            connection.flush()
+            told = connection.trailers(stream)
+            assert told["grpc-status"] == code
+            assert [word for word in words if word not in told["grpc-message"]] == []
+    check_serving(server)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"), [(("grpc-encoding", "snappy"), "grpc-encoding"), (("grpc-timeout", "soon"), "grpc-timeout")]
+)
+def test_headers_that_grpc_cannot_read_are_named(server: ServerProcess, header: tuple[str, str], words: str) -> None:
+    with connected(server.address) as connection:
+        stream = connection.call(METHOD, [header])
+        connection.message(stream, valid())
+        told = connection.trailers(stream)
+        assert words in told["grpc-message"]
+        stream = connection.call(METHOD)
+        connection.message(stream, valid())
+        assert connection.trailers(stream)["grpc-status"] == "0"
+
+
+@pytest.mark.parametrize("size", [20_000, 70_000])
+def test_metadata_beyond_the_limit_is_refused_and_the_connection_lives(raw: grpc.Channel, size: int) -> None:
+    call: Any = raw.unary_unary(f"/gradwire.v1.GradientService/{METHOD}")
+    with pytest.raises(grpc.RpcError, match=r"metadata size exceeds.* limit") as raised:
+        call(valid(), metadata=(("x-large", "x" * size),), timeout=PROMPTLY)
+    error: Any = raised.value
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert isinstance(send(raw, METHOD, valid(), timeout=PROMPTLY), bytes)
+
+
+def test_headers_without_end_take_little_memory(server: ServerProcess) -> None:
+    piece = literal([(f"key{number}", "v" * 40) for number in range(200)])
+    with growth(server.process.pid) as taken, connected(server.address) as connection:
+        connection.socket.sendall(frame(1, literal(connection.headers(METHOD))))
+        sent = 0
+        for _ in range(2000):
+            try:
+                connection.socket.sendall(frame(9, piece))
+            except ConnectionError:
+                break
+            sent += len(piece)
+    assert taken.nbytes < (32 << 20) + 4 * sent
+    check_serving(server)
+
+
+def test_calls_that_are_reset_at_once_leave_nothing(server: ServerProcess) -> None:
+    count = 10_000
+    with growth(server.process.pid) as taken, connected(server.address) as connection:
+        with suppress(ConnectionError):  # the server may have had enough
+            for number in range(count):
+                stream = connection.http.get_next_available_stream_id()
+                connection.http.send_headers(stream, connection.headers(METHOD))
+                connection.http.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
+                if number % 100 == 99:
+                    connection.flush()
+        check_serving(server)
+    assert taken.nbytes < 128 << 20
+    assert "gradwire_requests_in_flight 0.0" in server.metrics()
+
+
+def test_pings_without_end_close_their_connection(server: ServerProcess) -> None:
+    with connected(server.address) as connection, suppress(ConnectionError):  # it may close before that is read
+        for _ in range(5000):
+            connection.http.ping(b"01234567")
+            connection.flush()
+        last = [event for event in connection.events() if isinstance(event, h2.events.ConnectionTerminated)]
+        assert last[0].additional_data == b"too_many_pings"
+    check_serving(server)
+
+
+async def test_many_connections_and_calls_that_stand_still_hold_up_nobody() -> None:
+    with ServerProcess() as server, ExitStack() as stack:
+        for _ in range(300):
+            # Open, but silent; half a frame; a call whose message does not come.
+            host, _, port = server.address.rpartition(":")
+            stack.enter_context(socket.create_connection((host, int(port)), PROMPTLY))
+            half = stack.enter_context(socket.create_connection((host, int(port)), PROMPTLY))
+            half.sendall(PREFACE + b"\0\0\x06")
+            waiting: Connection = stack.enter_context(connected(server.address))
+            stream = waiting.call(METHOD)
+            waiting.http.send_data(stream, b"\0\0\0\0\x05a")
+            waiting.flush()
+        await eventually(lambda: f'grpc_server_started_total{{grpc_method="{METHOD}"' in server.metrics())
+        with channel(server.address) as opened:
+            for _ in range(20):
+                assert isinstance(send(opened, METHOD, valid(), timeout=PROMPTLY), bytes)
+        assert "gradwire_requests_in_flight 0.0" in server.metrics()
+    assert server.process.returncode == 0
+
+
+def test_a_deadline_that_has_passed_starts_nothing(server: ServerProcess) -> None:
+    before = examples(server)
+    with connected(server.address) as connection:
+        stream = connection.call(METHOD, [("grpc-timeout", "1n")])
+        connection.message(stream, valid())
+        assert connection.trailers(stream)["grpc-status"] == "4"
+    assert examples(server) == before
+    check_serving(server)
+
+
+def examples(server: ServerProcess) -> str:
+    [line] = [line for line in server.metrics().splitlines() if line.startswith("gradwire_examples_processed_total ")]
+    return line
+
+
+def test_another_encoding_of_the_message_is_taken_as_it_is_announced(raw: grpc.Channel) -> None:
+    for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        assert isinstance(send(raw, METHOD, valid(), compression=compression), bytes)
+
+
+def test_a_message_of_its_own_length_in_gzip_is_no_bomb(raw: grpc.Channel) -> None:
+    answer = send(raw, METHOD, b"\xff" * 1000, compression=grpc.Compression.Gzip)
+    assert isinstance(answer, Refused)
+    assert answer.reason == "MALFORMED_MESSAGE"
