@@ -6,6 +6,7 @@ sees the call.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -57,9 +58,8 @@ def check_serving(server: ServerProcess) -> None:
 def test_garbage_on_the_port_closes_its_connection(server: ServerProcess, sent: bytes) -> None:
     host, _, port = server.address.rpartition(":")
     with socket.create_connection((host, int(port)), PROMPTLY) as other, growth(server.process.pid) as taken:
-        other.sendall(sent)
-        other.shutdown(socket.SHUT_WR)
-        with suppress(ConnectionResetError):
+        with suppress(ConnectionError):
+            other.sendall(sent)
             while other.recv(1 << 16):
                 pass
     assert taken.nbytes < 16 << 20
@@ -143,6 +143,15 @@ def test_calls_that_are_reset_at_once_leave_nothing(server: ServerProcess) -> No
         check_serving(server)
     assert taken.nbytes < 128 << 20
     assert "gradwire_requests_in_flight 0.0" in server.metrics()
+
+
+async def test_a_burst_of_calls_is_answered_not_cancelled(server: ServerProcess) -> None:
+    async with grpc.aio.insecure_channel(server.address) as opened:
+        call: Any = opened.unary_unary(f"/gradwire.v1.GradientService/{METHOD}")
+        answers = await asyncio.gather(*(call(valid()) for _ in range(4000)), return_exceptions=True)
+    codes = {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
+    assert codes <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert any(isinstance(answer, bytes) for answer in answers)
 
 
 def test_pings_without_end_close_their_connection(server: ServerProcess) -> None:

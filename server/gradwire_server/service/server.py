@@ -46,6 +46,10 @@ MESSAGE_MARGIN = 4 << 20
 Larger ones gRPC refuses without telling the server, with its own limit in the message; the settings say so.
 """
 
+PENDING = 20_000
+"""Calls that may wait for the event loop to take them. Those beyond (with gRPC's default, beyond 1,000) gRPC cancels,
+which tells their callers neither why nor to try again; those that the loop takes are told by us."""
+
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
 
@@ -189,6 +193,8 @@ def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.server.max_pending_requests", PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING),
         # A second server on the same port, other than a worker, would silently take every other connection.
         ("grpc.so_reuseport", int(shares)),
     ]
