@@ -57,11 +57,14 @@ def check_serving(server: ServerProcess) -> None:
 )
 def test_garbage_on_the_port_closes_its_connection(server: ServerProcess, sent: bytes) -> None:
     host, _, port = server.address.rpartition(":")
-    with socket.create_connection((host, int(port)), PROMPTLY) as other, growth(server.process.pid) as taken:
-        with suppress(ConnectionError):
-            other.sendall(sent)
-            while other.recv(1 << 16):
-                pass
+    with (
+        growth(server.process.pid) as taken,
+        socket.create_connection((host, int(port)), PROMPTLY) as other,
+        suppress(ConnectionError),
+    ):
+        other.sendall(sent)
+        while other.recv(1 << 16):
+            pass
     assert taken.nbytes < 16 << 20
     check_serving(server)
 
