@@ -7,21 +7,24 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
 import pytest
+import trustme
 
 import gradwire as gw
 from tests.container.engine import Container, docker, project, running
 from tests.integration.server_process import DEADLINE
 from tests.integration.waiting import eventually
 from tests.losses import hinge
+from tests.pem import authority_file, pair
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+HARDENED = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--health-interval=1s")
 TRUSTED = "--env=GRADWIRE_INSECURE=true"
 """The network is ours alone: it may be plaintext."""
 
@@ -57,7 +60,7 @@ def inside(image: str, script: str) -> str:
 
 
 async def test_it_serves_hardened_and_ends_well(container: Container) -> None:
-    await eventually(lambda: "gradwire serving" in container.log)
+    await eventually(lambda: container.health == "healthy")
     case = hinge(examples=1000)
     with gw.connect(container.address(50051)) as client, gw.connect("local") as local:
         value, gradients = client.value_and_grad(case.loss)(**case.arrays)
@@ -76,16 +79,38 @@ async def test_it_serves_hardened_and_ends_well(container: Container) -> None:
 
 async def test_any_user_may_run_it(image: str, network: str) -> None:
     with running(image, *HARDENED, TRUSTED, "--user=54321:54321", network=network) as container:
-        await eventually(lambda: "gradwire serving" in container.log)
+        await eventually(lambda: container.health == "healthy")
         assert "compiling kernels" not in container.log
 
 
 async def test_several_workers_need_nothing_to_write_either(image: str, network: str) -> None:
     with running(image, *HARDENED, TRUSTED, "--env=GRADWIRE_WORKERS=2", network=network) as container:
-        await eventually(lambda: "gradwire serving" in container.log)
+        await eventually(lambda: container.health == "healthy")
         assert "compiling kernels" not in container.log
         docker("stop", container.name)
         assert container.inspect()["State"]["ExitCode"] == 0
+
+
+async def test_it_is_healthy_over_mutual_tls_too(image: str, network: str, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pair(tmp_path / "server", authority)
+    ca = authority_file(tmp_path / "server" / "ca.crt", authority)
+    own = pair(tmp_path / "client", authority, "worker")
+    files = {"TLS_CERT": "tls.crt", "TLS_KEY": "tls.key", "TLS_CLIENT_CA": "ca.crt"}
+    options = [f"--env=GRADWIRE_{name}=/tls/{file}" for name, file in files.items()]
+    mount = f"--volume={tmp_path / 'server'}:/tls:ro"
+    with running(image, *HARDENED, *options, mount, "--publish=127.0.0.1::50051", network=network) as container:
+        await eventually(lambda: container.health == "healthy")
+        access: Any = {"tls": True, "ca": ca, **own.of_client}
+        with gw.connect(container.address(50051), **access) as client:
+            assert client.value_and_grad(gw.exp(gw.parameter("w")))(w=0.0)[0] == 1
+
+
+async def test_it_is_unhealthy_while_it_drains(image: str, network: str) -> None:
+    with running(image, *HARDENED, TRUSTED, "--env=GRADWIRE_ANNOUNCE=60", network=network) as container:
+        await eventually(lambda: container.health == "healthy")
+        docker("kill", "--signal=TERM", container.name)
+        await eventually(lambda: container.health == "unhealthy")
 
 
 def test_compose_serves_this_machine_and_prometheus(image: str, tmp_path: Path) -> None:
