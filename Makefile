@@ -6,7 +6,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint protos serve bench fuzz
+.PHONY: help demo test test-container lint protos serve bench faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -32,6 +32,9 @@ serve: .venv/server  ## Start a server on this machine
 
 bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
 	$(BIN)/python -m tests.benchmarks
+
+faults: .venv/dev  ## Break a server in every way at full length, and print a table of what became of it
+	$(BIN)/pytest tests/faults --full
 
 fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for SECONDS=60 each
 	$(BIN)/python -m tests.fuzzing decode --seconds $(SECONDS)

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     arguments = parser.parse_args()
     if arguments.target == "decode":
-        target: Callable[[bytes], None] = targets.decode
+        target: Callable[[bytes], object] = targets.decode
     else:
         target = partial(targets.play, grpc.insecure_channel(serve()))
     kept = CACHE / arguments.target

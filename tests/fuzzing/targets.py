@@ -87,13 +87,14 @@ def well_told(code: grpc.StatusCode, message: str) -> None:
     assert message.isprintable(), message
 
 
-def play(opened: grpc.Channel, data: bytes) -> None:
-    """Play a script to a server.
+def play(opened: grpc.Channel, data: bytes) -> list[grpc.StatusCode]:
+    """Play a script to a server; gives how each call, and each request of a stream that failed, ended.
 
     Raises:
         AssertionError: A call has an answer that none may have, or none in time.
     """
     ids: list[str] = []
+    codes: list[grpc.StatusCode] = []
     for method, messages in sendings(script_of(data), ids):
         try:
             if method == STREAM:
@@ -104,13 +105,17 @@ def play(opened: grpc.Channel, data: bytes) -> None:
             told = refused(error)
             well_told(told.code, told.message)
             assert told.nbytes < 4096
+            codes.append(told.code)
             continue
+        codes.append(grpc.StatusCode.OK)
         for reply in replies:
             if isinstance(reply, pb.RegisterGraphResponse):
                 ids.append(reply.graph_id)
             if isinstance(reply, pb.StreamGradientsResponse) and reply.HasField("error"):
                 [code] = [code for code in grpc.StatusCode if code.value[0] == reply.error.code]
                 well_told(code, reply.error.message)
+                codes.append(code)
+    return codes
 
 
 def _unary(opened: grpc.Channel, method: str, raw: bytes) -> Message:

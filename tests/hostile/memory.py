@@ -27,6 +27,11 @@ def growth(pid: int) -> Iterator[Growth]:
     result.nbytes = max(0, _kilobytes(proc, "VmHWM") - before) * 1024
 
 
+def resident(pid: int) -> int:
+    """Memory of a process, in bytes."""
+    return _kilobytes(Path("/proc") / str(pid), "VmRSS") * 1024
+
+
 def _kilobytes(proc: Path, field: str) -> int:
     [found] = re.findall(rf"{field}:\s+(\d+) kB", proc.joinpath("status").read_text(encoding="ascii"))
     return int(found)
