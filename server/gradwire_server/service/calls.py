@@ -20,7 +20,8 @@ from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.status import abort
-from gradwire_server.service.tokens import Tokens
+from gradwire_server.service.tokens import OPEN, Tokens
+from gradwire_server.service.tracing import CallSpan, start_call
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -73,7 +74,11 @@ class CountedHandlers(grpc.GenericRpcHandler):
         """The method's handler, which counts this call; also calls to methods that there are not are counted."""
         details = handler_call_details
         request_id = request_ids.request_id(details.invocation_metadata)
-        call = _Call(self._metrics.of(details.method), self._log, request_id)
+        series = self._metrics.of(details.method)
+        span = None
+        if not details.method.startswith(OPEN):
+            span = start_call(series.method, details.invocation_metadata, request_id)
+        call = _Call(series, self._log, request_id, span)
         task = asyncio.current_task()
         if task is not None:
             task.add_done_callback(call.forsaken)
@@ -117,12 +122,21 @@ class _Call:
     As a context manager around the handler it takes the status from how that ends.
     """
 
-    def __init__(self, series: MethodMetrics, log: Any, request_id: str) -> None:  # noqa: ANN401  (a logger of structlog)
+    def __init__(
+        self,
+        series: MethodMetrics,
+        log: Any,  # noqa: ANN401  (a logger of structlog)
+        request_id: str,
+        span: CallSpan | None,
+    ) -> None:
         self.series = series
         self._log = log
         self._trailers = ((request_ids.KEY, request_id),)
         # Every line that is logged while the call's task runs has it.
         bind_contextvars(request_id=request_id)
+        self._span = span
+        if span is not None:
+            bind_contextvars(trace_id=span.trace_id)
         self._start = perf_counter()
         self._open = True
         self._context: Context | None = None
@@ -163,6 +177,8 @@ class _Call:
             log = self._log.debug if code is grpc.StatusCode.OK else self._log.info
             if code in _FAULTS:
                 log = self._log.warning
+            if self._span is not None:
+                self._span.end(code)
             log("call", method=self.series.method, code=code.name, seconds=round(seconds, 6))
 
     def forsaken(self, _: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -97,7 +98,8 @@ class Workers:
             caller.checkpoint()
             return work()
 
-        future = self._pool.submit(start)
+        # What is logged and measured there belongs to the call.
+        future = self._pool.submit(copy_context().run, start)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return await asyncio.wrap_future(future)

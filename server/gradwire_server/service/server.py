@@ -33,6 +33,7 @@ from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
+from gradwire_server.service.tracing import Tracing
 from gradwire_server.service.worker import READY
 from gradwire_server.settings import Settings, StartError, is_loopback
 
@@ -214,7 +215,7 @@ def serve(settings: Settings, *, shares: bool = False) -> None:
     # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
     threadpool_limits(1, user_api="blas")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with Tracing(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         stopped = runner.run(_serve(settings, shares=shares))
     if not stopped:
         # Python would wait for the threads.

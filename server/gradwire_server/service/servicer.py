@@ -19,12 +19,13 @@ from structlog.contextvars import bind_contextvars
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
-from gradwire_server.engine import Checkpoint
+from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.frames import Assembler, Complete, response_frames
 from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Waits, Workers
 from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_too_large
 from gradwire_server.service.metrics import Metrics
+from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import abort, error_frame
 
 if TYPE_CHECKING:
@@ -167,14 +168,17 @@ class GradientServicer:
     ) -> bytes:
         self._check_size(raw)
         if begin_quickly is not None and len(raw) <= SMALL_BYTES:
-            step = begin_quickly(codec.parse(kind, raw))
+            with SPANS.part("decode"):
+                step = begin_quickly(codec.parse(kind, raw))
             if step is not None:
                 if step.cost <= SMALL_SECONDS:
                     return self._reply(caller, step)
                 return await self._workers.run(caller, lambda: self._reply(caller, step))
-        return await self._workers.run(
-            caller, lambda: self._reply(caller, begin(codec.parse(kind, raw), caller.checkpoint))
-        )
+        return await self._workers.run(caller, lambda: self._reply(caller, self._begun(caller, kind, raw, begin)))
+
+    def _begun(self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R]) -> Step:
+        with SPANS.part("decode"):
+            return begin(codec.parse(kind, raw), caller.checkpoint)
 
     def _check_size(self, raw: bytes) -> None:
         limit = self._logic.limits.max_message_bytes
@@ -192,11 +196,13 @@ class GradientServicer:
 
     def _reply(self, caller: Caller, step: Step) -> bytes:
         caller.checkpoint()
-        response = step.run(caller.checkpoint)
-        found = response.ByteSize()
-        if found > self._logic.limits.max_message_bytes:
-            raise reply_too_large(found, self._logic.limits, "ask for less or use StreamGradients")
-        return response.SerializeToString()
+        with SPANS.part("compute"):
+            response = step.run(caller.checkpoint)
+        with SPANS.part("encode"):
+            found = response.ByteSize()
+            if found > self._logic.limits.max_message_bytes:
+                raise reply_too_large(found, self._logic.limits, "ask for less or use StreamGradients")
+            return response.SerializeToString()
 
     def _register(self, request: pb.RegisterGraphRequest, _: Checkpoint) -> Step:
         return Step(0, partial(self._logic.register_graph, request))
@@ -221,12 +227,18 @@ class GradientServicer:
         assembler = Assembler(self._logic.limits)
         while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
             self._metrics.received(len(raw))
-            for reply in await self._answer_frame(context, assembler, raw):
-                await context.write(reply)
-                self._metrics.sent(len(reply))
+            replies = await self._answer_frame(context, assembler, raw)
+            if replies:
+                await self._send(context, replies)
         # A call that was cancelled seems to end its messages first; word of that comes at once or a little later.
         await asyncio.sleep(0 if assembler.idle else LAST_WORD)
         assembler.end()
+
+    async def _send(self, context: Context, replies: Iterable[bytes]) -> None:
+        with SPANS.part("send"):
+            for reply in replies:
+                await context.write(reply)
+                self._metrics.sent(len(reply))
 
     async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
@@ -278,18 +290,20 @@ class GradientServicer:
     async def _compute_framed(
         self, caller: Caller, tag: int, request: pb.ComputeGradientsRequest, framed: codec.Arrays
     ) -> Iterable[bytes]:
+        def prepare(program: Program | None) -> Prepared:
+            with SPANS.part("decode"):
+                return self._logic.prepare_compute(request, framed, program, caller.checkpoint)
+
         def answer(prepared: Prepared) -> Iterable[bytes]:
-            return response_frames(tag, *prepared.evaluate(caller.checkpoint))
+            with SPANS.part("compute"):
+                return response_frames(tag, *prepared.evaluate(caller.checkpoint))
 
         self._workers.admit(caller)
         try:
             program = self._logic.at_hand(request, framed)
             if program is None:
-                return await self._workers.run(
-                    caller,
-                    lambda: answer(self._logic.prepare_compute(request, framed, checkpoint=caller.checkpoint)),
-                )
-            prepared = self._logic.prepare_compute(request, framed, program)
+                return await self._workers.run(caller, lambda: answer(prepare(None)))
+            prepared = prepare(program)
             if prepared.cost <= SMALL_SECONDS:
                 return answer(prepared)
             return await self._workers.run(caller, lambda: answer(prepared))
