@@ -80,8 +80,10 @@ def test_a_call_is_a_span_below_that_of_its_caller_with_its_parts(
         assert server.stop() == 0
         assert f'"trace_id": "{TRACE}"' in server.log
     calls = found.called("ComputeGradients")
-    for call in calls[:2]:
-        assert (call.trace_id.hex(), call.parent_span_id.hex()) == (TRACE, PARENT)
+    traced = [call for call in calls if call.trace_id.hex() == TRACE]
+    assert len(traced) == 2
+    for call in traced:
+        assert call.parent_span_id.hex() == PARENT
         assert call.kind == Span.SPAN_KIND_SERVER
         attributes = {a.key: a.value.string_value or a.value.int_value for a in call.attributes}
         assert attributes == {
@@ -95,12 +97,13 @@ def test_a_call_is_a_span_below_that_of_its_caller_with_its_parts(
         parts = [span for span in found.spans if span.parent_span_id == call.span_id]
         assert all(call.start_time_unix_nano <= s.start_time_unix_nano for s in parts)
         assert all(call.end_time_unix_nano >= s.end_time_unix_nano for s in parts)
-    [refused] = [call for call in calls[2:] if call.attributes[-1].value.int_value == 3]
-    assert found.below(refused) == ["decode"]
+    [refused] = [call for call in calls if call.attributes[-1].value.int_value == 3]
+    assert set(found.below(refused)) == {"decode"}
     # A mistake of the caller is no error of the server.
     assert refused.status.code == Status.STATUS_CODE_UNSET
     [stream_span] = found.called("StreamGradients")
-    assert found.below(stream_span) == ["decode", "compute", "send"]
+    # With several workers it may reach one that lacks its graph first.
+    assert found.below(stream_span)[-3:] == ["decode", "compute", "send"]
     assert not [span for span in found.spans if "Health" in span.name]
     assert {resource["service.name"] for resource in found.resources} == {"gradwire"}
     assert {resource["service.version"] for resource in found.resources} == {"0.1.0"}
