@@ -13,7 +13,7 @@ from gradwire import _channel
 from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport
 from gradwire._arrays import Array, merged
 from gradwire._client import info, register
-from gradwire._computation import Computation, Loss, Options
+from gradwire._computation import Computation, Loss, Options, Tracing
 from gradwire._errors import GradwireError
 from gradwire._expression import Expression
 from gradwire._grpc_stream import MAX_PENDING
@@ -167,7 +167,7 @@ class AsyncClient:
         **named: ArrayLike,
     ) -> Trace:
         """Every node's value and every edge's gradient, of one example; see ``Client.trace``."""
-        steps = Computation(loss, **(options or {})).trace(merged(arrays, named))
+        steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
         return await _send_within(self._transport, steps, timeout)
 
     async def check(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from gradwire import _channel
 from gradwire._arrays import Array, merged
-from gradwire._computation import Computation, Loss, Options, problem_of
+from gradwire._computation import Computation, Loss, Options, Tracing, problem_of
 from gradwire._errors import InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._grpc import GrpcTransport
@@ -123,7 +123,7 @@ class Client:
             timeout: Seconds for the whole call.
             **named: As for a call.
         """
-        steps = Computation(loss, **(options or {})).trace(merged(arrays, named))
+        steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
         return send_within(self._transport, steps, timeout)
 
     def check(

@@ -61,7 +61,12 @@ class Problem:
 
 
 def problem_of(
-    loss: Expression | graph_pb2.Graph, ties: str, outputs: Outputs, sources: Iterable[Expression] = ()
+    loss: Expression | graph_pb2.Graph,
+    ties: str,
+    outputs: Outputs,
+    sources: Iterable[Expression] = (),
+    *,
+    packed: bool = True,
 ) -> Problem:
     """The problem of an expression, or of a graph, whose outputs are given by name.
 
@@ -70,6 +75,7 @@ def problem_of(
         ties: As for ``gw.graph``; a graph has its own.
         outputs: What to return too.
         sources: To keep in the graph, also where the loss does not need them.
+        packed: Whether operations on scalars may be packed.
 
     Raises:
         InvalidGraphError: See ``gw.graph``; or a graph has no node of an output's name.
@@ -79,7 +85,7 @@ def problem_of(
         names = [] if outputs is None else _names(outputs)
     else:
         named = output_names(outputs)
-        message = build_graph(loss, ties, named, sources)
+        message = build_graph(loss, ties, named, sources, packed=packed)
         names = list(named)
     places = {node.name: index for index, node in enumerate(message.nodes) if node.name}
     for name in names:
@@ -119,6 +125,9 @@ class Computation:
         InvalidRequestError: An option is unknown.
     """
 
+    _packed = True
+    """Whether operations on scalars may be packed."""
+
     def __init__(
         self,
         loss: Loss,
@@ -154,7 +163,7 @@ class Computation:
         if isinstance(loss, Expression | graph_pb2.Graph):
             if self._inputs or self._per_example:
                 raise InvalidRequestError("inputs= and per_example= are for Python functions; here the graph says it")
-            self._problem = problem_of(loss, ties, outputs)
+            self._problem = problem_of(loss, ties, outputs, packed=self._packed)
         elif callable(loss):
             self._function: Callable[..., Any] = loss
         else:
@@ -199,13 +208,6 @@ class Computation:
     def result(self, problem: Problem, answer: Answer) -> Result:
         """What the caller gets."""
         return decode_result(answer.response, answer.framed, problem.outputs, answer.request_id)
-
-    def trace(self, values: Mapping[str, ArrayLike]) -> Steps[Trace]:
-        """Every value and gradient of one example."""
-        problem, arrays, dtype = self.prepared(values, examples=False)
-        request = pb.TraceGraphRequest(graph=problem.graph, dtype=NUMBERS[dtype], tensors=_tensors(arrays))
-        response = yield Unary("TraceGraph", request)
-        return Trace(problem.graph, response)
 
     def check(
         self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
@@ -273,7 +275,7 @@ class Computation:
             if error.node in whole:
                 return self._trace(shapes, whole - {error.node})
             raise
-        return problem_of(loss, self._ties, self._outputs, sources.values())
+        return problem_of(loss, self._ties, self._outputs, sources.values(), packed=self._packed)
 
     def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
         examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)
@@ -282,6 +284,19 @@ class Computation:
             separate = self._separate or name in problem.per_example
             elements += prod(problem.shapes.get(name, ())) * (examples if separate else 1)
         return elements * itemsize
+
+
+class Tracing(Computation):
+    """A computation that is looked at: every operation has a node of its own."""
+
+    _packed = False
+
+    def trace(self, values: Mapping[str, ArrayLike]) -> Steps[Trace]:
+        """Every value and gradient of one example."""
+        problem, arrays, dtype = self.prepared(values, examples=False)
+        request = pb.TraceGraphRequest(graph=problem.graph, dtype=NUMBERS[dtype], tensors=_tensors(arrays))
+        response = yield Unary("TraceGraph", request)
+        return Trace(problem.graph, response)
 
 
 def _names(names: object) -> list[str]:

@@ -204,7 +204,7 @@ def _box(
     node = graph.nodes[index]
     kind = node.WhichOneof("kind") or "constant"
     name = node.name if len(node.name) <= _NAME else f"{node.name[: _NAME - 1]}…"
-    symbol = f"( )^{node.power.exponent:g}" if kind == "power" else _SYMBOLS.get(kind, kind)
+    symbol = _symbol(node, kind)
     value = None if trace is None else _text(trace.nodes[index].value)
     if kind == "constant":
         lines = [value or _constant(node, index)]
@@ -214,6 +214,14 @@ def _box(
     else:
         lines = [f"{symbol}   {name}" if name else symbol, *([value] if value else [])]
     return Box(tuple(lines), _EDGES.get(kind, _CHALK), operands, gradients)
+
+
+def _symbol(node: graph_pb2.Node, kind: str) -> str:
+    if kind == "power":
+        return f"( )^{node.power.exponent:g}"
+    if kind == "scalars":
+        return f"{len(node.scalars.ops):,} operations"
+    return _SYMBOLS.get(kind, kind)
 
 
 def _constant(node: graph_pb2.Node, index: int) -> str:

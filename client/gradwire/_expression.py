@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -264,18 +264,18 @@ class Expression:
         raise TypeError(f"{self!r} is no array; evaluate it with a client, or use gw's functions")
 
 
-def postorder(root: Expression, done: Container[int] = ()) -> Iterator[Expression]:
-    """What ``root`` needs, operands first and from left to right, without those whose id is ``done``."""
+def postorder(*roots: Expression) -> Iterator[Expression]:
+    """What the roots need and they themselves, each once, operands first and from left to right."""
     seen: set[int] = set()
-    stack: list[tuple[Expression, bool]] = [(root, False)]
+    stack: list[Expression | None] = list(reversed(roots))
     while stack:
-        node, expanded = stack.pop()
-        if expanded:
-            yield node
-        elif id(node) not in seen and id(node) not in done:
+        node = stack.pop()
+        if node is None:
+            # It stands on a node whose operands have come.
+            yield cast("Expression", stack.pop())
+        elif id(node) not in seen:
             seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((operand, False) for operand in reversed(node.operands))
+            stack += (node, None, *node.operands[::-1])
 
 
 def _rebuilt(nodes: Sequence[tuple[str, Shape, Sequence[int], Mapping[str, Any], str, Any]]) -> Expression:

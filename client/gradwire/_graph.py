@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire import _packing as packing
 from gradwire._errors import InvalidGraphError
 from gradwire._expression import Expression, checked_name, postorder
 from gradwire._primitives import as_expression
@@ -36,19 +37,35 @@ def graph(loss: Expression, *, ties: str = "zero", outputs: Outputs = None) -> g
 
 
 def build_graph(
-    loss: Expression, ties: str, outputs: Mapping[str, Expression], sources: Iterable[Expression] = ()
+    loss: Expression,
+    ties: str,
+    outputs: Mapping[str, Expression],
+    sources: Iterable[Expression] = (),
+    *,
+    packed: bool = True,
 ) -> graph_pb2.Graph:
-    """``graph``, with sources that are kept although the loss may not need them."""
+    """``graph``, with sources that are kept although the loss may not need them.
+
+    Many operations on scalars are packed, unless every one is to have a node of its own.
+    """
     if loss.shape != ():
         raise InvalidGraphError(
             f"the loss {loss!r} is no scalar for one example; reduce it first, with gw.sum or gw.mean", node=loss.name
         )
     if not isinstance(ties, str) or ties not in TIES:  # type: ignore[redundant-expr]  # as a caller gives it
         raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
-    builder = _Builder({id(node): name for name, node in outputs.items()})
-    for root in (*sources, loss, *outputs.values()):
-        builder.add(root)
-    return graph_pb2.Graph(nodes=builder.nodes, loss=builder.places[id(loss)], ties=TIES[ties])
+    roots = [loss, *outputs.values()]
+    nodes = list(postorder(*sources, *roots))
+    operations = packing.count(nodes) if packed else 0
+    if operations >= packing.PACKED_FROM:
+        same, named = packing.pack(nodes, roots)
+        fewer = list(postorder(*sources, *same, *named))
+        if len(nodes) - len(fewer) >= operations * packing.SAVED:
+            roots, nodes = same, fewer
+    builder = _Builder({id(node): name for name, node in zip(outputs, roots[1:], strict=True)})
+    for node in nodes:
+        builder.add(node)
+    return graph_pb2.Graph(nodes=builder.nodes, loss=builder.places[id(roots[0])], ties=TIES[ties])
 
 
 def output_names(outputs: Outputs) -> dict[str, Expression]:
@@ -104,15 +121,14 @@ class _Builder:
     def __init__(self, names: Mapping[int, str]) -> None:
         self.nodes: list[graph_pb2.Node] = []
         self.places: dict[int, int] = {}
-        """Index of each expression's node, by the expression's id; the roots keep all of them alive."""
+        """Index of each expression's node, by the expression's id; the caller keeps all of them alive."""
         self._names = names
         self._sources: dict[str, tuple[int, Expression]] = {}
         self._constants: dict[tuple[object, ...], int] = {}
 
-    def add(self, root: Expression) -> None:
-        """Add what ``root`` needs, and itself."""
-        for node in postorder(root, self.places):
-            self.places[id(node)] = self._place(node)
+    def add(self, node: Expression) -> None:
+        """Add a node whose operands were added before."""
+        self.places[id(node)] = self._place(node)
 
     def _place(self, node: Expression) -> int:
         name = self._names.get(id(node), node.name)
@@ -148,7 +164,7 @@ class _Builder:
         for field, value in node.attributes.items():
             if field == "dtype":
                 box.dtype = tensor_pb2.DTYPE_INT64
-            elif isinstance(value, tuple):
+            elif isinstance(value, tuple | list):
                 getattr(box, field).extend(value)
             else:
                 setattr(box, field, value)

@@ -116,6 +116,8 @@ def power(x: Expression | ArrayLike, exponent: float) -> Expression:
     number = real(exponent)
     if number is None:
         raise InvalidGraphError(f"power with exponent {exponent!r:.64}; expected one number, the same for all elements")
+    if not math.isfinite(number):
+        raise InvalidGraphError(f"power with exponent {number}; it must be finite")
     return _unary("power", x, exponent=number)
 
 

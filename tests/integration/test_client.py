@@ -63,6 +63,29 @@ def test_a_graph_of_the_contract_is_taken_as_it_is(client: gw.Client) -> None:
     np.testing.assert_array_equal(gradients["w"], expected[1]["w"])
 
 
+def test_a_loop_over_many_scalars(client: gw.Client) -> None:
+    def loss(w: Any, x: Any, y: Any) -> Any:
+        total = y * 0
+        for feature in range(400):
+            total = total + w[feature] * x[feature] ** 2
+        scale = gw.exp(w[0] * w[1]).named("scale")
+        return gw.maximum(total - y, 0) * scale + gw.sum(w**2)
+
+    random = np.random.default_rng(3)
+    w, x, y = random.normal(size=400), random.normal(size=(7, 400)), random.normal(size=7)
+    value, gradients = client.value_and_grad(loss, per_example=["x", "y"])(w=w, x=x, y=y)
+    rest, scale = (x**2) @ w - y, np.exp(w[0] * w[1])
+    np.testing.assert_allclose(value, (np.maximum(rest, 0) * scale).mean() + w @ w, rtol=1e-12)
+    slope = ((rest > 0) * scale) @ x**2 / 7 + 2 * w
+    slope[:2] += (np.maximum(rest, 0) * scale).mean() * w[1::-1]
+    np.testing.assert_allclose(gradients["w"], slope, rtol=1e-9)
+
+    one = {"w": w, "x": x[0], "y": y[0]}
+    trace = client.trace(loss, one, options={"per_example": ["x", "y"]})
+    np.testing.assert_allclose(trace["scale"].value, scale, rtol=1e-14)
+    assert client.check(loss, w=w, x=x, y=y, options={"per_example": ["x", "y"]}, max_probes=5)
+
+
 @pytest.mark.parametrize("ties", ["zero", "split"])
 def test_ties(client: gw.Client, ties: str) -> None:
     a, b = gw.parameter("a"), gw.parameter("b")

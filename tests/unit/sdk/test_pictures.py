@@ -26,7 +26,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def traced(loss: gw.Expression, arrays: Arrays, title: str | None = None) -> Figure:
+def traced(loss: gw.Expression | graph_pb2.Graph, arrays: Arrays, title: str | None = None) -> Figure:
     with gw.connect("local") as client:
         trace = client.trace(loss, arrays)
     return _drawing.draw(trace._graph, trace._response, title=title)  # noqa: SLF001  (its messages)
@@ -214,9 +214,18 @@ def test_a_notebook_shows_expressions_and_traces() -> None:
 
 def test_what_has_no_picture_is_shown_as_text() -> None:
     assert gw.parameter("w", shape=(3,))._repr_svg_() is None
-    chain = gw.parameter("s")
+    chain = gw.parameter("s", shape=(1,))
     for _ in range(300):
         chain = gw.tanh(chain)
-    assert chain._repr_svg_() is None
-    with pytest.raises(gw.GradwireError, match=r"301 nodes.*200"):
-        _drawing.draw(gw.graph(chain))
+    assert gw.sum(chain)._repr_svg_() is None
+    with pytest.raises(gw.GradwireError, match=r"302 nodes.*200"):
+        _drawing.draw(gw.graph(gw.sum(chain)))
+
+
+def test_packed_operations_are_one_box_that_says_how_many() -> None:
+    chain = gw.parameter("s")
+    for _ in range(1234):
+        chain = gw.tanh(chain)
+    assert chain._repr_svg_() is not None
+    assert {"s", "1,234 operations", "take"} <= set(texts(_drawing.draw(chain)))
+    assert "1,234 operations" in texts(traced(gw.graph(chain), {"s": 0.0}))

@@ -1,0 +1,290 @@
+"""Many operations on scalars -> few nodes that hold them in columns, with the same meaning.
+
+Operations on scalars that need nothing but each other, and what other nodes have computed before, are one node. Where
+they alternate with others, such as products of matrices that scalars are made into, each turn has its own node; and in
+each turn what depends on no example has one apart, so that it is computed once and not once for each.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire._expression import Expression
+from gradwire.v1 import graph_pb2 as pb
+
+PACKED_FROM = 256
+"""Operations on scalars from which on they are packed; fewer are quick enough, and easier to read."""
+
+SAVED = 0.5
+"""Nodes that packing saves for each operation, at least. It saves few where most operations have names, or where a few
+take turns with others."""
+
+OPS = {
+    "add": pb.SCALAR_OP_ADD,
+    "mul": pb.SCALAR_OP_MUL,
+    "max": pb.SCALAR_OP_MAX,
+    "sigmoid": pb.SCALAR_OP_SIGMOID,
+    "exp": pb.SCALAR_OP_EXP,
+    "log": pb.SCALAR_OP_LOG,
+    "tanh": pb.SCALAR_OP_TANH,
+    "softplus": pb.SCALAR_OP_SOFTPLUS,
+    "power": pb.SCALAR_OP_POWER,
+}
+"""What can be packed, by the names of its nodes."""
+
+_BINARY = {OPS["add"], OPS["mul"], OPS["max"]}
+_CONSTANTS, _ELEMENTS = 1 << 40, 1 << 41
+"""What marks the numbers of constants and of elements among the arguments of operations, until all are counted."""
+
+_SMALL, _SPARSE = 64, 4
+"""Elements up to which a tensor is an operand as it is, and also if one in so many is an argument. Of others, only
+those that are arguments are taken."""
+
+_PER_EXAMPLE, _TURN = 1, 2
+"""A place is the number of a turn, twice, and 1 if it depends on examples."""
+
+
+def count(nodes: Iterable[Expression]) -> int:
+    """How many operations of these could be packed."""
+    return sum(node.kind in OPS and not node.shape for node in nodes)
+
+
+def pack(nodes: Iterable[Expression], roots: Sequence[Expression]) -> tuple[list[Expression], list[Expression]]:
+    """The roots, with the operations on scalars that they need in packed nodes.
+
+    Args:
+        nodes: The roots and all that they need, operands first.
+        roots: What a caller may ask for.
+
+    Returns:
+        The roots, and the other nodes that have names.
+    """
+    packing = _Packing(roots)
+    packing.add(nodes)
+    done = [packing.outcome(node) for node in roots]
+    others = [packing.outcome(node) for node in packing.named]
+    packing.finish()
+    return done, others
+
+
+class _Packing:
+    def __init__(self, roots: Iterable[Expression]) -> None:
+        self.named: list[Expression] = []
+        """Packed operations that have names."""
+        self._kept = {id(root) for root in roots}
+        self._places: dict[int, int] = {}
+        """Of each expression, by its id."""
+        self._groups: defaultdict[int, _Group] = defaultdict(_Group)
+        """By place."""
+        self._outcomes: dict[int, Expression] = {}
+        """By id, what stands for an expression that is not in the new graph as it was."""
+
+    def add(self, nodes: Iterable[Expression]) -> None:
+        """Add nodes, operands first."""
+        ops, places = OPS, self._places
+        for node in nodes:
+            number = ops.get(node.kind)
+            if number is None or node.shape:
+                self._add_other(node)
+                continue
+            operands = node.operands
+            place = 0
+            for operand in operands:
+                other = places[id(operand)]
+                if other != place:
+                    place = _later(place, other)
+            places[id(node)] = place
+            group = self._groups[place]
+            codes, arguments = group.codes, group.arguments
+            for operand in operands:
+                code = codes.get(id(operand))
+                if code is None:
+                    code = codes[id(operand)] = self._outside(group, operand)
+                arguments.append(code)
+            if len(operands) > 2:
+                group.wide.append((len(group.ops), len(operands)))
+            elif node.attributes:
+                group.exponents.append(node.attributes["exponent"])
+            codes[id(node)] = len(group.ops)
+            group.ops.append(number)
+            if node.name:
+                self.named.append(node)
+
+    def outcome(self, node: Expression) -> Expression:
+        """What stands for the node in the new graph."""
+        found = self._outcomes.get(id(node))
+        if found is None and _is_packed(node):
+            group = self._groups[self._places[id(node)]]
+            index = Expression("constant", (), value=np.array(group.result(node), np.int64))
+            found = Expression("take", (), operands=(group.node, index), name=node.name)
+            self._outcomes[id(node)] = found
+        return node if found is None else found
+
+    def finish(self) -> None:
+        """Give the packed nodes their contents."""
+        for group in self._groups.values():
+            group.close()
+        for group in self._groups.values():
+            group.finish()
+
+    def _add_other(self, node: Expression) -> None:
+        place = _PER_EXAMPLE if node.attributes.get("per_example") else 0
+        changed = False
+        for operand in node.operands:
+            packed = _is_packed(operand)
+            place = _later(place, self._places[id(operand)] + _TURN * packed)
+            changed = changed or packed or id(operand) in self._outcomes
+        self._places[id(node)] = place
+        if changed:
+            self._outcomes[id(node)] = Expression(
+                node.kind,
+                node.shape,
+                operands=tuple(map(self.outcome, node.operands)),
+                attributes=node.attributes,
+                name=node.name,
+            )
+
+    def _outside(self, group: _Group, operand: Expression) -> int:
+        """The code of an argument that is no operation of its group."""
+        tensor, index = self._element(operand)
+        if tensor.value is not None and not self._is_kept(tensor):
+            return group.constant(tensor.value.flat[index].tobytes())
+        if _is_packed(tensor):
+            other = self._groups[self._places[id(tensor)]]
+            return group.element(other.node, other.result(tensor))
+        return group.element(self.outcome(tensor), index)
+
+    def _element(self, node: Expression) -> tuple[Expression, int]:
+        """The tensor that a scalar is an element of, and which one, row-major."""
+        index = 0
+        while not self._is_kept(node):
+            rows = node.operands[1].value if node.kind == "take" else None
+            if rows is not None:
+                node = node.operands[0]
+                row, column = divmod(index, prod(node.shape[1:]))
+                index = int(rows.flat[row]) % node.shape[0] * prod(node.shape[1:]) + column
+            elif node.kind == "reshape":
+                [node] = node.operands
+            elif node.kind == "transpose":
+                [source] = node.operands
+                where = dict(zip(node.attributes["axes"], np.unravel_index(index, node.shape), strict=True))
+                index = int(np.ravel_multi_index([where[axis] for axis in range(source.ndim)], source.shape))
+                node = source
+            else:
+                break
+        return node, index
+
+    def _is_kept(self, node: Expression) -> bool:
+        return bool(node.name) or id(node) in self._kept
+
+
+class _Group:
+    """The operations of a place, which become one node."""
+
+    def __init__(self) -> None:
+        self.node = Expression("scalars", ())
+        """The node. What is in it is not known before all operations are."""
+        self.ops = array("i")
+        self.arguments = array("q")
+        """Of all operations, as codes: the number of an operation, or that of a constant or element with its mark."""
+        self.codes: dict[int, int] = {}
+        """Of expressions, by id."""
+        self.wide: list[tuple[int, int]] = []
+        """Operations of more than two arguments, and of how many."""
+        self.exponents = array("d")
+        self._constants: dict[bytes, int] = {}
+        """Numbers of constants by their bits, for 0 is not -0."""
+        self._tensors: dict[int, tuple[int, Expression]] = {}
+        """Numbers of operands, by id."""
+        self._elements = (array("q"), array("q"))
+        """The numbers of the tensors that elements are in, and where in them."""
+        self._results: dict[int, int] = {}
+        """By operation, where the result has it."""
+
+    def constant(self, bits: bytes) -> int:
+        """The code of a constant."""
+        return self._constants.setdefault(bits, len(self._constants)) + _CONSTANTS
+
+    def element(self, tensor: Expression, index: int) -> int:
+        """The code of an element of a tensor."""
+        number, _ = self._tensors.setdefault(id(tensor), (len(self._tensors), tensor))
+        numbers, indices = self._elements
+        numbers.append(number)
+        indices.append(index)
+        return len(indices) - 1 + _ELEMENTS
+
+    def result(self, node: Expression) -> int:
+        """Where the result has the value of an operation of this group."""
+        return self._results.setdefault(self.codes[id(node)], len(self._results))
+
+    def close(self) -> None:
+        """Let the node have the shape of all results that are wanted."""
+        self.node.shape = (len(self._results),)
+
+    def finish(self) -> None:
+        """Put everything in its position."""
+        tensors, elements = self._operands()
+        constants = sum(tensor.size for tensor in tensors)
+        operations = constants + len(self._constants)
+        codes = np.array(self.arguments, np.int64)
+        positions = np.where(codes < _CONSTANTS, codes + operations, codes - _CONSTANTS + constants)
+        outside = codes >= _ELEMENTS
+        positions[outside] = elements[codes[outside] - _ELEMENTS]
+        self.node.operands = tensors
+        self.node.attributes = {
+            "constants": np.frombuffer(b"".join(self._constants)).tolist(),
+            "ops": self.ops.tolist(),
+            "arities": self._arities(),
+            "arguments": positions.tolist(),
+            "exponents": self.exponents.tolist(),
+            "results": [operations + operation for operation in self._results],
+        }
+
+    def _operands(self) -> tuple[tuple[Expression, ...], NDArray[np.int64]]:
+        """The operands, and the positions of the elements in them."""
+        numbers, indices = (np.array(column, np.int64) for column in self._elements)
+        positions = np.empty_like(indices)
+        order = np.argsort(numbers, kind="stable")
+        ends = np.cumsum(np.bincount(numbers, minlength=len(self._tensors)))
+        tensors: list[Expression] = []
+        start = 0
+        for (_, tensor), own in zip(self._tensors.values(), np.split(order, ends)[:-1], strict=True):
+            operand, positions[own] = _taken(tensor, indices[own])
+            positions[own] += start
+            start += operand.size
+            tensors.append(operand)
+        return tuple(tensors), positions
+
+    def _arities(self) -> list[int]:
+        if not self.wide:
+            return []
+        arities = [2 if number in _BINARY else 1 for number in self.ops]
+        for operation, found in self.wide:
+            arities[operation] = found
+        return arities
+
+
+def _taken(tensor: Expression, indices: NDArray[np.int64]) -> tuple[Expression, NDArray[np.int64]]:
+    """A tensor that has these elements of another, and where it has them."""
+    if tensor.size <= max(_SMALL, _SPARSE * len(indices)):
+        return tensor, indices
+    rows, places = np.unique(indices, return_inverse=True)
+    if tensor.ndim != 1:
+        tensor = Expression("reshape", (tensor.size,), operands=(tensor,), attributes={"shape": (tensor.size,)})
+    index = Expression("constant", rows.shape, value=rows)
+    return Expression("take", rows.shape, operands=(tensor, index)), places
+
+
+def _is_packed(node: Expression) -> bool:
+    return node.kind in OPS and not node.shape
+
+
+def _later(place: int, other: int) -> int:
+    """Where something is that needs what is at both places."""
+    return max(place & -_TURN, other & -_TURN) | ((place | other) & _PER_EXAMPLE)
