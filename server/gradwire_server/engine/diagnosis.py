@@ -62,6 +62,9 @@ def bad_step(
     example = start + lane if program.per_example[node] else None
     operands = [one_lane(values[operand], lane) for operand in found.instruction.operands]
     out, adjoint = one_lane(values[node], lane), one_lane(found.adjoint, lane)
+    inside = found.instruction.op.bad_gradient(found.instruction.step, adjoint, operands)
+    if inside is not None:
+        return nonfinite.report_inside(program, Phase.GRADIENT, node, inside, start + lane)
     shown = culprits.of_gradient(found.instruction, operands, out, adjoint, found.slot, position)
     return nonfinite.report(program, Phase.GRADIENT, node, found.gradient, found.place, example, shown)
 

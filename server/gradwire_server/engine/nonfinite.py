@@ -12,6 +12,7 @@ import numpy as np
 from gradwire_server.engine import culprits
 from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
+from gradwire_server.engine.ops.op import Inside
 from gradwire_server.engine.program import Program
 from gradwire_server.engine.shapes import first_true, lanes_first, one_lane
 
@@ -59,6 +60,8 @@ class NonFinite:
     """The element; in what examples share it may be that of their sum, an infinity where one example has NaN."""
     operands: tuple[OperandValue, ...]
     """What the element was made from; none for sources and for REDUCTION, which sums over many."""
+    inside: str = ""
+    """The operation inside the node that made it, if there is one; then there are no operands."""
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -71,6 +74,9 @@ class NonFinite:
         """One sentence for people."""
         where = "" if self.example is None else f" of example {self.example}"
         operands = ", ".join(f"{operand.name} = {operand.value:g}" for operand in self.operands[:4])
+        if self.inside:
+            step = "the backward step of " if self.phase is Phase.GRADIENT else ""
+            return f'node "{self.name}": {step}{self.inside} gives {self.value:g}{where}'
         what = {
             Phase.VALUE: f'node "{self.name}" has the value {self.value:g}',
             Phase.GRADIENT: f'the backward step of node "{self.name}" gives a gradient of {self.value:g}',
@@ -106,6 +112,10 @@ def bad_value(program: Program, nodes: Iterable[int], values: Values, start: int
     Examples count from ``start``.
     """
     for node in nodes:
+        own = program.instructions[node]
+        inside = own and own.op.bad_value(own.step, [values[operand] for operand in own.operands])
+        if inside:
+            return report_inside(program, Phase.VALUE, node, inside, start + inside.lane)
         found = first_bad(values[node])
         if found is not None:
             position, lane = found
@@ -117,6 +127,20 @@ def bad_value(program: Program, nodes: Iterable[int], values: Values, start: int
             example = start + lane if program.per_example[node] else None
             return report(program, Phase.VALUE, node, values[node], found, example, shown)
     return None
+
+
+def report_inside(program: Program, phase: Phase, node: int, inside: Inside, example: int) -> NonFinite:
+    """A report on an operation inside a node."""
+    return NonFinite(
+        phase=phase,
+        node=node,
+        name=program.label(node),
+        example=example if program.per_example[node] else None,
+        position=inside.position,
+        value=inside.value,
+        operands=(),
+        inside=inside.description,
+    )
 
 
 def report(

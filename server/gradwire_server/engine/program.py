@@ -26,6 +26,9 @@ PLANNED_NODES = 1 << 16
 NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES, PLAN_BYTES = 1100, 60, 450, 12_000
 """Rough memory of a node with one plan, of an operand, of a node in every further plan, and of a plan itself."""
 
+PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 120, 40, 16
+"""The same of an operation that is packed in a node, of its argument, and of a position there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -117,7 +120,12 @@ class Program:
         operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
         a_node = NODE_BYTES + PLANNED_BYTES * (self._plans_kept - 1)
-        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + PLAN_BYTES * self._plans_kept
+        inside = 0
+        for own in self.instructions:
+            if own is not None:
+                packed, arguments = own.op.packed(own.step.attributes)
+                inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
+        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + PLAN_BYTES * self._plans_kept + inside
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""

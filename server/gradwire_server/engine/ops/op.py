@@ -87,6 +87,18 @@ def _never(shapes: Sequence[Shape], slot: int) -> bool:
 _FEW_ARRAYS = scratch_arrays(4)
 
 
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """An operation inside a node that made something that is not finite."""
+
+    description: str
+    """Which operation, and of what."""
+    value: float
+    lane: int = 0
+    position: Shape = ()
+    """Of the first element of the node's value that it is, if it is any."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Op:
     """An op of the table.
@@ -134,5 +146,10 @@ class Op:
     """What to work out once, from the attributes in normal form, for operands of these shapes."""
     tape: Callable[[Step], Tape] | None = None
     """What the kernel of tapes does for an application; None where NumPy does it."""
+    bad_value: Callable[[Step, Sequence[Array]], Inside | None] = lambda *_: None
+    """The first operation inside whose value is not finite, given operands."""
+    bad_gradient: Callable[[Step, Array, Sequence[Array]], Inside | None] = lambda *_: None
+    """The first backward step inside that makes a gradient that is not finite, given the node's and operands of a
+    lane."""
     inner: Callable[[Step], int] = lambda _: 0
     """How many elements a lane takes for values inside an application."""

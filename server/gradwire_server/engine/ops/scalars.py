@@ -19,7 +19,7 @@ from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.kernels.tape import TapeOpcode
 from gradwire_server.engine.ops.elementwise import ELEMENTWISE, RECIPROCAL, SQUARE
-from gradwire_server.engine.ops.op import Attributes, Op, OperandError, Spec, Step
+from gradwire_server.engine.ops.op import Attributes, Inside, Op, OperandError, Spec, Step
 from gradwire_server.engine.shapes import size
 from gradwire_server.engine.tape import Tape, make_tape
 
@@ -30,8 +30,11 @@ ADD, MUL, MAX, POWER = (CODES.index(name) for name in ("add", "mul", "max", "pow
 
 MAX_POSITIONS = 2**31 - 1
 
-BYTES_OF_OPERATION, BYTES_OF_ARGUMENT = 120, 40
-"""Rough memory of what is prepared for each."""
+SMALL = 1 << 14
+"""Operations and arguments that NumPy goes through in a time that nobody notices, however deep they are."""
+
+SUSPECTS = 1000
+"""Backward steps that are looked at one by one for the one that made an infinity or NaN."""
 
 _BY_NAME = {op.name: op for op in ELEMENTWISE}
 
@@ -67,6 +70,11 @@ class Swarm:
         """Where the arguments of each operation begin among all, and where they end."""
         self._exponents: NDArray[np.float64] = attributes["exponents"]
         self._tapes: dict[Ties, Tape] = {}
+
+    @property
+    def small(self) -> bool:
+        """Whether NumPy may go through it."""
+        return len(self.codes) + len(self.arguments) <= SMALL
 
     @cached_property
     def exponents(self) -> NDArray[np.float64]:
@@ -127,9 +135,32 @@ class Swarm:
             )
         return self._tapes[ties]
 
-    def describe(self, operation: int) -> str:
-        """An operation, for people."""
-        return _described(operation, self.first + operation, int(self.codes[operation]))
+    def positions_of(self, tape: Tape) -> NDArray[np.int64]:
+        """For each place of the tape, the position."""
+        return np.concatenate([np.arange(self.first), self.first + tape.operations])
+
+    def by_position(self, tape: Tape, numbers: Array) -> Array:
+        """Numbers of places by position; those of dead operations are zero."""
+        found = np.zeros(self.positions, numbers.dtype)
+        found[self.positions_of(tape)] = numbers
+        return found
+
+    def applied(self, operation: int, ties: Ties) -> tuple[Op, Step, list[int]]:
+        """The op of an operation, its step, and the positions of its arguments."""
+        listed = self.arguments[self.starts[operation] : self.starts[operation + 1]]
+        own = Step({"exponent": float(self.exponents[operation])}, ties)
+        return _BY_NAME[CODES[self.codes[operation]]], own, listed.tolist()
+
+    def describe(self, position: int, values: Array) -> str:
+        """What stands at a position, for people."""
+        operation = position - self.first
+        if operation < 0:
+            return f"constant {position - self.elements} (position {position})"
+        listed = self.arguments[self.starts[operation] : self.starts[operation + 1]]
+        few = ", ".join(f"{values[place]:g}" for place in listed[:4])
+        more = ", ..." if len(listed) > 4 else ""
+        name = CODES[self.codes[operation]]
+        return f"{_described(operation, position, int(self.codes[operation]))}, {name}({few}{more}),"
 
 
 _MAX = {Ties.ZERO: "MAX", Ties.SPLIT: "MAX_SPLIT"}
@@ -287,14 +318,38 @@ def values_of(step: Step, operands: Sequence[Array], dtype: np.dtype[np.floating
 
 
 def _forward(step: Step, operands: Sequence[Array], out: Array) -> None:
-    out[...] = values_of(step, operands, out.dtype)[_swarm(step).results]
+    if _swarm(step).small:
+        out[...] = values_of(step, operands, out.dtype)[_swarm(step).results]
+    else:
+        tape, lanes = _swarm(step).tape(step.ties), out.shape[-1]
+        out[...] = tape.take(tape.results, _run(tape, operands, lanes, out.dtype), lanes)
+
+
+def _run(tape: Tape, operands: Sequence[Array], lanes: int, dtype: np.dtype[np.floating]) -> Array:
+    workspace = np.empty(tape.places * lanes, dtype)
+    tape.forward(operands, workspace, lanes)
+    return workspace
 
 
 def _vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Sequence[Array | None]
 ) -> Iterator[Array | None]:
+    swarm, lanes = _swarm(step), adjoint.shape[-1]
+    if swarm.small:
+        back = _passed_back(step, adjoint, values_of(step, operands, out.dtype))
+    else:
+        tape = swarm.tape(step.ties)
+        back, _ = tape.backward(adjoint, _run(tape, operands, lanes, out.dtype), lanes)
+    start = 0
+    for operand in operands:
+        stop = start + size(operand.shape[:-1])
+        yield back[start:stop].reshape(*operand.shape[:-1], lanes)
+        start = stop
+
+
+def _passed_back(step: Step, adjoint: Array, values: Array) -> Array:
+    """The gradients of all positions, [positions, lanes]."""
     swarm = _swarm(step)
-    values = values_of(step, operands, out.dtype)
     adjoints = np.zeros((swarm.positions, adjoint.shape[-1]), adjoint.dtype)
     np.add.at(adjoints, swarm.results, adjoint)
     for group in reversed(list(_groups(step))):
@@ -303,11 +358,42 @@ def _vjp(
         for places, contribution in zip(group.arguments, contributions, strict=True):
             if contribution is not None:
                 np.add.at(adjoints, places, contribution)
-    start = 0
-    for operand in operands:
-        stop = start + size(operand.shape[:-1])
-        yield adjoints[start:stop].reshape(*operand.shape[:-1], adjoint.shape[-1])
-        start = stop
+    return adjoints
+
+
+def _bad_value(step: Step, operands: Sequence[Array]) -> Inside | None:
+    swarm, tape = _swarm(step), _swarm(step).tape(step.ties)
+    lanes = max((operand.shape[-1] for operand in operands), default=1)
+    dtype = operands[0].dtype if operands else np.dtype(np.float64)
+    workspace = _run(tape, operands, lanes, dtype)
+    inside = np.arange(tape.elements, tape.places)
+    bad = ~np.isfinite(tape.take(inside, workspace, lanes))
+    bad[: tape.first - tape.elements] &= swarm.live[tape.elements : tape.first, np.newaxis]
+    if not bad.any():
+        return None
+    lane = int(bad.any(axis=0).argmax())
+    values = swarm.by_position(tape, tape.take(np.arange(tape.places), workspace, lanes)[:, lane])
+    position = int(swarm.positions_of(tape)[inside[bad[:, lane]]].min())
+    result = _first(swarm.results == position)
+    return Inside(swarm.describe(position, values), float(values[position]), lane, () if result is None else (result,))
+
+
+def _bad_gradient(step: Step, adjoint: Array, operands: Sequence[Array]) -> Inside | None:
+    swarm, tape = _swarm(step), _swarm(step).tape(step.ties)
+    workspace = _run(tape, operands, 1, adjoint.dtype)
+    _, adjoints = tape.backward(adjoint, workspace, 1)
+    values, gradients = swarm.by_position(tape, workspace), swarm.by_position(tape, adjoints)
+    operations = np.sort(tape.operations)[::-1]
+    reached = np.repeat(np.arange(len(swarm.codes)), swarm.arities)[~np.isfinite(gradients[swarm.arguments])]
+    suspects = operations[np.isin(operations, reached) & np.isfinite(gradients[swarm.first + operations])]
+    for operation in map(int, suspects[:SUSPECTS]):
+        op, own, places = swarm.applied(operation, step.ties)
+        position = slice(swarm.first + operation, swarm.first + operation + 1)
+        arguments = [values[place : place + 1] for place in places]
+        for contribution in op.vjp(own, gradients[position], arguments, values[position], arguments):
+            if contribution is not None and not np.isfinite(contribution).all():
+                return Inside(swarm.describe(swarm.first + operation, values), float(np.ravel(contribution)[0]))
+    return None
 
 
 def _inner(step: Step) -> int:
@@ -322,7 +408,8 @@ def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
 def _scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
     # Values and gradients of all positions; arguments and what goes back along them, and an array object for each.
     swarm = _swarm(step)
-    return 2 * swarm.positions + 20 * len(swarm.arguments) + 4 * size(out)
+    arguments = len(swarm.arguments)
+    return 3 * swarm.positions + (20 * arguments if swarm.small else arguments) + 4 * size(out)
 
 
 SCALARS = Op(
@@ -342,4 +429,6 @@ SCALARS = Op(
     prepare=lambda attributes, shapes: Swarm(attributes, sum(map(size, shapes))),
     tape=lambda step: _swarm(step).tape(step.ties),
     inner=_inner,
+    bad_value=_bad_value,
+    bad_gradient=_bad_gradient,
 )

@@ -1,0 +1,223 @@
+"""Swarms of scalars against the same graph with a node for each operation, and what is special about them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gradwire_server.engine import Limits, Phase, Reduction, Ties, compile_graph, trace
+from gradwire_server.errors import Refusal
+from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from tests.unit.engine.swarms import columns, operations_of, swarms
+
+NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -30.0, 1e4, 1e200, np.inf, np.nan]) | st.floats(-3, 3)
+
+
+def sources(builder: Builder) -> list[int]:
+    """What examples share, and what each has of its own."""
+    return [builder.parameter("w", (2,)), builder.input("x", (1, 2), per_example=True)]
+
+
+def packed(swarm: dict[str, Any]) -> tuple[Builder, list[int]]:
+    """A graph with one node of operations, and that node."""
+    builder = Builder()
+    node = builder.op("scalars", *sources(builder), **swarm)
+    weights = builder.constant(np.linspace(1, 2, len(swarm["results"])))
+    builder.op("sum", builder.op("mul", node, weights))
+    return builder, [node]
+
+
+def apart(swarm: dict[str, Any]) -> tuple[Builder, list[int]]:
+    """A graph with a node for each operation, and the nodes of the results."""
+    builder = Builder()
+    found = [
+        builder.op(
+            "sum", builder.op("take", builder.op("reshape", source, shape=(2,)), builder.constant(np.array([i])))
+        )
+        for source in sources(builder)
+        for i in range(2)
+    ]
+    found += [builder.constant(constant) for constant in swarm["constants"]]
+    for op, arguments, attributes in operations_of(swarm):
+        found.append(builder.op(op, *(found[place] for place in arguments), name="", **attributes))
+    results = [found[place] for place in swarm["results"]]
+    weights = np.linspace(1, 2, len(results))
+    terms = [builder.op("mul", r, builder.constant(w)) for r, w in zip(results, weights, strict=True)]
+    builder.op("add", *terms, builder.constant(0.0))
+    return builder, results
+
+
+@settings(
+    max_examples=150, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+@given(
+    swarms(4, size=20),
+    st.lists(NUMBERS, min_size=2, max_size=2),
+    st.lists(NUMBERS, min_size=6, max_size=6),
+    st.sampled_from([1, 3, 100]),
+    st.sampled_from(list(Reduction)),
+    st.sampled_from(list(Ties)),
+    st.sampled_from([np.float64, np.float32]),
+)
+def test_a_swarm_is_the_same_graph_with_a_node_for_each_operation(
+    swarm: dict[str, Any],
+    w: list[float],
+    x: list[float],
+    times: int,
+    reduction: Reduction,
+    ties: Ties,
+    dtype: type[np.floating[Any]],
+) -> None:
+    with np.errstate(over="ignore"):
+        arrays = {"w": np.array(w, dtype), "x": np.tile(np.array(x, dtype).reshape(3, 1, 2), (times, 1, 1))}
+    (one, [node]), (many, nodes) = packed(swarm), apart(swarm)
+    query: dict[str, Any] = {"reduction": reduction, "wrt": ("w", "x")}
+    together = evaluate(one.program(ties=ties), arrays, dtype, outputs=(node,), **query)
+    own = evaluate(many.program(ties=ties), arrays, dtype, outputs=tuple(dict.fromkeys(nodes)), **query)
+    for column, result in enumerate(nodes):
+        np.testing.assert_array_equal(together.outputs[node][..., column], own.outputs[result])
+    if all(np.isfinite(array).all() for array in arrays.values()):
+        reports = [result.non_finite for result in (together, own)]
+        assert len({report is not None and report.phase is Phase.VALUE for report in reports}) == 1
+    if own.non_finite is not None or together.non_finite is not None:
+        return
+    rtol = 1e-11 if dtype is np.float64 else 2e-4
+    for name, gradient in own.gradients.items():
+        scale = float(np.abs(gradient).max(initial=0))
+        np.testing.assert_allclose(together.gradients[name], gradient, rtol=rtol, atol=rtol * scale)
+
+
+@pytest.mark.parametrize("ties", list(Ties))
+def test_ties_of_many(ties: Ties) -> None:
+    builder = Builder()
+    swarm = columns([("max", [0, 1, 2]), ("max", [0, 0]), ("max", [1, 2, 1, 3])], [4, 5, 6])
+    builder.op("sum", builder.op("scalars", builder.parameter("x", (4,)), **swarm))
+    gradient = evaluate(builder.program(ties=ties), {"x": [2, 2, 1, 2]}).gradients["x"]
+    expected = [0, 0, 0, 0] if ties is Ties.ZERO else [1 / 2 + 1, 1 / 2 + 2 / 3, 0, 1 / 3]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-15)
+
+
+def test_a_deep_a_wide_and_a_branching_swarm() -> None:
+    count = 30_000
+    chain: list[Any] = [("mul" if k % 2 else "add", [k, k - k % 2 * k]) for k in range(count)]
+    chain[0] = ("power", [0], 1.0)
+    leaves = list(range(count + 1))
+    builder = Builder()
+    builder.op(
+        "sum",
+        builder.op("scalars", builder.parameter("x", (1,)), **columns([*chain, ("add", leaves)], [count + 1, count])),
+    )
+    program = builder.program()
+    result = evaluate(program, {"x": [0.25]})
+    value, slope = [0.25], [1.0]
+    for op, (a, b), *_ in [("max", (0, 0)), *chain[1:]]:
+        value.append({"max": value[a], "add": value[a] + value[b], "mul": value[a] * value[b]}[op])
+        slope.append({"max": slope[a], "add": slope[a] + slope[b]}.get(op, slope[a] * value[b] + slope[b] * value[a]))
+    total = 0.0
+    for each in value:
+        total += each
+    assert result.loss == total + value[-1]
+    np.testing.assert_allclose(result.gradients["x"], sum(slope) + slope[-1], rtol=1e-12)
+    [_, node, _] = trace(program, {"x": np.array([0.25])}, np.dtype(np.float64), LIMITS, nothing).nodes
+    np.testing.assert_array_equal(node.value, [total, value[-1]])
+    assert node.operands[0].gradient is not None
+    np.testing.assert_allclose(node.operands[0].gradient, result.gradients["x"], rtol=1e-12)
+
+
+def test_a_swarm_without_operations_picks_elements() -> None:
+    builder = Builder()
+    node = builder.op("scalars", builder.parameter("x", (2,)), **columns([], [2, 0, 0], [7.0]))
+    builder.op("sum", node)
+    result = evaluate(builder.program(), {"x": [3, 4]}, outputs=(node,))
+    assert result.outputs[node].tolist() == [7, 3, 3]
+    assert result.gradients["x"].tolist() == [2, 0]
+
+
+def test_a_swarm_without_operands() -> None:
+    builder = Builder()
+    builder.op("sum", builder.op("scalars", **columns([("exp", [0])], [1], [0.0])))
+    assert evaluate(builder.program(), {}).loss == 1
+
+
+REPORTS = [
+    ([("log", [0]), ("exp", [0])], [2, 3], "operation 0 (position 2, log), log(-1), gives nan", Phase.VALUE),
+    ([("log", [0]), ("power", [2], 0.0)], [3], "operation 0 (position 2, log), log(-1), gives nan", Phase.VALUE),
+    ([("log", [0]), ("exp", [0])], [3], "", None),  # nobody needs the logarithm
+    (
+        [("exp", [0]), ("power", [1], 0.5)],
+        [2, 3],
+        "operation 1 (position 3, power), power(0), gives inf",
+        Phase.GRADIENT,
+    ),
+]
+
+
+@pytest.mark.parametrize("per_example", [False, True])
+@pytest.mark.parametrize("more", [0, 20_000])
+@pytest.mark.parametrize(("operations", "results", "told", "phase"), REPORTS, ids=range(len(REPORTS)))
+def test_a_report_names_the_operation(
+    operations: list[Any], results: list[int], told: str, phase: Phase | None, more: int, *, per_example: bool
+) -> None:
+    builder = Builder()
+    x = builder.input("x", (2,), per_example=True) if per_example else builder.parameter("x", (2,))
+    first = 2 + len(operations)
+    swarm = columns([*operations, *(("tanh", [first + k - 1]) for k in range(more))], [*results, first + more - 1])
+    swarm["results"] = swarm["results"][: len(results)] if not more else swarm["results"]
+    builder.op("sum", builder.op("scalars", x, name="it", **swarm))
+    rows = np.array([[1.0, 1.0], [-1.0, 0.0]])
+    report = evaluate(
+        builder.program(), {"x": rows if per_example else rows[1]}, wrt=("x",), reduction=Reduction.SUM
+    ).non_finite
+    if phase is None:
+        assert report is None or more
+        return
+    assert report is not None
+    assert report.phase is phase
+    assert report.example == (1 if per_example else None)
+    assert told in report.message
+    assert report.message.startswith('node "it": ')
+
+
+@pytest.mark.parametrize(
+    ("limits", "setting"),
+    [
+        (Limits(max_nodes=6), "max_nodes"),
+        (Limits(max_edges=7), "max_edges"),
+        (Limits(max_tensor_bytes=55), "max_tensor_bytes"),
+    ],
+)
+def test_what_is_packed_counts_against_the_limits(limits: Limits, setting: str) -> None:
+    builder = Builder()
+    swarm = columns([("mul", [0, 1]), ("add", [2, 3]), ("exp", [4]), ("add", [5, 2])], [6], [1.0])
+    builder.op("sum", builder.op("scalars", builder.parameter("x", (2,)), **swarm))
+    with pytest.raises(Refusal) as refused:
+        compile_graph(builder.graph(), limits)
+    assert refused.value.findings[0].metadata["setting"] == setting
+
+
+SAME = columns([("mul", [0, 1]), ("power", [2], 0.0)], [3], [])
+OTHERS = [
+    columns([("mul", [1, 0]), ("power", [2], 0.0)], [3], []),
+    columns([("add", [0, 1]), ("power", [2], 0.0)], [3], []),
+    columns([("mul", [0, 1]), ("power", [2], 2.0)], [3], []),
+    columns([("mul", [0, 1]), ("power", [2], 0.0)], [2], []),
+    columns([("mul", [0, 1]), ("power", [3], 0.0)], [4], [0.0]),
+    columns([("mul", [0, 1]), ("power", [3], 0.0)], [4], [-0.0]),
+    columns([("mul", [0, 1, 1]), ("power", [2], 0.0)], [3], []),
+]
+
+
+def identity(swarm: dict[str, Any]) -> str:
+    builder = Builder()
+    builder.op("sum", builder.op("scalars", builder.parameter("x", (2,)), **swarm))
+    return builder.program().graph_id
+
+
+def test_swarms_that_mean_the_same_have_one_id() -> None:
+    spelled = {**SAME, "arities": np.array([2, 1]), "exponents": np.array([-0.0]), "ops": SAME["ops"].astype(np.int64)}
+    assert identity(spelled) == identity(SAME)
+    assert len({identity(swarm) for swarm in (SAME, *OTHERS)}) == 1 + len(OTHERS)
