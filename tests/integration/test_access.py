@@ -184,7 +184,8 @@ def test_streams_and_reflection_are_closed_and_health_is_open(guarded: ServerPro
         assert list(reflection.ServerReflectionInfo(iter([request]), metadata=(("authorization", f"Bearer {TOKEN}"),)))
         health: Any = health_pb2_grpc.HealthStub(opened)
         assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
-    assert "gradwire_refused_total" in guarded.metrics()
+    assert 'gradwire_refused_total{reason="UNAUTHENTICATED"} 0.0' not in guarded.metrics()
+    assert '"reason": "UNAUTHENTICATED"' in guarded.log
 
 
 async def test_a_client_gives_a_string_a_file_or_a_function(guarded: ServerProcess, tmp_path: Path) -> None:

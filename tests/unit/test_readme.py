@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from gradwire_server.engine import OPS
+from gradwire_server.service.metrics import CallMetrics, Metrics
+from gradwire_server.settings import Settings, Target
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -34,3 +38,14 @@ def test_every_link_leads_somewhere() -> None:
     ]
     links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())]
     assert [(page, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_page_for_operators_has_every_metric_and_no_option_that_there_is_not() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    registry = CollectorRegistry()
+    CallMetrics(registry, [])
+    Metrics(registry)
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
+    assert sorted(name for name in names if f"`{name}`" not in page) == []
+    options = {f"--{name.replace('_', '-')}" for name in (*Settings.model_fields, *Target.model_fields)}
+    assert sorted(set(re.findall(r"`(--[a-z-]+)`", page)) - options) == []

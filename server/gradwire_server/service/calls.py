@@ -53,9 +53,14 @@ class CountedHandlers(grpc.GenericRpcHandler):
     """
 
     def __init__(
-        self, services: Sequence[ServiceDescriptor], metrics: CallMetrics, tokens: Tokens | None = None
+        self,
+        services: Sequence[ServiceDescriptor],
+        metrics: CallMetrics,
+        refused: Callable[[Reason], None],
+        tokens: Tokens | None,
     ) -> None:
         self._metrics = metrics
+        self._count_refused = refused
         self._tokens = tokens
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
@@ -88,6 +93,8 @@ class CountedHandlers(grpc.GenericRpcHandler):
         if self._tokens is not None:
             refusal = self._tokens.refusal(details.method, details.invocation_metadata)
             if refusal is not None:
+                self._count_refused(refusal.reason)
+                bind_contextvars(reason=refusal.reason.value)
                 return _refused(refusal)
         for handlers in self._handlers:
             handler = handlers.service(details)

@@ -82,7 +82,7 @@ class Server:
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings, shares=shares))
         servicer = GradientServicer(logic, self._workers, self._waits, self._arrivals, metrics)
-        handlers: Any = CountedHandlers(services, calls, self._tokens)
+        handlers: Any = CountedHandlers(services, calls, metrics.refused, self._tokens)
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
