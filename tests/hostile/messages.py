@@ -15,6 +15,7 @@ from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.integration.raw import SERVICE
 
 INVALID, EXHAUSTED = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED
+PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 F64, F32, I64 = tensor_pb2.DTYPE_FLOAT64, tensor_pb2.DTYPE_FLOAT32, tensor_pb2.DTYPE_INT64
 
 Node = graph_pb2.Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from tests.hostile.messages import EXHAUSTED, INVALID, Bad, graph, op, parameter
+from tests.hostile.messages import EXHAUSTED, INVALID, PRECONDITION, Bad, compute, graph, numbers, op, parameter
 
 ADD, POWER = 1, 9
 LEAST = "graph.nodes[1].scalars."
@@ -23,6 +23,15 @@ def chain(operations: int) -> Any:
     """A chain of sums of what comes before with itself, without a result."""
     arguments = [position + 1 for position in range(operations) for _ in range(2)]
     return swarm(ops=[ADD] * operations, arguments=arguments, exponents=[], results=[])
+
+
+def doubled_until_it_overflows() -> Any:
+    """A long chain, the last of which is a million results."""
+    count = 200_000
+    arguments = [position + 1 for position in range(count) for _ in range(2)]
+    box = op("scalars", 0, ops=[ADD] * count, arguments=arguments, results=[count + 1] * 1_000_000)
+    program = graph(parameter("w", 2), box, op("sum", 1, name=""))
+    return compute(program, {"w": numbers(1, 2)}, reject_non_finite=True)
 
 
 COLUMNS: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
@@ -70,4 +79,12 @@ SCALARS = [
             ("4000001", "4000000", "max_edges", column), f"{LEAST}{column}")
         for column in ("constants", "arities", "exponents", "results")
     ),
+    Bad("scalars-of-a-later-node", "RegisterGraph", lambda: pb.RegisterGraphRequest(graph=graph(
+        parameter("w", 2), op("scalars", 2, ops=[ADD], arguments=[0, 1], results=[2]), op("sum", 1, name=""))),
+        INVALID, "INVALID_GRAPH", ('"culprit"', "operand 0", "operands come first"), f"{LEAST}operands[0]"),
+    Bad("scalars-of-a-huge-tensor", "RegisterGraph", lambda: pb.RegisterGraphRequest(graph=graph(
+        parameter("w", 2**30), op("scalars", 0, ops=[ADD], arguments=[0, 1], results=[2]), op("sum", 1, name=""))),
+        EXHAUSTED, "LIMIT_EXCEEDED", ('"w"', "max_tensor_bytes")),
+    Bad("scalars-overflow", "ComputeGradients", doubled_until_it_overflows, PRECONDITION, "NON_FINITE",
+        ('"culprit"', "inf"), "graph.nodes[1]"),
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from tests.hostile.messages import (
     F64,
     I64,
     INVALID,
+    PRECONDITION,
     Bad,
     Node,
     Tensor,
@@ -28,8 +29,6 @@ from tests.hostile.messages import (
     scalar,
     with_w,
 )
-
-PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 
 def check(**fields: Any) -> Any:
