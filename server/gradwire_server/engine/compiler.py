@@ -59,6 +59,8 @@ class _Compiler:
         self.instructions: list[Instruction | None] = []
         self.attributes: list[Mapping[str, Any]] = []
         self.names: dict[str, int] = {}
+        self.fitting: set[Shape] = set()
+        """Shapes of tensors that may be taken on."""
 
     def program(self) -> Program:
         for index, node in enumerate(self.graph.nodes):
@@ -126,7 +128,8 @@ class _Compiler:
             self.attributes[index] = normal
         known = [spec.shape for spec in specs]
         step = Step(normal, self.graph.ties, op.prepare(normal, known))
-        if not self._takes(index, node, op.inner(step), f"has {op.inner(step)} positions,"):
+        inner = op.inner(step)
+        if inner and not self._takes(index, node, inner, f"has {inner} positions,"):
             return None
         self.instructions[index] = Instruction(
             node=index,
@@ -191,15 +194,18 @@ class _Compiler:
 
     def _fitting(self, index: int, node: Node, shape: Shape | None) -> Shape | None:
         """The shape, if a tensor of it may be taken on."""
-        if shape is None:
-            return None
+        if shape is None or shape in self.fitting:
+            return shape
         path = f"nodes[{index}]"
         wrong = shapes.problem(shape, self.limits.max_rank)
         if wrong is not None:
             field = "" if isinstance(node, Operation) else f".{type(node).__name__.lower()}.shape"
             self._find(f"{self._describe(index, node)} {wrong}", f"{path}{field}")
             return None
-        return shape if self._takes(index, node, shapes.size(shape), f"has shape {shapes.text(shape)},") else None
+        if not self._takes(index, node, shapes.size(shape), f"has shape {shapes.text(shape)},"):
+            return None
+        self.fitting.add(shape)
+        return shape
 
     def _takes(self, index: int, node: Node, elements: int, what: str) -> bool:
         """Whether so many numbers may be taken on for a node."""

@@ -6,7 +6,6 @@ Arrays here are of one lane.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -45,7 +44,7 @@ def of_gradient(
     if not instruction.op.elementwise:
         masks = [here if i == slot else np.ones(a.shape, np.bool_) for i, a in enumerate(operands[:SHOWN])]
         return [float(a[_worst(a, mask)]) for a, mask in zip(operands, masks, strict=False)]
-    step = replace(instruction.step, written=frozenset())
+    step = instruction.step._replace(written=frozenset())
     terms: Any = next(islice(instruction.op.vjp(step, adjoint, operands, out, operands), slot, None))
     place = _worst(np.broadcast_to(terms, out.shape), np.broadcast_to(here, out.shape))
     return _aligned(operands, out.shape, place)

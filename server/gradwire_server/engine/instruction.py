@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops import Op, Step
@@ -26,8 +26,7 @@ class View:
         return array.reshape(*self.shape, array.shape[-1])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
+class Instruction(NamedTuple):
     """One step of a plan: an op, applied to nodes, giving a node."""
 
     node: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ LISTABLE = 1 << 16
 
 RESIDENT = 1 << 14
 """Elements of a shared source that is copied to the kernel's values; NumPy reads larger ones where they are."""
+
+PAIR = 2
 
 RUN = 1 << 16
 """Elements that one call of the kernel goes through, about, so that somebody may stop the work in between."""
@@ -106,8 +108,7 @@ class Schedule:
     adjoints: Layout
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
+class _Operation(NamedTuple):
     """An elementwise operation on two operands or one; a node beyond those of the graph is an intermediate result."""
 
     out: int
@@ -171,6 +172,7 @@ class Lowering:
         self._shapes: list[Shape] = list(program.shapes)
         self._sizes = list(program.sizes)
         self._shared = shared
+        self._nodes = len(program.shapes)
         self.values: dict[int, int] = {}
         """First element by node."""
         self.adjoints: dict[int, int] = {}
@@ -202,7 +204,7 @@ class Lowering:
 
     def _place(self, node: int) -> None:
         self.values[node] = self._elements
-        self._elements += size(self._shapes[node])
+        self._elements += self._sizes[node]
 
     def _place_adjoints(self, nodes: Iterable[int], without: Container[int] = ()) -> None:
         for node in nodes:
@@ -216,7 +218,8 @@ class Lowering:
 
     def _place_values(self, level: _Level) -> None:
         for group in level.groups.values():
-            group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
+            if len(group) > 1:
+                group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
         for node in self._stored(level):
             self._place(node)
         for i in level.others:
@@ -234,8 +237,9 @@ class Lowering:
 
     def _owner(self, node: int) -> Lowering:
         """The stage in whose storage a node is."""
-        own = node >= len(self._program.shapes) or self._shared is None or self._program.per_example[node]
-        return self if own or self._shared is None else self._shared
+        if self._shared is None or node >= self._nodes or self._program.per_example[node]:
+            return self
+        return self._shared
 
     def _offset(self, node: int) -> int:
         return self._owner(node).values[node]
@@ -247,30 +251,32 @@ class Lowering:
         level_of: dict[int, int] = {}
 
         def level(operands: Iterable[int]) -> int:
-            return 1 + max((level_of.get(operand, 0) for operand in operands), default=0)
+            return 1 + max([level_of.get(operand, 0) for operand in operands], default=0)
 
         for i in instructions:
             kernel = self._program.kernels[i.node]
             if kernel is None:
-                level_of[i.node] = level(i.operands)
-                levels[level_of[i.node]].others.append(i)
+                own = level_of[i.node] = level(i.operands)
+                levels[own].others.append(i)
                 continue
             for operation in self._operations(i, *kernel):
-                level_of[operation.out] = level(operation.operands)
-                levels[level_of[operation.out]].groups[self._key(operation)].append(operation)
+                own = level_of[operation.out] = level(operation.operands)
+                levels[own].groups[self._key(operation)].append(operation)
         return [levels[number] for number in sorted(levels)]
 
     def _operations(self, i: Instruction, opcode: Opcode, exponent: float) -> Iterator[_Operation]:
         """The instruction in steps of two operands, from left to right."""
-        left, *others = i.operands
-        if not others:
-            yield _Operation(i.node, (left,), opcode, exponent)
+        if len(i.operands) <= PAIR:
+            yield _Operation(i.node, i.operands, opcode, exponent)
+            return
+        left, *others, last = i.operands
         shape = self._shapes[left]
-        for position, right in enumerate(others, start=2):
+        for right in others:
             shape = np.broadcast_shapes(shape, self._shapes[right])
-            out = i.node if position == len(i.operands) else self._intermediate(shape, i.node)
+            out = self._intermediate(shape, i.node)
             yield _Operation(out, (left, right), opcode, exponent)
             left = out
+        yield _Operation(i.node, (left, last), opcode, exponent)
 
     def _intermediate(self, shape: Shape, of: int) -> int:
         self._shapes.append(shape)
@@ -282,7 +288,7 @@ class Lowering:
         """Equal for operations that one row can do."""
         if self._sizes[operation.out] != 1:
             return operation.out
-        owners = tuple(self._owner(operand) is self for operand in operation.operands)
+        owners = tuple([self._owner(operand) is self for operand in operation.operands])
         return operation.opcode, operation.exponent, self._active[operation.out], owners
 
     # Steps.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gradwire_server.engine.graph import Shape
@@ -79,7 +78,7 @@ def _matmul(program: Program, i: Instruction, producers: Sequence[Instruction | 
         if producer is not None and producer.op.name in _VIEWS and not producer.views:
             operands[slot] = producer.operands[0]
             views[slot] = _VIEWS[producer.op.name](program.shapes[producer.node], producer.step.attributes)
-    return replace(i, operands=tuple(operands), views=tuple(views)) if any(views) else i
+    return i._replace(operands=tuple(operands), views=tuple(views)) if any(views) else i
 
 
 def _reshaped(shape: Shape, attributes: Attributes) -> View:

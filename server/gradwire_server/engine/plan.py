@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradwire_server.engine.instruction import Instruction, passes
@@ -159,12 +159,15 @@ def _scratch(
     known: set[object] = set()
     for stage in stages:
         for i in stage.instructions:
+            alone = i.op.elementwise and program.sizes[i.node] == 1
+            if alone and (i.op.name, len(i.operands)) in known:
+                continue  # As most of a swarm of scalars.
             shapes, out = i.shapes(program.shapes), program.shapes[i.node]
             own = [program.per_example[n] or (separate and active[n] and n not in direct) for n in i.operands]
-            case = i.op.name, id(i.step.prepared), tuple(shapes), out, tuple(own)
-            if case in known:
+            a_case = i.op.name, len(own) if alone else (id(i.step.prepared), tuple(shapes), out, tuple(own))
+            if a_case in known:
                 continue
-            known.add(case)
+            known.add(a_case)
             together = max(together, i.op.scratch(i.step, shapes, out, [True] * len(own)))
             if separate or stage is stages[-1]:
                 a_lane = max(a_lane, i.op.scratch(i.step, shapes, out, own))
@@ -185,7 +188,7 @@ def _stages(
     for i, slot in written.values():
         alone[i.node].add(slot)
     operations = [
-        replace(i, step=replace(i.step, written=frozenset(alone[i.node]))) if i.node in alone else i
+        i._replace(step=i.step._replace(written=frozenset(alone[i.node]))) if i.node in alone else i
         for i in instructions
         if i is not None and wanted[i.node]
     ]

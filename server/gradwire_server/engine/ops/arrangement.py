@@ -108,10 +108,14 @@ def _take(step: Step, operands: Sequence[Array], out: Array) -> None:
         out[...] = a.take(indices[..., 0], axis=0)
         return
     flat, lanes = _flat_rows(a), indices.shape[-1]
-    count, elements = indices.size // lanes, flat.shape[1]
-    rows = np.broadcast_to(indices.reshape(count, 1, lanes), (count, elements, lanes))
     every_lane = np.broadcast_to(flat, (*flat.shape[:-1], lanes))
-    out[...] = np.take_along_axis(every_lane, rows, axis=0).reshape(out.shape)
+    out[...] = every_lane[_places(indices, indices.size // lanes, flat.shape[1])].reshape(out.shape)
+
+
+def _places(indices: Array, count: int, elements: int) -> tuple[Array, Array, Array]:
+    """Where in (rows, elements, lanes) the rows are that each lane takes."""
+    lanes = indices.shape[-1]
+    return indices.reshape(count, 1, lanes), np.arange(elements)[:, np.newaxis], np.arange(lanes)
 
 
 def _take_vjp(
@@ -132,9 +136,12 @@ def _take_vjp(
         _add_rows(grad, indices.reshape(count * lanes), moved.swapaxes(1, 2).reshape(count * lanes, elements))
         lanes = 1
     else:
-        grad = np.zeros((rows, elements, lanes), wide)
-        places = indices.reshape(count, 1, lanes), np.arange(elements)[:, np.newaxis], np.arange(lanes)
-        np.add.at(grad, places, moved)
+        grad = np.zeros((rows, elements, lanes), adjoint.dtype if count == 1 else wide)
+        places = _places(indices, count, elements)
+        if count == 1:
+            grad[places] = moved + 0
+        else:
+            np.add.at(grad, places, moved)
     return [grad.reshape(*a.shape[:-1], lanes).astype(adjoint.dtype, copy=False), None]
 
 

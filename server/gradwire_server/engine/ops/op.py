@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels.opcodes import Opcode
@@ -40,8 +40,7 @@ class IndexRangeError(Exception):
         self.rows = rows
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """What is known of an operand before there are numbers."""
 
     shape: Shape
@@ -50,8 +49,7 @@ class Spec:
     """Its value, if it is a constant of the graph."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The static side of one application of an op."""
 
     attributes: Attributes
