@@ -59,3 +59,9 @@ def sum_of_squares(elements: int) -> Case:
     """A loss with a large parameter, and a gradient as large: 2 w."""
     w = gw.parameter("w", shape=(elements,))
     return Case(gw.sum(w * w), {"w": np.arange(elements) % 7 - 3.0})
+
+
+def products(size: int) -> Case:
+    """Work that takes long and few bytes to ask for: 2 ``size``^3 multiplications forward, twice that backward."""
+    column, row = gw.parameter("a", shape=(size, 1)), gw.parameter("b", shape=(1, size))
+    return Case(gw.sum((column * row) @ (column * row)), {"a": np.ones((size, 1)), "b": np.ones((1, size))})

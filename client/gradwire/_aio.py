@@ -10,7 +10,7 @@ import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, UnavailableError, UsageError, of_call
+from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc import GrpcTransport, in_frames
 from gradwire._local import LocalTransport
@@ -65,17 +65,28 @@ class AsyncGrpcTransport:
 
     async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
         """See ``AsyncTransport``."""
+        attempts, request_id = self._streams.attempts(timeout), _channel.new_request_id()
+        while True:
+            try:
+                return await self._sent(step, attempts.left, request_id)
+            except (OverloadedError, UnavailableError) as error:
+                pause = attempts.pause(error)
+            await asyncio.sleep(pause)
+            if self._closed:
+                raise _channel.closed()
+
+    async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (as above)
+        """The answer to a step at one attempt."""
         stub = self._connected()
         start = monotonic()
         graph = None
-        request_id = _channel.new_request_id()
         try:
             if not isinstance(step, Compute):
                 graph = getattr(step.request, "graph", None)
                 method = getattr(stub, step.method)
                 return await method(step.request, timeout=timeout, metadata=self._address.metadata(request_id))
             if in_frames(step):
-                return await self._framed(step, timeout, request_id)
+                return await self._in_frames(step, timeout, request_id)
             metadata = self._address.metadata(request_id)
             response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=metadata)
             return Answer(response, {}, request_id)
@@ -91,17 +102,6 @@ class AsyncGrpcTransport:
             if self._closed:
                 raise _channel.closed() from None
             raise
-
-    async def _framed(self, step: Compute, timeout: float | None, request_id: str) -> Answer:  # noqa: ASYNC109  (as above)
-        attempts = self._streams.attempts(timeout)
-        while True:
-            try:
-                return await self._in_frames(step, attempts.left, request_id)
-            except grpc.RpcError as failure:
-                error = _channel.error_of(failure, self._address, request_id)
-                if self._closed or not isinstance(error, UnavailableError):
-                    raise
-                await asyncio.sleep(attempts.pause(error))
 
     async def _in_frames(self, step: Compute, timeout: float | None, request_id: str) -> Answer:  # noqa: ASYNC109  (as above)
         assembler = Assembler(request_id)

@@ -21,6 +21,7 @@ from gradwire._errors import (
     DeadlineExceededError,
     GradwireError,
     LimitExceededError,
+    OverloadedError,
     TLSError,
     UnavailableError,
     UnimplementedError,
@@ -113,8 +114,8 @@ class Connection(TypedDict, total=False):
     """Bearer token to send with every call: a string, the ``Path`` of a file that holds it, or a function that returns
     it; file and function are asked at each call. Needs ``tls``, except on this machine."""
     max_attempts: int
-    """How often to try a call that no server answers, 1 to 5 (default), with growing pauses of about twelve seconds
-    together."""
+    """How often to try a call that no server answers, or that a busy one turns away, 1 to 5 (default), with growing
+    pauses of about twelve seconds together."""
 
 
 def address(
@@ -210,23 +211,13 @@ def opened(to: Address) -> grpc.Channel:
 
 def options(to: Address) -> Sequence[tuple[str, int | str]]:
     """Options of the channel."""
-    retry = {
-        "maxAttempts": to.max_attempts,
-        "initialBackoff": f"{FIRST_PAUSE}s",
-        "maxBackoff": f"{LONGEST_PAUSE}s",
-        "backoffMultiplier": GROWTH,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    # gRPC sends a stream that broke off in the middle again without its end; the SDK begins it anew instead.
-    streams = {"name": [{"service": SERVICE.full_name, "method": "StreamGradients"}]}
-    others: dict[str, Any] = {"name": [{}]} | ({"retryPolicy": retry} if to.max_attempts > 1 else {})
-    config = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [streams, others]}
+    # No retry policy: gRPC's own tries no call again whose answer broke off or that says when to try again, and sends a
+    # stream that broke off in the middle again without its end. See Attempts.
+    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
     name = () if to.server_name is None else (("grpc.ssl_target_name_override", to.server_name),)
     return (
         *name,
         ("grpc.service_config", json.dumps(config)),
-        # Calls larger than this are not tried again; the default is 256 KiB.
-        ("grpc.per_rpc_retry_buffer_size", 1 << 30),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # Large messages: six times the throughput of the defaults.
@@ -345,22 +336,30 @@ class Deadline:
 
 
 class Attempts(Deadline):
-    """When to begin a call anew that broke off. No I/O happens here."""
+    """When to begin a call anew that broke off, or that a busy server turned away. No I/O happens here."""
 
     def __init__(self, to: Address, timeout: float | None) -> None:
         super().__init__(timeout)
         self._pauses = _pauses(to)
 
-    def pause(self, error: UnavailableError) -> float:
+    def pause(self, error: GradwireError) -> float:
         """Seconds to wait before the next attempt, after one that ended with this error.
 
         Raises:
-            UnavailableError: This one, after the last attempt.
+            GradwireError: This one, if trying again makes no sense, or after the last attempt, or if the server says to
+                wait until after the deadline.
             DeadlineExceededError: The deadline has passed.
         """
-        pause, left = next(self._pauses, None), self.left
+        pause, left = None, self.left
+        if isinstance(error, OverloadedError | UnavailableError):
+            pause = next(self._pauses, None)
         if pause is None:
             raise error
+        if isinstance(error, OverloadedError):
+            # A server that is busy is asked no sooner than it says, and not by all at the same time.
+            pause = max(pause, (error.retry_after or 0) * uniform(1, 1 + 2 * JITTER))  # noqa: S311  (as above)
+            if left is not None and pause >= left:
+                raise error
         return pause if left is None else min(pause, left)
 
 

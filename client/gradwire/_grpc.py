@@ -11,7 +11,7 @@ import grpc
 
 from gradwire import _channel
 from gradwire._computation import Computation
-from gradwire._errors import GradwireError, UnavailableError, UsageError
+from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc_stream import GrpcStream
 from gradwire._steps import Answer, Compute, Step
@@ -42,15 +42,24 @@ class GrpcTransport:
 
     def send(self, step: Step, timeout: float | None) -> object:
         """See ``Transport``."""
+        attempts, request_id = self.attempts(timeout), _channel.new_request_id()
+        while True:
+            try:
+                return self._sent(step, attempts.left, request_id)
+            except (OverloadedError, UnavailableError) as error:
+                if self._ended.wait(attempts.pause(error)):
+                    raise _channel.closed() from None
+
+    def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:
+        """The answer to a step at one attempt."""
         stub = self._connected()
         graph = None
-        request_id = _channel.new_request_id()
         try:
             if not isinstance(step, Compute):
                 graph = getattr(step.request, "graph", None)
                 return self._unary(getattr(stub, step.method), step.request, timeout, request_id)
             if in_frames(step):
-                return self._framed(step, timeout, request_id)
+                return self._in_frames(step, timeout, request_id)
             return Answer(self._unary(stub.ComputeGradients, whole(step), timeout, request_id), {}, request_id)
         except grpc.RpcError as error:
             raise self.error(error, request_id, graph) from None
@@ -63,17 +72,6 @@ class GrpcTransport:
 
     def _unary(self, method: Callable[..., Any], request: object, timeout: float | None, request_id: str) -> Any:  # noqa: ANN401  (its response)
         return method(request, timeout=timeout, metadata=self._address.metadata(request_id))
-
-    def _framed(self, step: Compute, timeout: float | None, request_id: str) -> Answer:
-        attempts = self.attempts(timeout)
-        while True:
-            try:
-                return self._in_frames(step, attempts.left, request_id)
-            except grpc.RpcError as failure:
-                error = self.error(failure, request_id)
-                if not isinstance(error, UnavailableError):
-                    raise error from None
-                self._ended.wait(attempts.pause(error))
 
     def _in_frames(self, step: Compute, timeout: float | None, request_id: str) -> Answer:
         assembler = Assembler(request_id)
@@ -101,7 +99,7 @@ class GrpcTransport:
         return self._ended.is_set()
 
     def attempts(self, timeout: float | None = None) -> _channel.Attempts:
-        """The attempts at a stream: gRPC tries unary calls again by itself."""
+        """The attempts at a call."""
         return _channel.Attempts(self._address, timeout)
 
     def error(self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:

@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike
 
 from gradwire._channel import Attempts, Deadline, new_request_id, too_late
 from gradwire._computation import Computation, Problem
-from gradwire._errors import CancelledError, GradwireError, GraphNotFoundError, UnavailableError, UsageError
+from gradwire._errors import (
+    CancelledError,
+    GradwireError,
+    GraphNotFoundError,
+    OverloadedError,
+    UnavailableError,
+    UsageError,
+)
 from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, perform, seconds
@@ -36,6 +43,8 @@ class _Pending:
     step: Compute
     inline: bool = False
     """Whether its graph goes with it, because a server may not hold it."""
+    attempts: Attempts | None = None
+    """Those at a server that is busy, once it has said so."""
     future: Future[Result] = field(default_factory=Future)
 
 
@@ -146,6 +155,8 @@ class GrpcStream(Stream):
                 return False
             # Another replica answers, perhaps, or one that was restarted; it has the graph before all that follow.
             _put_graph_in(self._pending[0])
+            # gRPC's thread that sent the old call's frames ends.
+            self._requests.put(None)
             self._open()
         return True
 
@@ -172,10 +183,33 @@ class GrpcStream(Stream):
         """Pass on the answer to the oldest request."""
         with self._lock:
             pending = self._pending.popleft()
-        if isinstance(done, GraphNotFoundError) and not pending.inline:
-            self._send_again(pending)
+        try:
+            again = self._is_to_be_sent_again(pending, done)
+        except GradwireError as error:
+            again, done = False, error
+        if again:
+            with self._lock:
+                self._pending.append(pending)
+                self._requests.put(pending)
         else:
             self._end(pending, done)
+
+    def _is_to_be_sent_again(self, pending: _Pending, done: Answer | GradwireError) -> bool:
+        """Whether another answer is to be had for a request, now.
+
+        Raises:
+            GradwireError: The server is too busy.
+        """
+        if isinstance(done, GraphNotFoundError) and not pending.inline:
+            # Another replica, or one that was restarted and does not hold the graph.
+            _put_graph_in(pending)
+            return True
+        if isinstance(done, OverloadedError):
+            pending.attempts = pending.attempts or self._transport.attempts()
+            # Nobody reads meanwhile: the whole stream leaves the server alone.
+            self._given_up.wait(pending.attempts.pause(done))
+            return not self._given_up.is_set()
+        return False
 
     def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
         """Tell the outcome, if anybody still waits for it."""
@@ -185,13 +219,6 @@ class GrpcStream(Stream):
             else:
                 pending.future.set_result(self._computation.result(pending.problem, done))
         self._slots.release()
-
-    def _send_again(self, pending: _Pending) -> None:
-        """To another replica, or one that was restarted and does not hold the graph."""
-        _put_graph_in(pending)
-        with self._lock:
-            self._pending.append(pending)
-            self._requests.put(pending)
 
 
 def _put_graph_in(pending: _Pending) -> None:

@@ -73,6 +73,14 @@ class Work(Section):
     announce: float = Field(default=0.0, ge=0)
     """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
     balancers can turn away from it first."""
+    max_stall: float = Field(default=60.0, gt=0)
+    """Seconds that a stream may stand still in the middle of a request, or with a response that nobody reads, before it
+    is ended."""
+    max_connection_idle: float | None = Field(default=1800.0, gt=0)
+    """Seconds without a call after which a connection is closed; clients open it again when they need it."""
+    max_connection_age: float | None = Field(default=None, gt=0)
+    """Seconds after which a connection is closed, a tenth more or less, so that clients come to new replicas too; calls
+    under way have the time of --grace to finish. Default: never."""
 
 
 class Log(Section):

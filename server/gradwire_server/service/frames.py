@@ -65,6 +65,23 @@ class Assembler:
                 tag=self._tag,
             )
 
+    def stalled(self, seconds: float) -> Refusal:
+        """The refusal of a request of which nothing came for so long."""
+        return refuse(
+            Reason.DEADLINE_EXCEEDED,
+            f"nothing came for {seconds:g} s (max_stall); {self._lacking} bytes of the request with tag {self._tag} "
+            "are still to come",
+            tag=self._tag,
+            setting="max_stall",
+        )
+
+    def skip(self) -> None:
+        """Give up the request under way; what is still to come of it is skipped."""
+        if self._pending:
+            self._skipping = True
+            self._pending.clear()
+            self._arrays = {}
+
     def feed(self, frame: pb.StreamGradientsRequest) -> Complete | None:
         """The request and its framed tensors, if the frame completes it.
 

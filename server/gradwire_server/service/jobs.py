@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
+from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from prometheus_client import Gauge
-
-from gradwire_server.errors import Reason, refuse
-from gradwire_server.service.limits import ServiceLimits
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.metrics import Metrics, Stage
+from gradwire_server.service.pool import FairPool
 
 T = TypeVar("T")
 
@@ -22,13 +21,20 @@ RETRY_SECONDS = 0.5
 SHUTTING_DOWN = "the server is shutting down; try again, on another replica"
 
 
+_GAVE_UP = frozenset({Reason.CANCELLED, Reason.DEADLINE_EXCEEDED})
+
+
 class Caller:
     """Who waits for a result, and until when. Its checkpoint may be called from any thread."""
 
-    __slots__ = ("_deadline", "_gone")
+    __slots__ = ("_allowed", "_deadline", "_gone", "name")
 
     def __init__(self, seconds: float | None) -> None:
+        self.name = ""
+        """Whose turn it takes: that of a connection."""
         self._deadline = None if seconds is None else monotonic() + seconds
+        self._allowed: tuple[float, float] | None = None
+        """When the server stops the work, and after how many seconds."""
         self._gone: tuple[Reason, str] | None = None
 
     def checkpoint(self) -> None:
@@ -44,75 +50,59 @@ class Caller:
                 Reason.DEADLINE_EXCEEDED,
                 "the deadline passed before the result was there; give the call more time",
             )
+        if self._allowed is not None and monotonic() >= self._allowed[0]:
+            raise refuse(
+                Reason.DEADLINE_EXCEEDED,
+                f"the request has computed for {self._allowed[1]:g} s, as long as this server lets one (max_seconds); "
+                "send fewer examples at a time, or a smaller graph",
+                limit=f"{self._allowed[1]:g}",
+                setting="max_seconds",
+            )
+
+    def allow(self, seconds: float) -> None:
+        """Let the work take so many seconds from now on, or from when this was said first."""
+        if self._allowed is None:
+            self._allowed = monotonic() + seconds, seconds
 
     def dismiss(self, reason: Reason, message: str) -> None:
         """Have the work stop at its next checkpoint."""
         self._gone = reason, message
 
 
-class Workers:
-    """Threads for work that would hold up the event loop, and the number of requests in flight."""
+class Jobs:
+    """Work on threads for callers, who may give up before it is done."""
 
-    def __init__(self, threads: int, limits: ServiceLimits, gauge: Gauge) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gradwire")
-        self._limits = limits
-        self._callers: set[Caller] = set()
-        self._gauge = gauge
-        self._running: set[Future[Any]] = set()
+    def __init__(self, threads: int, max_seconds: float, metrics: Metrics) -> None:
+        self._pool = FairPool(threads)
+        self._max_seconds = max_seconds
+        self._metrics = metrics
 
-    @property
-    def in_flight(self) -> int:
-        """Requests that are worked on or wait for a thread."""
-        return len(self._callers)
-
-    def admit(self, caller: Caller) -> None:
-        """Begin a request.
-
-        Raises:
-            Refusal: OVERLOADED; CANCELLED or DEADLINE_EXCEEDED if nobody waits for the result.
-        """
-        caller.checkpoint()
-        if len(self._callers) >= self._limits.max_requests:
-            raise refuse(
-                Reason.OVERLOADED,
-                f"the server works on {len(self._callers)} requests, as many as it takes at a time (max_requests); "
-                "try again later",
-                found=len(self._callers),
-                limit=self._limits.max_requests,
-                setting="max_requests",
-            )
-        self._callers.add(caller)
-        self._gauge.inc()
-
-    def release(self, caller: Caller) -> None:
-        """End a request; work for it that still runs stops at its next checkpoint."""
-        caller.dismiss(Reason.CANCELLED, "the caller gave up")
-        if caller in self._callers:
-            self._callers.remove(caller)
-            self._gauge.dec()
-
-    async def run(self, caller: Caller, work: Callable[[], T]) -> T:
-        """Do the work on a thread; if the caller has gone by the time there is one, it does not start."""
+    async def run(self, caller: Caller, cost: float, work: Callable[[], T]) -> T:
+        """Do work of about ``cost`` seconds; if the caller has gone by the time of its turn, it does not start."""
+        stage = Stage.QUEUED
 
         def start() -> T:
+            nonlocal stage
+            stage = Stage.RUNNING
             caller.checkpoint()
+            caller.allow(self._max_seconds)
             return work()
 
         # What is logged and measured there belongs to the call.
-        future = self._pool.submit(copy_context().run, start)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
-        return await asyncio.wrap_future(future)
-
-    def give_up(self) -> None:
-        """Have all work stop at its next checkpoint."""
-        for caller in self._callers:
-            caller.dismiss(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
+        future = self._pool.submit(caller.name, cost, partial(copy_context().run, start))
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            self._metrics.cancelled(stage)
+            raise
+        except Refusal as refusal:
+            if refusal.reason in _GAVE_UP:
+                self._metrics.cancelled(stage)
+            raise
 
     def close(self, seconds: float) -> bool:
         """Wait for the threads, but no longer than that; False if some still work."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        return not wait(set(self._running), max(0, seconds)).not_done
+        return self._pool.close(seconds)
 
 
 class Waits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 
 from pydantic import Field
 
@@ -10,6 +11,14 @@ from gradwire_server.limits import Limits
 from gradwire_server.sections import Section
 
 _ENGINE = Limits()
+
+
+class Resource(StrEnum):
+    """What the requests in flight share; a limit bounds the sum."""
+
+    REQUESTS = "requests"
+    BYTES = "bytes"
+    MEMORY = "memory"
 
 
 class ServiceLimits(Section):
@@ -37,7 +46,13 @@ class ServiceLimits(Section):
     max_cache_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of prepared graphs that are kept; those used longest ago go first."""
     max_requests: int = Field(default=1000, gt=0)
-    """Requests that are worked on or wait at the same time."""
+    """Requests that are worked on or wait at the same time; more are turned away at once."""
+    max_bytes_in_flight: int = Field(default=4 << 30, gt=0)
+    """Bytes of all requests that arrive, are worked on or wait, and of responses that are sent in frames."""
+    max_memory_in_flight: int = Field(default=8 << 30, gt=0)
+    """Bytes that all computations together may take, those that wait for a thread included."""
+    max_seconds: int = Field(default=3600, gt=0)
+    """Seconds that one request may compute, whatever time its caller gives it."""
 
     def of_engine(self) -> Limits:
         """Those that the engine checks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 import grpc
@@ -11,6 +12,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gradwire_server.errors import Reason
+from gradwire_server.service.limits import Resource
 from gradwire_server.version import VERSION
 
 SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -93,6 +95,15 @@ def _type(method: MethodDescriptor) -> str:
     return _TYPES[method.client_streaming, method.server_streaming]
 
 
+class Stage(StrEnum):
+    """How far a request has come."""
+
+    RECEIVING = "receiving"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SENDING = "sending"
+
+
 class Metrics:
     """What the service counts of its own work."""
 
@@ -129,7 +140,30 @@ class Metrics:
         self._non_finite = {phase: non_finite.labels(phase) for phase in ("value", "gradient", "reduction")}
         self._programs = gauge("gradwire_programs_cached", "Prepared graphs that are kept.")
         self._programs_bytes = gauge("gradwire_programs_cached_bytes", "Memory of the prepared graphs that are kept.")
-        self.in_flight = gauge("gradwire_requests_in_flight", "Requests that are worked on or wait for a thread.")
+        self.in_flight = {
+            Resource.REQUESTS: gauge("gradwire_requests_in_flight", "Requests that run on a thread or wait for one."),
+            Resource.BYTES: gauge(
+                "gradwire_requests_in_flight_bytes",
+                "Bytes of requests that arrive, run or wait, and of responses that are sent in frames.",
+            ),
+            Resource.MEMORY: gauge(
+                "gradwire_requests_in_flight_memory_bytes", "Memory, as estimated, of computations that run or wait."
+            ),
+        }
+        turned_away = Counter(
+            "gradwire_requests_refused",
+            "Requests turned away because the server was busy, by what it had no more of.",
+            ("resource",),
+            registry=registry,
+        )
+        self._turned_away = {resource: turned_away.labels(resource.value) for resource in Resource}
+        cancelled = Counter(
+            "gradwire_requests_cancelled",
+            "Requests whose caller gave up or whose time was over, by how far they had come.",
+            ("stage",),
+            registry=registry,
+        )
+        self._cancelled = {stage: cancelled.labels(stage.value) for stage in Stage}
         build = Gauge(
             "gradwire_build_info",
             "Always 1; the label says what runs.",
@@ -156,6 +190,14 @@ class Metrics:
     def refused(self, reason: Reason) -> None:
         """A request was refused."""
         self._refused[reason].inc()
+
+    def turned_away(self, resource: Resource) -> None:
+        """A request was turned away for want of this."""
+        self._turned_away[resource].inc()
+
+    def cancelled(self, stage: Stage) -> None:
+        """A request was given up at this stage."""
+        self._cancelled[stage].inc()
 
     def received(self, nbytes: int) -> None:
         """A request, or a frame of one, came."""

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -25,8 +26,9 @@ from threadpoolctl import threadpool_limits
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import engine
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
+from gradwire_server.service.admission import Admission
 from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.jobs import Caller, Waits, Workers
+from gradwire_server.service.jobs import Caller, Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
 from gradwire_server.service.servicer import GradientServicer
@@ -75,13 +77,16 @@ class Server:
         self._registry = CollectorRegistry()
         self._waits, self._arrivals = Waits(), Waits()
         metrics = Metrics(self._registry)
-        self._workers = Workers(settings.threads_of_worker, settings, metrics.in_flight)
+        self._admission = Admission(settings, metrics)
+        self._jobs = Jobs(settings.threads_of_worker, settings.max_seconds, metrics)
         logic = GradientLogic(settings, metrics, settings.workers)
         services = [SERVICE, HEALTH, REFLECTION]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings, shares=shares))
-        servicer = GradientServicer(logic, self._workers, self._waits, self._arrivals, metrics)
+        servicer = GradientServicer(
+            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
+        )
         handlers: Any = CountedHandlers(services, calls, metrics.refused, self._tokens)
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
@@ -123,7 +128,7 @@ class Server:
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
         stopped = asyncio.create_task(stop.wait())
-        warm = asyncio.create_task(self._workers.run(Caller(None), partial(engine.warm, self._tell_of_compiling)))
+        warm = asyncio.create_task(self._jobs.run(Caller(None), inf, partial(engine.warm, self._tell_of_compiling)))
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if not warm.done():
             return False
@@ -138,7 +143,7 @@ class Server:
         """End at once: nothing was served yet, and nothing interrupts a compiler."""
         await self._grpc.stop(None)
         self._log.info("stopped")
-        return self._workers.close(0)
+        return self._jobs.close(0)
 
     def _listen(self) -> str:
         host, port = bracketed(self._settings.host), self._settings.port
@@ -151,7 +156,7 @@ class Server:
             raise taken(self._settings) from None
 
     async def _drain(self) -> bool:
-        self._log.info("draining", in_flight=self._workers.in_flight, grace=self._settings.grace)
+        self._log.info("draining", in_flight=self._admission.in_flight, grace=self._settings.grace)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.announce)
         grace, start = self._settings.grace, monotonic()
@@ -159,14 +164,14 @@ class Server:
         self._arrivals.end(PATIENCE)
         asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
         await self._grpc.stop(grace)
-        stopped = self._workers.close(grace - (monotonic() - start))
+        stopped = self._jobs.close(grace - (monotonic() - start))
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
         return stopped
 
     def _give_up(self) -> None:
-        self._workers.give_up()
+        self._admission.give_up()
         self._arrivals.end()
 
 
@@ -182,7 +187,16 @@ def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler
 
 def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
     cap = settings.max_message_bytes + MESSAGE_MARGIN
+    ages = {
+        "grpc.max_connection_idle_ms": settings.max_connection_idle,
+        "grpc.max_connection_age_ms": settings.max_connection_age,
+        "grpc.max_connection_age_grace_ms": settings.grace,
+    }
     return [
+        *((option, int(1000 * seconds)) for option, seconds in ages.items() if seconds is not None),
+        # A connection whose other end is gone without a word is found within a minute.
+        ("grpc.keepalive_time_ms", 40_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.max_receive_message_length", cap),
         ("grpc.max_send_message_length", cap),
         # Large messages: six times the throughput of the defaults.

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -21,10 +20,11 @@ from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
 from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.admission import Admission
 from gradwire_server.service.frames import Assembler, Complete, response_frames
-from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Waits, Workers
+from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Jobs, Waits
 from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_too_large
-from gradwire_server.service.metrics import Metrics
+from gradwire_server.service.metrics import Metrics, Stage
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import abort, error_frame
 
@@ -41,6 +41,12 @@ all else goes to a thread, so that no other call waits for it."""
 
 MAX_PATH = 200
 """Characters of a path that are logged."""
+
+SECONDS_PER_BYTE = 2e-8
+"""Of parsing and checking a request, roughly; graphs take more, tensors less."""
+
+CHECK_SECONDS = 1.0
+"""What a check of gradients takes; it is not known before."""
 
 LAST_WORD = 0.1
 """Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
@@ -65,10 +71,11 @@ def _told(refusal: Refusal) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Work that was checked and is ready to run, with a rough estimate of the seconds it takes."""
+    """Work that was checked and is ready to run, with rough estimates of the seconds and the memory that it takes."""
 
     cost: float
     run: Callable[[Checkpoint], Message]
+    memory: int = 0
 
 
 Begin = Callable[[R, Checkpoint], Step]
@@ -84,14 +91,26 @@ class GradientServicer:
     gRPC would answer bytes that do not parse with INTERNAL, before any handler runs.
     """
 
-    def __init__(self, logic: GradientLogic, workers: Workers, waits: Waits, arrivals: Waits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        logic: GradientLogic,
+        jobs: Jobs,
+        admission: Admission,
+        waits: Waits,
+        arrivals: Waits,
+        metrics: Metrics,
+        max_stall: float,
+    ) -> None:
         self._logic = logic
-        self._workers = workers
+        self._jobs = jobs
+        self._admission = admission
         self._waits = waits
         """Of streams, between requests."""
         self._arrivals = arrivals
         """Of streams, in the middle of a request."""
         self._metrics = metrics
+        self._max_stall = max_stall
+        """Seconds that a stream may stand still in the middle of a request or a response."""
 
     async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Check a graph and keep it."""
@@ -104,13 +123,13 @@ class GradientServicer:
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""
         return await self._unary(
-            context, pb.TraceGraphRequest, raw, lambda r, _: Step(inf, partial(self._logic.trace, r))
+            context, pb.TraceGraphRequest, raw, lambda r, _: Step(_seconds(len(raw)), partial(self._logic.trace, r))
         )
 
     async def CheckGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Compare with finite differences."""
         return await self._unary(
-            context, pb.CheckGradientsRequest, raw, lambda r, _: Step(inf, partial(self._logic.check, r))
+            context, pb.CheckGradientsRequest, raw, lambda r, _: Step(CHECK_SECONDS, partial(self._logic.check, r))
         )
 
     async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
@@ -149,32 +168,38 @@ class GradientServicer:
     ) -> bytes:
         method = kind.DESCRIPTOR.name.removesuffix("Request")
         caller = Caller(context.time_remaining())
-        return await self._guard(context, method, self._admitted(caller, kind, raw, begin, begin_quickly))
-
-    async def _admitted(
-        self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None
-    ) -> bytes:
         self._metrics.received(len(raw))
-        self._workers.admit(caller)
-        try:
-            reply = await self._answer(caller, kind, raw, begin, begin_quickly)
-        finally:
-            self._workers.release(caller)
+        reply = await self._guard(context, method, self._answer(context, caller, kind, raw, begin, begin_quickly))
         self._metrics.sent(len(reply))
         return reply
 
     async def _answer(
-        self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None
+        self,
+        context: Context,
+        caller: Caller,
+        kind: type[R],
+        raw: bytes,
+        begin: Begin[R],
+        begin_quickly: BeginQuickly[R] | None,
     ) -> bytes:
+        self._admission.check(caller)
         self._check_size(raw)
+        step = None
         if begin_quickly is not None and len(raw) <= SMALL_BYTES:
             with SPANS.part("decode"):
                 step = begin_quickly(codec.parse(kind, raw))
-            if step is not None:
-                if step.cost <= SMALL_SECONDS:
-                    return self._reply(caller, step)
-                return await self._workers.run(caller, lambda: self._reply(caller, step))
-        return await self._workers.run(caller, lambda: self._reply(caller, self._begun(caller, kind, raw, begin)))
+            if step is not None and step.cost <= SMALL_SECONDS:
+                return self._reply(caller, step)
+        caller.name = context.peer()
+        try:
+            self._admission.admit(caller, len(raw))
+            if step is None:
+                step = await self._jobs.run(caller, _seconds(len(raw)), lambda: self._begun(caller, kind, raw, begin))
+            checked = step
+            self._admission.reserve(caller, checked.memory)
+            return await self._jobs.run(caller, checked.cost, lambda: self._reply(caller, checked))
+        finally:
+            self._admission.release(caller)
 
     def _begun(self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R]) -> Step:
         with SPANS.part("decode"):
@@ -205,7 +230,7 @@ class GradientServicer:
             return response.SerializeToString()
 
     def _register(self, request: pb.RegisterGraphRequest, _: Checkpoint) -> Step:
-        return Step(0, partial(self._logic.register_graph, request))
+        return Step(_seconds(request.ByteSize()), partial(self._logic.register_graph, request))
 
     def _quick_compute(self, request: pb.ComputeGradientsRequest) -> Step | None:
         program = self._logic.at_hand(request)
@@ -219,17 +244,25 @@ class GradientServicer:
             raise reply_too_large(
                 prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
             )
-        return Step(prepared.cost, prepared.run)
+        return Step(prepared.cost, prepared.run, prepared.job.memory)
 
     # Streams.
 
     async def _stream(self, context: Context) -> None:
         assembler = Assembler(self._logic.limits)
-        while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
-            self._metrics.received(len(raw))
-            replies = await self._answer_frame(context, assembler, raw)
-            if replies:
-                await self._send(context, replies)
+        caller = Caller(None)
+        try:
+            while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
+                self._metrics.received(len(raw))
+                if assembler.idle:
+                    caller = Caller(context.time_remaining())
+                replies = await self._answer_frame(context, assembler, caller, raw)
+                if replies:
+                    await self._send(context, replies)
+                if assembler.idle:
+                    self._admission.release(caller)
+        finally:
+            self._admission.release(caller)
         # A call that was cancelled seems to end its messages first; word of that comes at once or a little later.
         await asyncio.sleep(0 if assembler.idle else LAST_WORD)
         assembler.end()
@@ -237,17 +270,43 @@ class GradientServicer:
     async def _send(self, context: Context, replies: Iterable[bytes]) -> None:
         with SPANS.part("send"):
             for reply in replies:
-                await context.write(reply)
-                self._metrics.sent(len(reply))
+                await self._write(context, reply)
 
     async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
-            with self._arrivals:
-                return await context.read()
+            return await self._rest(context, assembler)
         if self._waits.ended:
             return await self._end_of_stream(context)
         with self._waits:
             return await context.read()
+
+    async def _rest(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (as above)
+        """More of a request that has begun."""
+        try:
+            async with asyncio.timeout(self._max_stall):
+                with self._arrivals:
+                    return await context.read()
+        except TimeoutError:
+            self._metrics.cancelled(Stage.RECEIVING)
+            raise assembler.stalled(self._max_stall) from None
+
+    async def _write(self, context: Context, reply: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._max_stall):
+                await context.write(reply)
+        except TimeoutError:
+            self._metrics.cancelled(Stage.SENDING)
+            refusal = refuse(
+                Reason.DEADLINE_EXCEEDED,
+                f"nobody read a response for {self._max_stall:g} s (max_stall)",
+                setting="max_stall",
+            )
+            # The status waits behind what nobody reads, for a frame at most; nobody here waits with it.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORD):
+                    await abort(context, refusal)
+            raise asyncio.CancelledError from None
+        self._metrics.sent(len(reply))
 
     async def _end_of_stream(self, context: Context) -> Any:  # noqa: ANN401  (grpc.aio's EOF)
         """A caller who has ended the stream already is not told that the server drains."""
@@ -258,21 +317,26 @@ class GradientServicer:
                     return raw
         raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
-    async def _answer_frame(self, context: Context, assembler: Assembler, raw: bytes) -> Iterable[bytes]:
+    async def _answer_frame(
+        self, context: Context, assembler: Assembler, caller: Caller, raw: bytes
+    ) -> Iterable[bytes]:
         self._check_size(raw)
         try:
-            complete = await self._feed(context, assembler, raw)
-            if complete is None:
-                return ()
-            return await self._compute_framed(Caller(context.time_remaining()), assembler.tag, *complete)
+            complete = await self._feed(context, assembler, caller, raw)
+            if not assembler.idle or len(raw) > SMALL_BYTES:
+                self._admission.receive(caller, len(raw))
+            if complete is not None:
+                return await self._compute_framed(context, caller, assembler.tag, *complete)
         except Refusal as refusal:
-            if refusal.reason in _ENDS_STREAM:
+            if _ends_stream(refusal):
                 raise
+            assembler.skip()
             self._metrics.refused(refusal.reason)
             _log.info("refused", method="StreamGradients", tag=assembler.tag, **_told(refusal))
             return (error_frame(assembler.tag, refusal).SerializeToString(),)
+        return ()
 
-    async def _feed(self, context: Context, assembler: Assembler, raw: bytes) -> Complete | None:
+    async def _feed(self, context: Context, assembler: Assembler, caller: Caller, raw: bytes) -> Complete | None:
         chunk = chunk_of(raw, assembler.tag)
         if chunk is not None:
             return assembler.feed_chunk(assembler.tag, chunk)
@@ -280,15 +344,18 @@ class GradientServicer:
             frame = codec.parse(pb.StreamGradientsRequest, raw)
             if len(frame.head.framed) <= SMALL:
                 return assembler.feed(frame)
-        caller = Caller(context.time_remaining())
-        self._workers.admit(caller)
-        try:
-            return await self._workers.run(caller, lambda: assembler.feed(codec.parse(pb.StreamGradientsRequest, raw)))
-        finally:
-            self._workers.release(caller)
+        caller.name = context.peer()
+        return await self._jobs.run(
+            caller, _seconds(len(raw)), lambda: assembler.feed(codec.parse(pb.StreamGradientsRequest, raw))
+        )
 
     async def _compute_framed(
-        self, caller: Caller, tag: int, request: pb.ComputeGradientsRequest, framed: codec.Arrays
+        self,
+        context: Context,
+        caller: Caller,
+        tag: int,
+        request: pb.ComputeGradientsRequest,
+        framed: dict[str, codec.Array],
     ) -> Iterable[bytes]:
         def prepare(program: Program | None) -> Prepared:
             with SPANS.part("decode"):
@@ -298,14 +365,29 @@ class GradientServicer:
             with SPANS.part("compute"):
                 return response_frames(tag, *prepared.evaluate(caller.checkpoint))
 
-        self._workers.admit(caller)
-        try:
-            program = self._logic.at_hand(request, framed)
-            if program is None:
-                return await self._workers.run(caller, lambda: answer(prepare(None)))
+        self._admission.check(caller)
+        program = self._logic.at_hand(request, framed)
+        prepared = None
+        if program is not None:
             prepared = prepare(program)
             if prepared.cost <= SMALL_SECONDS:
                 return answer(prepared)
-            return await self._workers.run(caller, lambda: answer(prepared))
-        finally:
-            self._workers.release(caller)
+        caller.name = context.peer()
+        self._admission.admit(caller)
+        if prepared is None:
+            prepared = await self._jobs.run(caller, _seconds(request.ByteSize()), lambda: prepare(None))
+        checked = prepared
+        self._admission.reserve(caller, checked.job.memory)
+        frames = await self._jobs.run(caller, checked.cost, lambda: answer(checked))
+        self._admission.answered(caller, checked.reply_bytes)
+        return frames
+
+
+def _seconds(nbytes: int) -> float:
+    """Rough estimate of the time to parse and check a request of so many bytes."""
+    return SECONDS_PER_BYTE * nbytes
+
+
+def _ends_stream(refusal: Refusal) -> bool:
+    """Whether more than one request is concerned; the time that the server gives is each one's own."""
+    return refusal.reason in _ENDS_STREAM and refusal.findings[0].metadata.get("setting") != "max_seconds"

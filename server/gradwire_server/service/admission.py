@@ -1,0 +1,130 @@
+"""What the server has taken on, and what it turns away at once because it is busy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.jobs import SHUTTING_DOWN, Caller
+from gradwire_server.service.limits import Resource, ServiceLimits
+from gradwire_server.service.metrics import Metrics
+
+SETTINGS = {
+    Resource.REQUESTS: "max_requests",
+    Resource.BYTES: "max_bytes_in_flight",
+    Resource.MEMORY: "max_memory_in_flight",
+}
+"""The limit of each."""
+
+UNITS = {
+    Resource.REQUESTS: "{} requests",
+    Resource.BYTES: "requests and responses of {} bytes",
+    Resource.MEMORY: "computations that take {} bytes",
+}
+
+
+@dataclass(slots=True)
+class _Held:
+    """What one request has."""
+
+    requests: int = 0
+    bytes: int = 0
+    memory: int = 0
+
+
+class Admission:
+    """The requests in flight, and what they hold. Used on the event loop alone."""
+
+    def __init__(self, limits: ServiceLimits, metrics: Metrics) -> None:
+        self._limits = {resource: getattr(limits, setting) for resource, setting in SETTINGS.items()}
+        self._metrics = metrics
+        self._held: dict[Caller, _Held] = {}
+        self._totals = dict.fromkeys(Resource, 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are worked on or wait for a thread."""
+        return self._totals[Resource.REQUESTS]
+
+    def check(self, caller: Caller) -> None:
+        """Go on if there is room for one more request; what is done at once takes none.
+
+        Raises:
+            Refusal: OVERLOADED; CANCELLED or DEADLINE_EXCEEDED if nobody waits for the result.
+        """
+        caller.checkpoint()
+        if self._totals[Resource.REQUESTS] >= self._limits[Resource.REQUESTS]:
+            raise self._refusal(Resource.REQUESTS, 1)
+
+    def admit(self, caller: Caller, nbytes: int = 0) -> None:
+        """Begin a request of so many bytes, beside those that were received for it already. Raises as ``check``."""
+        self._take(caller, Resource.REQUESTS, 1)
+        self._take(caller, Resource.BYTES, nbytes)
+
+    def receive(self, caller: Caller, nbytes: int) -> None:
+        """Take more bytes of a request.
+
+        Raises:
+            Refusal: OVERLOADED, or LIMIT_EXCEEDED if they are too many for any time.
+        """
+        self._take(caller, Resource.BYTES, nbytes)
+
+    def reserve(self, caller: Caller, memory: int) -> None:
+        """Take the memory that the computation of a request needs. Raises as ``receive`` does."""
+        self._take(caller, Resource.MEMORY, memory)
+
+    def answered(self, caller: Caller, nbytes: int) -> None:
+        """All that a request holds from now on is its response, of so many bytes, which is on its way."""
+        self.release(caller)
+        self._add(caller, Resource.BYTES, nbytes)
+
+    def release(self, caller: Caller) -> None:
+        """End a request; work for it that still runs stops at its next checkpoint."""
+        held = self._held.pop(caller, None)
+        if held is None:
+            return
+        caller.dismiss(Reason.CANCELLED, "the caller gave up")
+        for resource in Resource:
+            amount = getattr(held, resource)
+            if amount:
+                self._set(resource, self._totals[resource] - amount)
+
+    def give_up(self) -> None:
+        """Have all work stop at its next checkpoint."""
+        for caller in self._held:
+            caller.dismiss(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
+
+    def _take(self, caller: Caller, resource: Resource, amount: int) -> None:
+        if self._totals[resource] + amount > self._limits[resource]:
+            own = getattr(self._held.get(caller), resource, 0) + amount
+            self.release(caller)
+            raise self._refusal(resource, own)
+        self._add(caller, resource, amount)
+
+    def _add(self, caller: Caller, resource: Resource, amount: int) -> None:
+        held = self._held.setdefault(caller, _Held())
+        setattr(held, resource, getattr(held, resource) + amount)
+        self._set(resource, self._totals[resource] + amount)
+
+    def _set(self, resource: Resource, total: int) -> None:
+        self._totals[resource] = total
+        self._metrics.in_flight[resource].set(total)
+
+    def _refusal(self, resource: Resource, own: int) -> Refusal:
+        """Of a request that takes so much, which is not in the totals."""
+        found, limit, setting = self._totals[resource], self._limits[resource], SETTINGS[resource]
+        facts = {"found": found + own, "limit": limit, "setting": setting}
+        if own > limit:
+            return refuse(
+                Reason.LIMIT_EXCEEDED,
+                f"the server takes {UNITS[resource].format(limit)} at a time ({setting}), and this is one of {own}; "
+                "send it in parts",
+                **facts,
+            )
+        self._metrics.turned_away(resource)
+        return refuse(
+            Reason.OVERLOADED,
+            f"the server is busy with {UNITS[resource].format(found)}, and takes no more than {limit} at a time "
+            f"({setting}); try again later",
+            **facts,
+        )

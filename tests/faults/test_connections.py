@@ -1,0 +1,142 @@
+"""Connections that break, and callers that stand still."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import ExitStack
+from itertools import chain, repeat
+from threading import Event
+from time import perf_counter
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from tests.faults.conftest import Faults
+from tests.faults.crowd import percentile, rss, until
+from tests.integration.proxy import NEVER, proxy
+from tests.integration.raw import SERVICE
+from tests.integration.server_process import ServerProcess
+from tests.integration.test_metrics import series
+from tests.losses import hinge, sum_of_squares
+
+HALF = 32 << 20
+IN_FLIGHT = "gradwire_requests_in_flight_bytes"
+
+
+async def test_a_connection_is_cut_in_the_middle_of_a_stream_of_64_mb(faults: Faults) -> None:
+    case = sum_of_squares(8 << 20)
+    expected = np.sum(case.arrays["w"] ** 2)
+    cuts = faults.of(2, 20)
+    with ServerProcess() as server:
+        with gw.connect(server.address) as client:
+            call = client.value_and_grad(case.loss)
+            for _ in range(3):
+                assert (await asyncio.to_thread(call, case.arrays))[0] == expected
+        before = rss(server)
+        for _ in range(cuts):
+            async with proxy(server.address, limits=repeat(HALF)) as port:
+                with gw.connect(f"127.0.0.1:{port}", max_attempts=1) as client:
+                    call = client.value_and_grad(case.loss)
+                    with pytest.raises(gw.UnavailableError, match=str(port)):
+                        await asyncio.to_thread(call, case.arrays)
+            await asyncio.to_thread(until, lambda: series(server)[IN_FLIGHT] == 0)
+        faults.tell("memory of the server after them", rss(server) / before, "x", most=1.05)
+        # A caller who tries again does not notice.
+        async with proxy(server.address, limits=chain([HALF], repeat(NEVER))) as port:
+            with gw.connect(f"127.0.0.1:{port}") as client:
+                start = perf_counter()
+                assert (await asyncio.to_thread(client.value_and_grad(case.loss), case.arrays))[0] == expected
+        faults.tell("connections cut, all named or made again", cuts + 1)
+        faults.tell("call that was made again", perf_counter() - start, "s")
+        assert rss(server) < before + HALF
+
+
+def _p99(call: gw.ValueAndGrad, arrays: Any, count: int) -> float:
+    seconds = []
+    for _ in range(count):
+        start = perf_counter()
+        call(arrays)
+        seconds.append(perf_counter() - start)
+    return percentile(seconds, 0.99)
+
+
+def test_streams_that_are_idle_or_not_read(faults: Faults) -> None:
+    streams, calls = faults.of(10, 200), faults.of(100, 3000)
+    small, large = hinge(), sum_of_squares(100_000)
+    frame = pb.StreamGradientsRequest(
+        head=pb.StreamRequestHead(
+            request=pb.ComputeGradientsRequest(
+                graph=gw.graph(large.loss),
+                tensors={"w": tensor_pb2.Tensor(shape=[100_000], raw=large.arrays["w"].tobytes())},
+            )
+        )
+    ).SerializeToString()
+    with ServerProcess() as server, gw.connect(server.address) as client, ExitStack() as stack:
+        call = client.value_and_grad(small.loss)
+        call(small.arrays)
+        alone = _p99(call, small.arrays, calls)
+        hold = Event()
+        stack.callback(hold.set)
+        held = []
+        for number in range(2 * streams):
+            if number % 20 == 0:
+                options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.lookahead_bytes", 1 << 16)]
+                opened = stack.enter_context(grpc.insecure_channel(server.address, options))
+            method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+            frames = [frame] * 8 if number % 2 else []
+            held.append(method(chain(frames, iter(hold.wait, True))))
+        labels = 'grpc_method="StreamGradients",grpc_service="gradwire.v1.GradientService",grpc_type="bidi_stream"'
+        until(lambda: series(server)[f"grpc_server_started_total{{{labels}}}"] == len(held))
+        # Each that is not read has computed one answer at least, and stands in a write.
+        until(lambda: series(server)["gradwire_examples_processed_total"] >= calls + 1 + streams)
+        beside = _p99(call, small.arrays, calls)
+        faults.tell("idle streams, and as many that are not read", streams)
+        faults.tell("memory that they hold", series(server)[IN_FLIGHT] / 1e6, "MB")
+        faults.tell("p99 of a small call alone", 1e3 * alone, "ms")
+        faults.tell("p99 of a small call beside them", beside / alone, "x", most=1.5)
+        for stream in held:
+            stream.cancel()
+        until(lambda: series(server)[IN_FLIGHT] == 0)
+
+
+def _dropped(port: int) -> None:
+    """A connection that sends half of what it should, and is reset."""
+    with socket.create_connection(("127.0.0.1", port)) as dropped:
+        dropped.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9) + b"\x00\x10\x00\x00")
+        dropped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def test_memory_stays_where_it_is(faults: Faults) -> None:
+    case = hinge()
+    rounds = (
+        ("small calls", faults.of(2000, 1_000_000)),
+        ("registrations", faults.of(200, 10_000)),
+        ("dropped connections", faults.of(50, 1000)),
+    )
+    with ServerProcess(flags=("--max-cache-bytes=2000000",)) as server, gw.connect(server.address) as client:
+        with client.stream(case.loss) as stream:
+
+            def go_on(share: float) -> None:
+                (_, calls), (_, registrations), (_, drops) = rounds
+                for _ in range(int(share * calls / 50)):
+                    for future in [stream.submit(case.arrays) for _ in range(50)]:
+                        future.result()
+                for number in range(int(share * registrations)):
+                    client.register(gw.parameter("w", shape=(3,)).sum() * float(number + share))
+                for _ in range(int(share * drops)):
+                    _dropped(server.port)
+                client.info()
+
+            go_on(0.1)
+            before = rss(server)
+            go_on(0.9)
+        for what, count in rounds:
+            faults.tell(what, count)
+        faults.tell("memory of the server after them", rss(server) / before, "x", most=1.05)

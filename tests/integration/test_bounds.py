@@ -1,0 +1,153 @@
+"""What a busy server turns away, and what it ends."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from threading import Event
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+from tests.integration.raw import SERVICE, channel, refused
+from tests.integration.server_process import ServerProcess
+from tests.integration.test_lifecycle import half_a_request
+from tests.integration.test_metrics import series
+from tests.integration.waiting import eventually
+from tests.losses import hinge, perceptron, products, sum_of_squares
+
+BUSY = "gradwire_requests_in_flight"
+
+
+def is_busy(server: ServerProcess) -> bool:
+    return series(server)[BUSY] == 1
+
+
+def turned_away(server: ServerProcess, resource: str) -> float:
+    return series(server)[f'gradwire_requests_refused_total{{resource="{resource}"}}']
+
+
+@pytest.mark.parametrize("how", ["call", "stream"])
+async def test_a_request_that_is_turned_away_is_made_again_by_the_sdk(how: str) -> None:
+    long, short = products(1500), sum_of_squares(100_000)
+    with ServerProcess(flags=("--max-requests=1",)) as server:
+        with gw.connect(server.address) as client, client.stream(short.loss) as stream:
+            call = stream if how == "stream" else client.value_and_grad(short.loss)
+            expected, _ = call(short.arrays)
+            with ThreadPoolExecutor(1) as pool:
+                busy = pool.submit(client.value_and_grad(long.loss).evaluate, long.arrays)
+                await eventually(partial(is_busy, server))
+                assert call(short.arrays)[0] == expected
+                assert busy.result().loss == 1500.0**3
+        assert turned_away(server, "requests") >= 1
+        assert series(server)[BUSY] == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "setting"),
+    [
+        ("--max-bytes-in-flight=700000", "max_bytes_in_flight"),
+        ("--max-memory-in-flight=700000", "max_memory_in_flight"),
+    ],
+)
+def test_a_request_that_never_has_room_is_told_so_and_a_stream_goes_on(flag: str, setting: str) -> None:
+    large, small = sum_of_squares(200_000), sum_of_squares(3)
+    with ServerProcess(flags=(flag,)) as server, gw.connect(server.address) as client:
+        for call in (client.value_and_grad(large.loss), client.stream(large.loss)):
+            with pytest.raises(gw.LimitExceededError, match=setting) as raised:
+                call(large.arrays)
+            assert raised.value.metadata["setting"] == setting
+        assert client.value_and_grad(small.loss)(small.arrays)[0] == 14
+        found = series(server)
+        assert found["gradwire_requests_in_flight_bytes"] == found["gradwire_requests_in_flight_memory_bytes"] == 0
+
+
+async def test_two_requests_that_have_no_room_together_are_turned_away() -> None:
+    case = sum_of_squares(1_000_000)
+    frames = [half_a_request_of(600_000)]
+    with ServerProcess(flags=("--max-bytes-in-flight=8500000",)) as server, channel(server.address) as opened:
+        hold = Event()
+        method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        half = method(chain(frames, iter(hold.wait, True)))
+        await eventually(lambda: series(server)["gradwire_requests_in_flight_bytes"] > 600_000)
+        with gw.connect(server.address, max_attempts=1) as client:
+            value_and_grad = client.value_and_grad(case.loss)
+            with pytest.raises(gw.OverloadedError, match="max_bytes_in_flight") as raised:
+                value_and_grad(case.arrays)
+            assert raised.value.retry_after == 0.5
+            assert turned_away(server, "bytes") == 1
+            half.cancel()
+            await eventually(lambda: series(server)["gradwire_requests_in_flight_bytes"] == 0)
+            assert value_and_grad(case.arrays)[0] == np.sum(case.arrays["w"] ** 2)
+        hold.set()
+
+
+def half_a_request_of(nbytes: int) -> bytes:
+    """A head that says that as much is to come, and has so many bytes itself."""
+    request = pb.ComputeGradientsRequest(graph=gw.graph(gw.sum(gw.parameter("w", shape=(4,)))))
+    request.tensors["v"].CopyFrom(tensor_pb2.Tensor(raw=bytes(nbytes)))
+    head = pb.StreamRequestHead(request=request, framed=[pb.FramedTensor(name="w", shape=[4])])
+    return bytes(pb.StreamGradientsRequest(head=head).SerializeToString())
+
+
+def test_the_server_has_a_time_limit_of_its_own() -> None:
+    case, small = perceptron(1_000_000), perceptron(3)
+    with ServerProcess(flags=("--max-seconds=1",)) as server, gw.connect(server.address) as client:
+        with pytest.raises(gw.DeadlineExceededError, match="max_seconds") as raised:
+            client.check(case.loss, case.arrays, max_probes=10_000)
+        assert raised.value.metadata["setting"] == "max_seconds"
+        assert client.value_and_grad(case.loss)(small.arrays)[0] > 0
+        assert series(server)['gradwire_requests_cancelled_total{stage="running"}'] == 1
+
+
+async def test_a_stream_that_stands_still_in_a_request_is_ended() -> None:
+    with ServerProcess(flags=("--max-stall=0.3",)) as server, channel(server.address) as opened:
+        hold = Event()
+        method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        idle = method(iter(hold.wait, True))
+        with pytest.raises(grpc.RpcError) as raised:
+            list(method(chain([half_a_request()], iter(hold.wait, True))))
+        answer = refused(raised.value)
+        assert (answer.code, answer.metadata["setting"]) == (grpc.StatusCode.DEADLINE_EXCEEDED, "max_stall")
+        assert "32 bytes" in answer.message
+        # Between requests a stream may wait for as long as it likes.
+        assert idle.is_active()
+        hold.set()
+        assert series(server)['gradwire_requests_cancelled_total{stage="receiving"}'] == 1
+
+
+async def test_a_stream_whose_responses_nobody_reads_is_ended() -> None:
+    case = sum_of_squares(1_000_000)
+    request = pb.ComputeGradientsRequest(
+        graph=gw.graph(case.loss), tensors={"w": tensor_pb2.Tensor(shape=[1_000_000], raw=case.arrays["w"].tobytes())}
+    )
+    frame = pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=request)).SerializeToString()
+    with ServerProcess(flags=("--max-stall=0.5",)) as server, channel(server.address) as opened:
+        method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        call = method(iter([frame] * 20))
+        await eventually(lambda: series(server)['gradwire_requests_cancelled_total{stage="sending"}'] == 1)
+        await eventually(lambda: series(server)["gradwire_requests_in_flight_bytes"] == 0)
+        with pytest.raises(grpc.RpcError) as raised:
+            list(call)
+        answer = refused(raised.value)
+        assert (answer.code, answer.metadata["setting"]) == (grpc.StatusCode.DEADLINE_EXCEEDED, "max_stall")
+
+
+async def test_connections_that_are_closed_for_their_age_cost_their_callers_nothing() -> None:
+    case = hinge()
+    flags = ("--max-connection-age=0.5", "--max-connection-idle=0.5", "--grace=1")
+    with ServerProcess(flags=flags) as server, gw.connect(server.address) as client:
+        value_and_grad = client.value_and_grad(case.loss)
+        expected, _ = value_and_grad(case.arrays)
+        with client.stream(case.loss) as stream:
+            for _ in range(40):
+                assert value_and_grad(case.arrays)[0] == expected
+                assert stream(case.arrays)[0] == expected
+                hold = Event()
+                hold.wait(0.1)

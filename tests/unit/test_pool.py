@@ -1,0 +1,90 @@
+"""Who has a thread next."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from threading import Event
+
+from gradwire_server.service.pool import SHORT_SECONDS, FairPool
+
+LONG = 2 * SHORT_SECONDS
+
+
+@contextmanager
+def busy(pool: FairPool, threads: int = 1) -> Iterator[None]:
+    """Its threads for any work are at something long while in the block."""
+    gate, begun = Event(), [Event() for _ in range(threads)]
+    held = [pool.submit("holder", LONG, lambda event=event: (event.set(), gate.wait())) for event in begun]
+    for event in begun:
+        event.wait()
+    try:
+        yield
+    finally:
+        gate.set()
+        wait(held)
+
+
+def test_callers_take_turns_however_much_each_brings() -> None:
+    pool, order = FairPool(1), []
+    with busy(pool):
+        futures = [pool.submit("a", LONG, lambda i=i: order.append(f"a{i}")) for i in range(4)]
+        futures += [pool.submit("b", LONG, lambda i=i: order.append(f"b{i}")) for i in range(2)]
+        futures += [pool.submit("c", 3 * LONG, lambda: order.append("c"))]
+    wait(futures)
+    assert order == ["a0", "b0", "a1", "b1", "a2", "c", "a3"]
+
+
+def test_a_caller_who_comes_later_waits_for_no_backlog_and_has_no_credit() -> None:
+    pool, order = FairPool(1), []
+    first, gate = Event(), Event()
+    with busy(pool):
+        futures = [pool.submit("a", LONG, lambda: (first.set(), gate.wait()))]
+        futures += [pool.submit("a", LONG, lambda i=i: order.append(f"a{i}")) for i in range(3)]
+    first.wait()
+    futures += [pool.submit("b", LONG, lambda i=i: order.append(f"b{i}")) for i in range(3)]
+    gate.set()
+    wait(futures)
+    assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
+
+
+def test_short_work_waits_for_no_long_work() -> None:
+    pool = FairPool(2)
+    with busy(pool, 2):
+        waiting = pool.submit("a", LONG, str)
+        assert [pool.submit("a", SHORT_SECONDS, lambda i=i: i).result() for i in range(3)] == [0, 1, 2]
+        assert not waiting.done()
+    assert waiting.result() == ""
+
+
+def test_what_work_raises_is_raised_by_its_future() -> None:
+    pool = FairPool(1)
+    assert isinstance(pool.submit("a", LONG, lambda: int("one")).exception(), ValueError)
+    assert pool.submit("a", LONG, lambda: 1).result() == 1
+
+
+def test_nothing_is_kept_of_what_was_cancelled() -> None:
+    class Large:
+        pass
+
+    pool, kept = FairPool(1), []
+    with busy(pool):
+        for _ in range(10):
+            large = Large()
+            kept.append(weakref.ref(large))
+            future: Future[object] = pool.submit("a", LONG, lambda large=large: large)
+            del large
+            future.cancel()
+            del future
+        assert [ref() for ref in kept] == [None] * 10
+
+
+def test_closing_waits_for_what_runs_but_no_longer_than_it_may() -> None:
+    pool = FairPool(1)
+    with busy(pool):
+        waiting = pool.submit("a", LONG, str)
+        assert not pool.close(0)
+    assert pool.close(60)
+    assert not waiting.done()
