@@ -31,7 +31,7 @@ class LocalTransport:
 
     def __init__(self) -> None:
         try:
-            from gradwire_server import codec, errors  # noqa: PLC0415  (the server is optional)
+            from gradwire_server import codec, engine, errors  # noqa: PLC0415  (the server is optional)
             from gradwire_server.service import jobs, logic, status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error
@@ -39,7 +39,7 @@ class LocalTransport:
         self._refusal = errors.Refusal
         self._caller = jobs.Caller
         self._to_status = status.to_status
-        self._logic: GradientLogic = logic.GradientLogic()
+        self._logic: GradientLogic = logic.GradientLogic(threads=engine.of_process())
         self._methods: Mapping[str, Callable[[Any, Checkpoint], Message]] = {
             "RegisterGraph": self._logic.register_graph,
             "TraceGraph": self._logic.trace,

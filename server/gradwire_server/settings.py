@@ -67,7 +67,8 @@ class Work(Section):
     """Processes that share the port. More than one is for many small requests: what is Python in a request runs on
     one core in each process. Limits hold for each of them, and so does its memory of registered graphs."""
     threads: int | None = Field(default=None, gt=0)
-    """Threads that compute, in each worker. Default: one for each core, shared among the workers."""
+    """Threads that compute, in each worker. Default: one for each core, shared among the workers. A large request is
+    computed by all that are free; how many they are changes no bit of its results."""
     grace: float = Field(default=30.0, ge=0)
     """Seconds that work in flight has to finish when the server is told to stop."""
     announce: float = Field(default=0.0, ge=0)

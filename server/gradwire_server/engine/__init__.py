@@ -10,10 +10,12 @@ from gradwire_server.engine.kernels.warming import warm
 from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
 from gradwire_server.engine.program import Program, Source
+from gradwire_server.engine.threads import ONE, Threads, of_process
 from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, trace
 from gradwire_server.limits import Limits
 
 __all__ = [
+    "ONE",
     "OPS",
     "Checkpoint",
     "Constant",
@@ -36,11 +38,13 @@ __all__ = [
     "Reduction",
     "Source",
     "SourceCheck",
+    "Threads",
     "Ties",
     "Trace",
     "bind",
     "check",
     "compile_graph",
+    "of_process",
     "run",
     "trace",
     "unhurried",

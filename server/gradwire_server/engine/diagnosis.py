@@ -96,10 +96,10 @@ def bad_step_of_block(
     for first in range(0, lanes, lanes_at_once):
         last = min(lanes, first + lanes_at_once)
         part = [
-            value[..., first:last] if per_example else value
-            for value, per_example in zip(values, program.per_example, strict=True)
+            values[node][..., first:last] if per_example else values[node]
+            for node, per_example in enumerate(program.per_example)
         ]
-        adjoints: list[Array | None] = [None] * len(values)
+        adjoints: list[Array | None] = [None] * len(part)
         own.place(adjoints, last - first).fill(0)
         shared.place(adjoints, last - first).fill(0)
         seed = adjoints[program.graph.loss]
@@ -110,3 +110,13 @@ def bad_step_of_block(
         report = bad_step(program, steps, part, adjoints, start + first, checkpoint) or report
         known = report or known
     return report
+
+
+def bad_sum(program: Program, plan: Plan, adjoints: Adjoints) -> NonFinite | None:
+    """The report of the last shared node whose gradient, summed over examples, is not finite."""
+    for node in shared_adjoints(plan):
+        adjoint = adjoints[node]
+        found = None if adjoint is None else nonfinite.first_bad(adjoint)
+        if adjoint is not None and found is not None:
+            return nonfinite.report(program, Phase.REDUCTION, node, adjoint, found)
+    return None

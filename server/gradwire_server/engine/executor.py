@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gradwire_server.engine import shapes
 from gradwire_server.engine.graph import Array
-from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.instruction import ByNode, Instruction
 from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.ops.op import IndexRangeError
-from gradwire_server.engine.shapes import unbroadcast
+from gradwire_server.errors import Reason, Refusal, refuse
+
+if TYPE_CHECKING:
+    from gradwire_server.engine.program import Program
 
 Checkpoint = Callable[[], None]
 """Called every now and then during a computation; stops it by raising."""
@@ -20,10 +25,10 @@ def unhurried() -> None:
     """A checkpoint of work that somebody waits for however long it takes."""
 
 
-Values = Sequence[Array]
+Values = ByNode[Array]
 """An array [*shape, lanes] for each node; ``UNSET`` where a plan needs none."""
 
-Adjoints = Sequence[Array | None]
+Adjoints = ByNode[Array | None]
 """The gradient of the loss in each node's value, in its shape; None where none is wanted."""
 
 Kernel = Callable[[Run | TapeRun], None]
@@ -42,24 +47,24 @@ LARGE = 1 << 16
 """Elementary steps a lane of an instruction before which that is asked in any case."""
 
 
-class StepError(Exception):
-    """An index out of range, with the instruction that met it."""
-
-    def __init__(self, node: int, error: IndexRangeError) -> None:
-        super().__init__(node, error)
-        self.node = node
-        self.error = error
-
-
-def forward(steps: Sequence[Step], values: Values, checkpoint: Checkpoint, kernel: Kernel = none) -> None:
+def forward(
+    program: Program,
+    steps: Sequence[Step],
+    values: Values,
+    start: int,
+    checkpoint: Checkpoint,
+    kernel: Kernel = none,
+) -> None:
     """Compute the value of each instruction's node into its place in ``values``; the kernel does runs.
 
+    Examples count from ``start``.
+
     Raises:
-        StepError: an index is out of range.
+        Refusal: INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
     """
-    for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
+    for first in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
-        for i in steps[start : start + BETWEEN_CHECKPOINTS]:
+        for i in steps[first : first + BETWEEN_CHECKPOINTS]:
             if not isinstance(i, Instruction):
                 kernel(i)
                 checkpoint()
@@ -69,7 +74,22 @@ def forward(steps: Sequence[Step], values: Values, checkpoint: Checkpoint, kerne
             try:
                 i.op.forward(i.step, i.taken(values), i.result(values[i.node]))
             except IndexRangeError as error:
-                raise StepError(i.node, error) from None
+                raise _out_of_range(program, i, error, start) from None
+
+
+def _out_of_range(program: Program, i: Instruction, error: IndexRangeError, start: int) -> Refusal:
+    label = program.label(i.node)
+    own = any(program.per_example[i.operands[slot]] for slot in i.op.index_operands)
+    example = f" of example {start + error.lane}" if own else ""
+    return refuse(
+        Reason.INDEX_OUT_OF_RANGE,
+        f'node "{label}" (nodes[{i.node}]): index {error.index} at position '
+        f"{shapes.text(error.position)}{example} is out of range for {error.rows} rows",
+        f"graph.nodes[{i.node}]",
+        node=label,
+        index=error.index,
+        rows=error.rows,
+    )
 
 
 def backward(
@@ -116,6 +136,6 @@ def backward(
 def _add(contribution: Array, target: Array, *, anew: bool) -> Array:
     """Add to a gradient, which if ``anew`` is zero so far; gives what was added."""
     if contribution.shape != target.shape:
-        contribution = unbroadcast(contribution, target.shape)
+        contribution = shapes.unbroadcast(contribution, target.shape)
     np.add(0 if anew else target, contribution, out=target)
     return contribution

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.ops import Op, Step
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class View:
         return array.reshape(*self.shape, array.shape[-1])
 
 
+class ByNode(Protocol[T_co]):
+    """Something for each node."""
+
+    def __getitem__(self, node: int, /) -> T_co:
+        """That of a node."""
+
+
 class Instruction(NamedTuple):
     """One step of a plan: an op, applied to nodes, giving a node."""
 
@@ -38,7 +47,7 @@ class Instruction(NamedTuple):
     views: tuple[View | None, ...] = ()
     """As what it takes its operands, and last its result; None, and empty, where as they are."""
 
-    def taken(self, arrays: Sequence[Any]) -> list[Any]:
+    def taken(self, arrays: ByNode[Any]) -> list[Any]:
         """Arrays of the operands, or None for those that have none, as the op takes them."""
         operands = [arrays[operand] for operand in self.operands]
         if not self.views:

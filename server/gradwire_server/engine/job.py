@@ -18,7 +18,8 @@ from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.limits import MAX_RANK, Limits
 
 BLOCK_BYTES = 4 << 20
-"""Bytes that the values and gradients of a block of examples may take, so that they stay in the cache."""
+"""Bytes that the inputs, values and gradients of a block of examples may take, so that they stay in the cache. Measured
+are two or four MB; half a MB, which would stay in the second level, takes longer, for a block has its price."""
 
 MAX_BLOCK_BYTES = 64 << 20
 """Bytes that they may take where tensors are so small that the calls of their operations take all the time."""
@@ -29,6 +30,10 @@ WORTHWHILE = 512
 MAX_LANES = 4096
 """Examples of a block, at most."""
 
+BLOCK_WORK, PRODUCT_LANES = 1 << 22, 128
+"""Elementary steps of a block, so that threads find blocks to share; but so many examples let a matrix product run at
+its full speed."""
+
 LISTED = 8
 """Names that a message lists at most."""
 
@@ -36,8 +41,12 @@ HINTS, HINTED, SHOWN = 3, 100, 64
 """Surplus tensors that are told which name is like theirs, names that this is looked for among, and characters of
 each that are compared: to compare names is slow."""
 
-SECONDS_PER_INSTRUCTION = 12e-6
-SECONDS_PER_STEP = 3e-9
+SECONDS_PER_CALL = 12e-6
+SECONDS_PER_STEP = 1e-9
+"""Of a call of NumPy or of the kernel, and of its elementary steps, forward and backward together."""
+
+SECONDS_PER_THREAD = 5e-4
+"""Of work that another thread is worth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +77,11 @@ class Job:
     """N, or 1 if the graph has no per-example input."""
     lanes: int
     """Examples of a block; a function of graph, dtype and question alone, so that sums never change their order."""
+    blocks: int
+    threads: int
+    """That it is worth, and that its memory is counted for; 0 if it is so small that it runs as if there were none."""
+    ahead: int
+    """Blocks whose gradients may wait for those of blocks before them."""
     cost: float
     """Rough estimate of the computing time, in seconds on one core."""
     memory: int
@@ -75,14 +89,20 @@ class Job:
     plain: Job | None = None
     """To be run if what this one gives is not finite; None if this one says all about it."""
 
+    def __str__(self) -> str:
+        """What it takes, in a line."""
+        where = f"on up to {self.threads} threads" if self.threads > 1 else "on one thread"
+        blocks = f"{self.blocks} blocks of up to {self.lanes} of {self.examples} examples"
+        return f"{blocks}, {where}, at most {self.memory} bytes, about {self.cost:.1e} s on one core"
+
     @property
     def per_example_gradients(self) -> bool:
         """Whether every gradient has the leading axis N."""
         return self.program.batched and self.query.reduction is Reduction.NONE
 
 
-def bind(program: Program, query: Query, limits: Limits) -> Job:
-    """Check a query against a program.
+def bind(program: Program, query: Query, limits: Limits, threads: int = 1) -> Job:
+    """Check a query against a program; the job takes up to so many threads.
 
     Raises:
         Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED).
@@ -98,10 +118,10 @@ def bind(program: Program, query: Query, limits: Limits) -> Job:
     separate = program.batched and query.reduction is Reduction.NONE
     nodes = tuple(source.node for source in wrt)
     plan = program.plan(nodes, query.outputs, separate=separate)
-    job = _measured(program, query, plan, wrt, examples)
+    job = _measured(program, query, plan, wrt, examples, limits, threads)
     if plan.merged:
         plain_plan = program.plan(nodes, query.outputs, separate=separate, plain=True)
-        plain = _measured(program, query, plain_plan, wrt, examples)
+        plain = _measured(program, query, plain_plan, wrt, examples, limits, threads)
         job = replace(job, plain=plain, memory=max(job.memory, plain.memory))
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
@@ -229,33 +249,46 @@ def _not_addressable(program: Program, examples: int) -> Refusal:
     )
 
 
-def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...], examples: int) -> Job:
-    itemsize = query.dtype.itemsize
+def _measured(
+    program: Program,
+    query: Query,
+    plan: Plan,
+    wrt: tuple[Source, ...],
+    examples: int,
+    limits: Limits,
+    threads: int,
+) -> Job:
     separate = program.batched and query.reduction is Reduction.NONE
-    shared, lanes_stage = plan.shared, plan.lanes
-    a_lane = lanes_stage.values.elements + lanes_stage.adjoints.elements + plan.streamed_elements
+    shared, own = plan.shared, plan.lanes
+    a_lane = own.values.elements + own.adjoints.elements
     if separate:
         a_lane += shared.adjoints.elements
-    lanes = _lanes(plan, max(1, a_lane * itemsize))
-    blocks = -(-examples // lanes)
+    lanes = _lanes(plan, max(1, (a_lane + plan.streamed_elements) * query.dtype.itemsize))
+    dependent = program.per_example[program.graph.loss] or any(program.per_example[node] for node in query.outputs)
+    blocks = -(-examples // lanes) if dependent else 0
     results = sum(
         shapes.size(source.shape) * (examples if separate or source.per_example else 1) for source in wrt
     ) + sum(shapes.size(program.shapes[n]) * (examples if program.per_example[n] else 1) for n in query.outputs)
     if separate:
         results += examples  # The losses.
+    calls = blocks * (len(own.schedule.forward) + (len(shared.backward) if separate else 0))
+    calls += len(shared.schedule.forward)
+    work = own.work * examples + shared.work + results
+    cost = SECONDS_PER_CALL * calls + SECONDS_PER_STEP * work
     in_block = min(lanes, max(1, examples))
-    memory = itemsize * (
-        4 * kernel_scratch(in_block)
-        + shared.values.elements
-        + 2 * shared.adjoints.elements
-        + plan.shared_scratch
-        + in_block * (a_lane + plan.scratch)
-        + _traced(program, plan, in_block, itemsize)
-        + results
-    )
-    run = blocks * (len(lanes_stage.instructions) + (len(shared.backward) if separate else 0))
-    work = lanes_stage.work * examples + shared.work
-    cost = SECONDS_PER_INSTRUCTION * (run + len(shared.instructions)) + SECONDS_PER_STEP * (work + results)
+    sums = shared.adjoints.elements * (in_block if separate else 1)
+
+    def memory(threads: int) -> int:
+        a_thread = in_block * (a_lane + plan.scratch) + plan.shared_scratch + 2 * kernel_scratch(in_block)
+        a_thread += _traced(program, plan, in_block, query.dtype.itemsize)
+        waiting = _ahead(threads, blocks) * (sums + kernel_scratch(in_block))
+        # A sum over many blocks of float32 is in float64, and is kept while what examples share is differentiated.
+        once = shared.values.elements + 3 * sums + 2 * kernel_scratch(1)
+        return query.dtype.itemsize * (threads * a_thread + waiting + once + results)
+
+    threads = min(threads, max(1, blocks), round(cost / SECONDS_PER_THREAD))
+    while threads > 1 and memory(threads) > limits.max_memory_bytes:
+        threads -= 1
     return Job(
         program=program,
         query=query,
@@ -263,8 +296,11 @@ def _measured(program: Program, query: Query, plan: Plan, wrt: tuple[Source, ...
         wrt=wrt,
         examples=examples,
         lanes=lanes,
+        blocks=blocks,
+        threads=threads,
+        ahead=_ahead(threads, blocks),
         cost=cost,
-        memory=memory,
+        memory=memory(max(1, threads)),
     )
 
 
@@ -274,10 +310,15 @@ def _traced(program: Program, plan: Plan, lanes: int, itemsize: int) -> int:
     return 3 * min(lanes * a_lane, max(a_lane, BLOCK_BYTES // itemsize))
 
 
+def _ahead(threads: int, blocks: int) -> int:
+    return min(blocks, 1 if threads <= 1 else 2 * threads)
+
+
 def _lanes(plan: Plan, nbytes: int) -> int:
     """Examples of a block, of which each takes that many bytes."""
     worthwhile = WORTHWHILE * len(plan.lanes.schedule.forward) // max(1, plan.lanes.values.elements)
     fitting = max(BLOCK_BYTES // nbytes, min(worthwhile, MAX_BLOCK_BYTES // nbytes))
+    fitting = min(fitting, max(PRODUCT_LANES, BLOCK_WORK // max(1, plan.lanes.work)))
     return min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))
 
 

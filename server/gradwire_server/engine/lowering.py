@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire_server.engine.graph import Array, Shape
-from gradwire_server.engine.instruction import Instruction, passes
+from gradwire_server.engine.instruction import ByNode, Instruction, passes
 from gradwire_server.engine.kernels import columns as c
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.layout import Layout
@@ -67,14 +67,14 @@ class TapeRun:
     offset: int
     """Where the values of places begin; it counts elements of one lane."""
 
-    def forward(self, values: Sequence[Array], storage: Array, lanes: int) -> None:
+    def forward(self, values: ByNode[Array], storage: Array, lanes: int) -> None:
         """Compute the node's value, and those of all places, which are in the stage's ``storage``."""
         node, operands = self.instruction.node, self.instruction.operands
         workspace = self._workspace(storage, lanes)
         self.tape.forward([values[operand] for operand in operands], workspace, lanes)
         values[node][...] = self.tape.take(self.tape.results, workspace, lanes)
 
-    def backward(self, adjoints: Sequence[Array | None], storage: Array, lanes: int) -> None:
+    def backward(self, adjoints: ByNode[Array | None], storage: Array, lanes: int) -> None:
         """Add the gradients of operands to theirs, given the node's, and the values from before."""
         adjoint = adjoints[self.instruction.node]
         if adjoint is None:

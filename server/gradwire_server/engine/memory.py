@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import MutableSequence, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Mapping, MutableSequence
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -28,15 +27,15 @@ class Arena:
     def __init__(self, layout: Layout, lanes: int, dtype: np.dtype[np.floating]) -> None:
         self.layout = layout
         self.storage = np.empty((layout.elements + 1) * lanes + walk.scratch(lanes), dtype)
-        self.lanes = lanes
         self._views: dict[int, Array] = {}
+        self.open(lanes)
 
-    def open(self, lanes: int) -> Array:
-        """Give every node so many lanes; returns the flat buffer of all nodes."""
-        if lanes != self.lanes:
-            self.lanes = lanes
-            self._views.clear()
-        return self.storage[: self.layout.elements * lanes]
+    def open(self, lanes: int) -> None:
+        """Give every node so many lanes."""
+        self.lanes = lanes
+        self.flat = self.storage[: self.layout.elements * lanes]
+        """All nodes."""
+        self._views.clear()
 
     def zero(self) -> None:
         """Let the sums of gradients begin."""
@@ -53,60 +52,32 @@ class Arena:
 
     def place(self, arrays: MutableSequence[Any], lanes: int) -> Array:
         """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; returns the flat buffer of all nodes."""
-        flat = self.open(lanes)
+        if lanes != self.lanes:
+            self.open(lanes)
         for node in self.layout.places:
             arrays[node] = self.get(node)
-        return flat
+        return self.flat
 
 
-class _Stored(Sequence[T]):
-    """Arrays of all nodes, in two arenas, of which nobody makes views but who looks."""
+class Stored(dict[int, T], Generic[T]):
+    """The arrays of all nodes, of which nobody makes views but who looks.
 
-    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
-        self._per_example = per_example
-        self.shared = shared
-        self.lanes = lanes
+    Args:
+        nothing: What a node has that has no array.
+        arenas: Where arrays are.
+        given: Those that are elsewhere.
+    """
 
-    def __len__(self) -> int:
-        return len(self._per_example)
+    def __init__(self, nothing: T, *arenas: Arena, given: Mapping[int, T] | None = None) -> None:
+        self._nothing = nothing
+        self._arenas: tuple[Arena, ...] = arenas
+        self._given = {} if given is None else given
 
-    @overload
-    def __getitem__(self, node: int) -> T: ...
-    @overload
-    def __getitem__(self, node: slice) -> Sequence[T]: ...
-    def __getitem__(self, node: int | slice) -> T | Sequence[T]:
-        return [self._of(n) for n in range(len(self))[node]] if isinstance(node, slice) else self._of(node)
-
-    @abstractmethod
-    def _of(self, node: int) -> T:
-        """The array of a node."""
-
-    def _stored(self, node: int) -> Array | None:
-        return (self.lanes if self._per_example[node] else self.shared).get(node)
-
-
-class Stored(_Stored[Array]):
-    """The values of all nodes: those given, and those that are stored."""
-
-    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
-        super().__init__(per_example, shared, lanes)
-        self.given: dict[int, Array] = {}
-
-    def _of(self, node: int) -> Array:
-        found = self.given.get(node)
-        if found is None:
-            found = self._stored(node)
-        return UNSET if found is None else found
-
-
-class StoredAdjoints(_Stored[Array | None]):
-    """The gradients of all nodes; None where none is wanted."""
-
-    def __init__(self, per_example: Sequence[bool], shared: Arena, lanes: Arena) -> None:
-        super().__init__(per_example, shared, lanes)
-        self.direct: dict[int, Array] = {}
-        """Those that are written into the results."""
-
-    def _of(self, node: int) -> Array | None:
-        found = self.direct.get(node)
-        return self._stored(node) if found is None else found
+    def __missing__(self, node: int) -> T:
+        found: Any = self._given.get(node)
+        for arena in self._arenas:
+            if found is None:
+                found = arena.get(node)
+        array: T = self._nothing if found is None else found
+        self[node] = array
+        return array

@@ -53,6 +53,8 @@ class Plan:
     """Runs for each example."""
     streamed: frozenset[int]
     """Per-example inputs that are read where they are."""
+    untold: tuple[int, ...]
+    """Those of them that may hold what is not finite while all values do not."""
     given: tuple[int, ...]
     """Float sources that all examples share, and that may hold what is not finite."""
     active: tuple[bool, ...]
@@ -102,6 +104,8 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
+    telling = [i for i in instructions if i and wanted[i.node] and i.op.telling and full[i.node]]
+    told = {operand for i in telling for operand in i.operands}
     written = _written(program, instructions, wanted, active)
     direct = [
         node
@@ -114,6 +118,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         shared=shared,
         lanes=lanes,
         streamed=streamed,
+        untold=tuple(n for n in streamed if n not in told and not program.is_integer(n)),
         given=tuple(
             n
             for n, flag in enumerate(wanted)

@@ -9,8 +9,7 @@ import numpy as np
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.diagnosis import bad_step
-from gradwire_server.engine.evaluation import run_forward
-from gradwire_server.engine.executor import Adjoints, Checkpoint, backward
+from gradwire_server.engine.executor import Adjoints, Checkpoint, backward, forward
 from gradwire_server.engine.graph import Array, Input
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.job import Query, bind
@@ -80,7 +79,7 @@ def trace(
     with np.errstate(all="ignore"):
         operations = [n for n in everything if single.instructions[n] is not None]
         Arena(Layout.of(operations, single.shapes), 1, dtype).place(values, 1)
-        run_forward(single, stage.instructions, values, 0, checkpoint)
+        forward(single, stage.instructions, values, 0, checkpoint)
         report = nonfinite.bad_value(single, everything, values, 0)
         gradients = Arena(stage.adjoints, 1, dtype).place(adjoints, 1)
         _seed(single, gradients, adjoints)

@@ -54,6 +54,7 @@ class Prepared:
 
     job: engine.Job
     observer: Observer
+    threads: engine.Threads
 
     @property
     def cost(self) -> float:
@@ -79,7 +80,7 @@ class Prepared:
             Refusal: INDEX_OUT_OF_RANGE, NON_FINITE; whatever ``checkpoint`` raises.
         """
         start = perf_counter()
-        evaluation = engine.run(self.job, checkpoint)
+        evaluation = engine.run(self.job, checkpoint, self.threads)
         seconds = perf_counter() - start
         phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
         self.observer.evaluated(len(self.job.program.shapes), evaluation.examples, seconds, phase)
@@ -98,12 +99,19 @@ class GradientLogic:
     ``checkpoint`` raises, which is called between parts of the work.
     """
 
-    def __init__(self, limits: ServiceLimits | None = None, observer: Observer | None = None, workers: int = 1) -> None:
+    def __init__(
+        self,
+        limits: ServiceLimits | None = None,
+        observer: Observer | None = None,
+        workers: int = 1,
+        threads: engine.Threads = engine.ONE,
+    ) -> None:
         self.limits = limits or ServiceLimits()
         self._workers = workers
         self.cache = ProgramCache(self.limits.max_cache_bytes)
         self._engine_limits = self.limits.of_engine()
         self._observer = observer or Unobserved()
+        self._threads = threads
 
     def register_graph(
         self, request: pb.RegisterGraphRequest, checkpoint: Checkpoint = unhurried
@@ -149,7 +157,8 @@ class GradientLogic:
         if program is None:
             program = self._program(request, checkpoint)
         query = codec.decode_query(request, self._engine_limits, framed)
-        return Prepared(engine.bind(program, query, self._engine_limits), self._observer)
+        job = engine.bind(program, query, self._engine_limits, self._threads.count)
+        return Prepared(job, self._observer, self._threads)
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
         """Every node's value and every edge's gradient, of one example."""

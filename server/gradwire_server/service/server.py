@@ -79,7 +79,8 @@ class Server:
         metrics = Metrics(self._registry)
         self._admission = Admission(settings, metrics)
         self._jobs = Jobs(settings.threads_of_worker, settings.max_seconds, metrics)
-        logic = GradientLogic(settings, metrics, settings.workers)
+        threads = engine.Threads(settings.threads_of_worker)
+        logic = GradientLogic(settings, metrics, settings.workers, threads)
         services = [SERVICE, HEALTH, REFLECTION]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)

@@ -99,3 +99,35 @@ def test_an_outer_product_that_leaves_the_range_of_floats_is_reported(reduction:
     traced = trace(program, {**arrays, "x": rows[3]}, np.dtype(np.float32), LIMITS, nothing).non_finite
     assert traced is not None
     assert (traced.phase, traced.node, traced.position) == (Phase.GRADIENT, product, (1, 1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [1, 2, 7, 64, 200])
+@pytest.mark.parametrize("examples", [1, 3, 300])
+def test_an_input_that_is_not_finite_is_reported_wherever_it_is_and_whatever_it_is_multiplied_with(
+    examples: int, columns: int, dtype: type, value: float
+) -> None:
+    builder = Builder()
+    x = builder.input("x", (columns,), per_example=True)
+    product = builder.op("matmul", builder.parameter("W", (3, columns)), x)
+    # The maximum would hide a product of -inf.
+    builder.op("sum", builder.op("max", product, builder.constant(0.0)))
+    program = builder.program()
+    for column in {0, columns // 2, columns - 1}:
+        for example in {0, examples - 1}:
+            x_array = np.ones((examples, columns))
+            x_array[example, column] = value
+            report = evaluate(program, {"W": np.zeros((3, columns)), "x": x_array}, dtype).non_finite
+            assert report is not None
+            assert (report.name, report.example, report.position) == ("x", example, (column,))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_input_that_only_products_without_elements_have_read_is_looked_at(value: float) -> None:
+    builder = Builder()
+    x = builder.input("x", (2,), per_example=True)
+    builder.op("sum", builder.op("matmul", builder.parameter("W", (0, 2)), x))
+    report = evaluate(builder.program(), {"W": np.zeros((0, 2)), "x": [[1.0, 1.0], [1.0, value]]}).non_finite
+    assert report is not None
+    assert (report.name, report.example, report.position) == ("x", 1, (1,))

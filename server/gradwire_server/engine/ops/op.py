@@ -127,6 +127,9 @@ class Op:
     """Which operands are row indices."""
     strided: bool = False
     """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
+    telling: bool = False
+    """Whether operands cannot hold what is not finite if the result, which has elements, does not: each element of an
+    operand is a term, or a factor of one, of some sum. (Zero times infinity is NaN.)"""
     work: Callable[[Step, Sequence[Shape], Shape], int] = _streamed
     """Roughly how many elementary steps a lane takes, for operands and a result of these shapes."""
     kernel: Callable[[Step, int], tuple[Opcode, float] | None] | None = None

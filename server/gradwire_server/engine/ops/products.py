@@ -121,8 +121,9 @@ def _gradient(a: Array, b: Array, target: Array, *, written: bool) -> Array | bo
 
 
 def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
-    # A multiply-add inside BLAS costs about a tenth of an elementary step of its own.
-    return size(out) * (1 + shapes[0][-1] // 10) + size(shapes[0]) + size(shapes[1])
+    # A multiply-add inside BLAS costs about a tenth of an elementary step of its own; the larger operand is usually a
+    # parameter, which all lanes share, and each lane reads the other one.
+    return size(out) * (1 + shapes[0][-1] // 10) + min(size(shapes[0]), size(shapes[1]))
 
 
 def _scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
@@ -152,6 +153,7 @@ PRODUCTS = (
         vjp=_matmul_vjp,
         elementwise=False,
         strided=True,
+        telling=True,
         work=_work,
         scratch=_scratch,
         direct=_direct,

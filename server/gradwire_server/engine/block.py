@@ -1,0 +1,226 @@
+"""A block of examples: its storage, and what runs in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradwire_server.engine import nonfinite, shapes
+from gradwire_server.engine.diagnosis import bad_step_of_block, bad_sum, shared_adjoints
+from gradwire_server.engine.executor import Checkpoint, backward, forward
+from gradwire_server.engine.graph import Array, Reduction
+from gradwire_server.engine.job import BLOCK_BYTES, Job
+from gradwire_server.engine.kernels import walk
+from gradwire_server.engine.lowering import Run, Step, TapeRun
+from gradwire_server.engine.memory import UNSET, Arena, Stored
+from gradwire_server.engine.nonfinite import NonFinite, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """What a job gives; blocks write their examples' part of what has the axis of examples."""
+
+    losses: Array
+    """[N] without a reduction, else empty."""
+    gradients: dict[str, Array]
+    """By source: [*shape], or [N, *shape] without a reduction and of per-example inputs."""
+    outputs: dict[int, Array]
+    """By node: [*shape], or [N, *shape] of nodes that depend on examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What a block adds to the sums over all examples."""
+
+    loss: float
+    sums: Arena
+    """Gradients of what examples share."""
+    differentiated: bool
+    """Whether there are any."""
+    report: NonFinite | None
+
+
+class NotFiniteError(Exception):
+    """What a job gives is not finite, and only its plain form can say why."""
+
+    def __init__(self, plain: Job) -> None:
+        super().__init__()
+        self.plain = plain
+
+
+def look_closer(job: Job) -> None:
+    """Go on only if this job can say what is not finite.
+
+    Raises:
+        NotFiniteError: with the job that can.
+    """
+    if job.plain is not None:
+        raise NotFiniteError(job.plain)
+
+
+class Block:
+    """Storage for the examples of one block after another, which one thread at a time uses.
+
+    Args:
+        job: What to compute.
+        shared: Values that examples share, as far as they were computed.
+        given: Those that were given.
+        results: Where to write.
+        checkpoint: May end the work by raising.
+    """
+
+    def __init__(
+        self, job: Job, shared: Arena, given: Mapping[int, Array], results: Results, checkpoint: Checkpoint
+    ) -> None:
+        self._job = job
+        self._checkpoint = checkpoint
+        self._results = results
+        self._program, self._plan, self._dtype = job.program, job.plan, job.query.dtype
+        self._loss = job.program.graph.loss
+        self._shared = shared
+        self._lanes = min(job.lanes, job.examples)
+        self._own = Arena(self._plan.lanes.values, self._lanes, self._dtype)
+        self._own_adjoints = Arena(self._plan.lanes.adjoints, self._lanes, self._dtype)
+        self._values: Stored[Array] = Stored(UNSET, self._own, shared, given=given)
+        self._adjoints: Stored[Array | None] = Stored(None, self._own_adjoints)
+        self._sums: Arena | None = None
+        self._inputs = [
+            (source.node, shapes.lanes_last(job.query.arrays[source.name]), source.node in self._plan.streamed)
+            for source in self._program.sources
+            if source.per_example and self._plan.needed[source.node]
+        ]
+
+    def run(self, start: int, lanes: int, sums: Arena, known: NonFinite | None) -> Partial:
+        """Compute the examples from ``start`` on; ``known`` is what is reported of those before.
+
+        Raises:
+            Refusal: INDEX_OUT_OF_RANGE; whatever the checkpoint raises.
+        """
+        self._checkpoint()
+        self._open(lanes, sums)
+        self._load(start, lanes)
+        forward(
+            self._program, self._plan.lanes.schedule.forward, self._values, start, self._checkpoint, self._forward_run
+        )
+        report = self._bad_value(start)
+        stop = start + lanes
+        for node, output in self._results.outputs.items():
+            if self._program.per_example[node]:
+                output[start:stop] = shapes.lanes_first(self._values[node])
+        if not self._program.per_example[self._loss]:
+            return Partial(0.0, sums, False, report)
+        losses = self._values[self._loss]
+        if self._job.per_example_gradients:
+            self._results.losses[start:stop] = losses
+        loss = float(np.add.reduce(losses, dtype=np.float64))
+        differentiated = self._plan.active[self._loss]
+        if differentiated:
+            report = self._differentiate(start, sums, known if report is None else report)
+            self._write_gradients(start, stop)
+        return Partial(loss, sums, differentiated, report)
+
+    def _open(self, lanes: int, sums: Arena) -> None:
+        """Have so many lanes, and the gradients of what examples share in ``sums``."""
+        if lanes != self._lanes:
+            self._lanes = lanes
+            self._own.open(lanes)
+            self._own_adjoints.open(lanes)
+            self._values.clear()
+            self._sums = None
+        if sums is not self._sums:
+            self._sums = sums
+            if self._job.per_example_gradients and sums.lanes != lanes:
+                sums.open(lanes)
+            self._adjoints = Stored(None, self._own_adjoints, sums)
+
+    def _load(self, start: int, lanes: int) -> None:
+        """Give the block's inputs their values."""
+        for node, array, streamed in self._inputs:
+            part = array[..., start : start + lanes]
+            if streamed:
+                self._values[node] = part
+            else:
+                self._values[node][...] = part
+
+    # What the kernel does.
+
+    def _forward_run(self, run: Run | TapeRun) -> None:
+        if isinstance(run, TapeRun):
+            run.forward(self._values, self._own.storage, self._lanes)
+            return
+        exponents = run.exponents[self._dtype]
+        walk.forward(run.rows, exponents, run.lists, self._own.storage, self._shared.storage, self._lanes)
+
+    def _backward_run(self, run: Run | TapeRun) -> None:
+        if isinstance(run, TapeRun):
+            run.backward(self._adjoints, self._own.storage, self._lanes)
+            return
+        sums = self._sums
+        if sums is None:
+            raise AssertionError
+        walk.backward(
+            run.rows,
+            run.exponents[self._dtype],
+            run.lists,
+            self._own.storage,
+            self._shared.storage,
+            self._own_adjoints.storage,
+            sums.storage,
+            self._lanes,
+            self._job.per_example_gradients,
+        )
+
+    # Gradients.
+
+    def _differentiate(self, start: int, sums: Arena, known: NonFinite | None) -> NonFinite | None:
+        """Compute the gradients, and give the report on the block, which is ``known`` if there is nothing new."""
+        plan = self._plan
+        for node in plan.direct:
+            gradient = self._results.gradients[self._program.label(node)]
+            self._adjoints[node] = shapes.lanes_last(gradient[start : start + self._lanes])
+        # The kernel multiplies and adds in another order, and may leave the range of floats where NumPy does not.
+        if self._pass_back(sums, plan.lanes.schedule.backward) or self._pass_back(sums, plan.lanes.backward):
+            return known
+        look_closer(self._job)
+        if known is not None and known.phase is Phase.VALUE:
+            return known
+        shared = sum(self._program.sizes[node] for node in shared_adjoints(plan))
+        a_lane = self._dtype.itemsize * (plan.lanes.adjoints.elements + shared)
+        at_once = max(1, min(self._job.lanes, BLOCK_BYTES // max(1, a_lane)))
+        step = bad_step_of_block(self._program, plan, self._values, start, at_once, known, self._checkpoint)
+        return nonfinite.first(nonfinite.first(known, step), bad_sum(self._program, plan, self._adjoints))
+
+    def _pass_back(self, sums: Arena, steps: Sequence[Step]) -> bool:
+        """Compute the gradients anew; whether they are finite."""
+        self._own_adjoints.zero()
+        sums.zero()
+        seed = self._adjoints[self._loss]
+        if seed is not None:
+            seed.fill(1)
+        finite = backward(steps, self._values, self._adjoints, self._checkpoint, kernel=self._backward_run)
+        if self._job.per_example_gradients:
+            # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
+            backward(self._plan.shared.backward, self._values, self._adjoints, self._checkpoint)
+        return finite and nonfinite.is_finite(self._own_adjoints.flat) and nonfinite.is_finite(sums.flat)
+
+    def _write_gradients(self, start: int, stop: int) -> None:
+        """Those that have the axis of examples."""
+        job = self._job
+        for source in job.wrt:
+            adjoint = None if source.node in self._plan.direct else self._adjoints[source.node]
+            if adjoint is not None and (job.per_example_gradients or source.per_example):
+                rows = shapes.lanes_first(adjoint)
+                mean = job.query.reduction is Reduction.MEAN
+                self._results.gradients[source.name][start:stop] = rows / job.examples if mean else rows
+
+    def _bad_value(self, start: int) -> NonFinite | None:
+        """Look at all values; only if one is not finite, find out which node that was."""
+        untold = [self._values[node] for node in self._plan.untold]
+        if all(map(nonfinite.is_finite, [self._own.flat, *untold])):
+            return None
+        look_closer(self._job)
+        per_example = self._program.per_example
+        nodes = [node for node, needed in enumerate(self._plan.needed) if needed and per_example[node]]
+        return nonfinite.bad_value(self._program, nodes, self._values, start)
