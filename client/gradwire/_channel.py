@@ -71,6 +71,9 @@ _CAUSES = {
     "andshake failed": "the two do not agree on encryption",
 }
 """What is meant by words of gRPC and of its TLS library; the first that is found counts."""
+_NOT_SERVED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""CANCELLED not by the caller, who would not ask what it means: a server that ends drops the calls so that it has not
+begun."""
 _TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
@@ -262,7 +265,7 @@ def _meant(error: grpc.RpcError, to: Address, status: bytes | None, graph: graph
     too_large = _TOO_LARGE.search(details)
     if too_large:
         return _too_large(too_large, details, target)
-    if code is grpc.StatusCode.UNAVAILABLE or details == _BROKE_AT_ONCE:
+    if code in _NOT_SERVED or details == _BROKE_AT_ONCE:
         cause = _tls_cause(details, to)
         if cause is not None:
             return TLSError(f"no connection to {target}: {cause}; gRPC says: {details}")

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from itertools import repeat
+from typing import Any
 
 import trustme
 
@@ -24,6 +25,7 @@ async def proxy(
     limits = limits or repeat(NEVER)
     host, _, port = address.rpartition(":")
     tasks: set[asyncio.Task[None]] = set()
+    accepts: set[asyncio.Task[Any]] = set()
     writers: list[asyncio.StreamWriter] = []
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int) -> None:
@@ -35,8 +37,13 @@ async def proxy(
         writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        accepting = asyncio.current_task()
+        assert accepting is not None
+        accepts.add(accepting)
+        accepting.add_done_callback(accepts.discard)
         behind_reader, behind_writer = await asyncio.open_connection(host, port)
-        writers.extend((writer, behind_writer))
+        writers.append(behind_writer)
         ways = forward(reader, behind_writer, next(limits)), forward(behind_reader, writer, NEVER)
         for way in ways:
             task = asyncio.create_task(way)
@@ -48,9 +55,9 @@ async def proxy(
         yield int(server.sockets[0].getsockname()[1])
     finally:
         server.close()
-        for task in tasks:
+        for task in (*accepts, *tasks):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*accepts, *tasks, return_exceptions=True)
         for writer in writers:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)

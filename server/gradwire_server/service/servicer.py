@@ -371,7 +371,10 @@ class GradientServicer:
         if program is not None:
             prepared = prepare(program)
             if prepared.cost <= SMALL_SECONDS:
-                return answer(prepared)
+                frames = answer(prepared)
+                if prepared.reply_bytes > SMALL_BYTES:
+                    self._admission.answered(caller, prepared.reply_bytes)
+                return frames
         caller.name = context.peer()
         self._admission.admit(caller)
         if prepared is None:
