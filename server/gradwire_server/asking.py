@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire import _channel
-from gradwire_server.help import human
+from gradwire_server.help import human, is_bytes
 from gradwire_server.settings import Target
 
 WIDTH = 100
@@ -69,7 +69,7 @@ def _options(target: Target) -> _channel.Connection:
 
 
 def _shown(setting: str, value: int) -> str:
-    return f"{value:,} ({human(value)})" if setting.endswith("_bytes") else f"{value:,}"
+    return f"{value:,} ({human(value)})" if is_bytes(setting) else f"{value:,}"
 
 
 def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> Iterator[str]:

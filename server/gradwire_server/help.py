@@ -33,6 +33,11 @@ def source(command: type[BaseSettings], subcommands: Mapping[str, type[BaseModel
     )
 
 
+def is_bytes(name: str) -> bool:
+    """Whether an option of this name is a number of bytes."""
+    return "bytes" in name or "memory" in name
+
+
 def human(nbytes: int) -> str:
     """A number of bytes as a person writes it; only whole ones get a larger unit."""
     power = 0
@@ -58,7 +63,7 @@ def _add_argument(
     if options.get("dest") in fields:
         model, name = fields[options["dest"]]
         options["help"] = options["help"].replace(_NOTHING, "")
-        if name.endswith("_bytes"):
+        if is_bytes(name):
             options["help"] = _BYTES.sub(_with_unit, options["help"])
         if options.get("metavar"):
             options["metavar"] = _metavar(name, model.model_fields[name].annotation) or options["metavar"]
@@ -81,6 +86,7 @@ def _title(model: type[BaseModel], name: str) -> str | None:
 def _metavar(name: str, annotation: Any) -> str | None:  # noqa: ANN401  (a type)
     """What stands for the value; None for what a list of choices says better."""
     kinds = set(get_args(annotation) if isinstance(annotation, UnionType) else [annotation]) - {type(None)}
-    if name.endswith(("_bytes", "host")):
-        return "BYTES" if name.endswith("_bytes") else "ADDRESS"
+    for holds, unit in ((is_bytes(name), "BYTES"), ("seconds" in name, "SECONDS"), ("host" in name, "ADDRESS")):
+        if holds:
+            return unit
     return {Path: "FILE", int: "N", float: "SECONDS", str: "NAME"}.get(kinds.pop())

@@ -26,7 +26,7 @@ def test_health_and_info(server: ServerProcess) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == f"gradwire 0.1.0 at {server.address}, one process"
-    assert "max_message_bytes  134,217,728 (128 MiB)" in lines
+    assert "max_message_bytes 134,217,728 (128 MiB)" in [" ".join(line.split()) for line in lines]
     assert [name for name in ServiceLimits.model_fields if name not in done.stdout] == []
     assert [line.split()[0] for line in lines if line.endswith("s = 1 / (1 + e^-a)")] == ["sigmoid"]
 
