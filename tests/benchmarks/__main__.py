@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 
-from tests.benchmarks import examples, functions, hinge, large, perceptron, throughput, unary, virtual_machine
+from tests.benchmarks import examples, functions, hinge, large, perceptron, threads, throughput, unary, virtual_machine
 from tests.benchmarks.table import Row, show
 
 COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
@@ -22,6 +22,7 @@ COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
     "perceptron": perceptron.compare_step,
     "each": perceptron.compare_each,
     "functions": functions.compare,
+    "threads": threads.compare,
 }
 
 

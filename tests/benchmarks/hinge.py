@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import gradwire as gw
-from tests.benchmarks.running import evaluation, prepare
+from tests.benchmarks.running import alone, evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Call, interleave_processes
 
@@ -59,6 +59,7 @@ def compare() -> Iterator[Row]:
 
 
 def _engine(score: Callable[..., gw.Expression]) -> Call:
+    alone()
     call = evaluation(prepare(gw.graph(loss(score))), arrays())
 
     def ours() -> tuple[Any, Any]:

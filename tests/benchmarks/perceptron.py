@@ -10,7 +10,7 @@ import numpy as np
 
 import gradwire as gw
 from gradwire_server.engine import Reduction
-from tests.benchmarks.running import evaluation, prepare
+from tests.benchmarks.running import alone, evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Call, interleave_processes
 
@@ -61,6 +61,7 @@ def _engine(reduction: Reduction) -> Call:
     label = gw.input("label", per_example=True, dtype="int64")
     hidden = gw.relu(gw.matmul(gw.parameter("W1", shape=(HIDDEN, INPUTS)), x) + gw.parameter("b1", shape=(HIDDEN,)))
     scores = gw.matmul(gw.parameter("W2", shape=(CLASSES, HIDDEN)), hidden) + gw.parameter("b2", shape=(CLASSES,))
+    alone()
     graph = gw.graph(gw.softmax_cross_entropy_with_integer_labels(scores, label))
     call = evaluation(prepare(graph), _arrays(), np.float32, reduction=reduction)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire_server import codec, engine
@@ -23,8 +25,22 @@ def prepare(graph: pb.Graph) -> engine.Program:
 
 
 def evaluation(
-    program: engine.Program, arrays: Mapping[str, Any], dtype: type = np.float64, **query: Any
+    program: engine.Program,
+    arrays: Mapping[str, Any],
+    dtype: type = np.float64,
+    threads: int = os.cpu_count() or 1,
+    **query: Any,
 ) -> Callable[[], engine.Evaluation]:
-    """The engine on these arrays; checking the request is part of the call."""
+    """The engine on these arrays, as a server runs it; checking the request is part of the call."""
     asked = engine.Query(arrays=arrays, dtype=np.dtype(dtype), **query)
-    return lambda: engine.run(engine.bind(program, asked, LIMITS), nobody_waits)
+    helpers = engine.Threads(threads)
+
+    def call() -> engine.Evaluation:
+        return engine.run(engine.bind(program, asked, LIMITS), nobody_waits, helpers)
+
+    return call
+
+
+def alone() -> None:
+    """Give BLAS one thread, as a server does. It holds for the process, so peers that use BLAS have another."""
+    threadpool_limits(1, user_api="blas")

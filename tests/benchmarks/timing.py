@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from statistics import median
@@ -50,34 +50,59 @@ def interleave_processes(contestants: Mapping[str, Callable[[], Call]], *, secon
         contestants: What makes each call, there; a call gives a value and a gradient, on which all agree that give one.
         seconds: As said.
     """
+    with contest(contestants) as rivals:
+        return in_turns({name: rival.run for name, rival in rivals.items()}, seconds)
+
+
+@contextmanager
+def contest(contestants: Mapping[str, Callable[[], Call]]) -> Iterator[dict[str, Rival]]:
+    """Processes that make calls when told to, for ``interleave_processes``."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        connections: dict[str, Connection] = {}
+        rivals: dict[str, Rival] = {}
         for name, make in contestants.items():
             ours, theirs = context.Pipe()
-            process = context.Process(target=_contest, args=(theirs, make), daemon=True)
+            process = context.Process(target=_serve, args=(theirs, make))
             process.start()
             theirs.close()
             stack.callback(process.join)
-            connections[name] = stack.enter_context(ours)
-        first, *others = [connection.recv() for connection in connections.values()]
+            rivals[name] = Rival(stack.enter_context(ours))
+        first, *others = [rival.gradient() for rival in rivals.values()]
         for other in others:
             if other is not None:
                 np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-5)
+        yield rivals
 
-        def turn(connection: Connection) -> float:
-            connection.send(None)
-            taken: float = connection.recv()
-            return taken
 
-        turns = {name: (lambda connection=connection: turn(connection)) for name, connection in connections.items()}
-        return in_turns(turns, seconds)
+class Rival:
+    """A contestant in a process of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def gradient(self) -> Any:
+        """What it sends first."""
+        return self._connection.recv()
+
+    def begin(self) -> None:
+        """Have it make its calls."""
+        self._connection.send(None)
+
+    def end(self) -> float:
+        """The median duration of these calls, in seconds."""
+        taken: float = self._connection.recv()
+        return taken
+
+    def run(self) -> float:
+        """Both."""
+        self.begin()
+        return self.end()
 
 
 Call = Callable[[], tuple[Any, Any]]
 
 
-def _contest(connection: Connection, make: Callable[[], Call]) -> None:
+def _serve(connection: Connection, make: Callable[[], Call]) -> None:
     """Send the gradient, and then the duration of a call whenever one is asked for."""
     call = make()
     _, gradient = call()
