@@ -49,7 +49,11 @@ class Machine:
     def at(self, x: Any) -> Callable[[], None]:
         """The call at ``x``, an array of doubles."""
         self._buffer.set_arg(0, x.data)
-        call: Callable[[], None] = self._call
+
+        def call() -> None:
+            # It does not keep the function alive.
+            self._call()
+
         return call
 
 

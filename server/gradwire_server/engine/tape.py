@@ -22,6 +22,9 @@ core has of its own."""
 NARROWEST, WIDEST = 32, 256
 """Lanes that run together, however many places there are."""
 
+FEW = 4
+"""Operations of a group that is not worth a loop."""
+
 CHAINED = np.array([not TapeOpcode.EXP <= opcode <= TapeOpcode.SOFTPLUS for opcode in TapeOpcode])
 """For each opcode, whether the kernel does its operations strictly one after another."""
 
@@ -31,6 +34,7 @@ class Tape:
     """What the kernel is told; see there. Places are positions without dead operations, in another order."""
 
     groups: NDArray[np.int32]
+    opcodes: NDArray[np.int8]
     a: NDArray[np.uint32]
     b: NDArray[np.uint32]
     lists: NDArray[np.uint32]
@@ -74,7 +78,18 @@ class Tape:
                 start += len(flat)
             space[:, start : self.first] = self.constants[:, np.newaxis]
         exponents = self.exponents[workspace.dtype]
-        kernel.forward(self.groups, self.a, self.b, self.lists, exponents, self.first, workspace, lanes, width)
+        kernel.forward(
+            self.groups,
+            self.opcodes,
+            self.a,
+            self.b,
+            self.lists,
+            exponents,
+            self.first,
+            workspace,
+            lanes,
+            width,
+        )
 
     def take(self, places: NDArray[np.integer], workspace: Array, lanes: int) -> Array:
         """The values of these places, [places, lanes]."""
@@ -91,6 +106,7 @@ class Tape:
         back, adjoints = np.empty(self.elements * lanes, dtype), np.empty(self.places * width, dtype)
         kernel.backward(
             self.groups,
+            self.opcodes,
             self.a,
             self.b,
             self.lists,
@@ -136,7 +152,8 @@ def make_tape(
     b[powers] = np.arange(len(powers))
     raised = exponents[operations[powers]]
     return Tape(
-        groups=groups,
+        groups=_mixed(groups),
+        opcodes=opcodes[operations],
         a=a,
         b=b,
         lists=lists,
@@ -147,3 +164,16 @@ def make_tape(
         operations=operations,
         longest=int((starts[operations + 1] - starts[operations]).max(initial=1)),
     )
+
+
+def _mixed(groups: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The groups, with those after one another that are small made one."""
+    opcodes, begins, ends = groups.T
+    small = (ends - begins <= FEW) & (opcodes < TapeOpcode.PRODUCT) & (opcodes != TapeOpcode.POWER)
+    joined = small[1:] & small[:-1]
+    heads = np.flatnonzero(np.concatenate(([True], ~joined))) if len(groups) else np.empty(0, np.intp)
+    result = groups[heads]
+    result[:, 2] = np.append(groups[heads[1:], 1], ends[-1:])
+    several = np.diff(np.append(heads, len(groups))) > 1
+    result[several, 0] = TapeOpcode.MIXED
+    return result

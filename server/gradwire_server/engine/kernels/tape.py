@@ -1,8 +1,8 @@
 """The kernel of tapes: a swarm of scalar operations on a space of places of its own, forward and backward.
 
-A tape is a table of groups. A group applies one opcode to a range of places, whose arguments two tables list. Values
-are [places, lanes] for a few lanes at a time, lanes innermost. Of one lane the loops go over the operations of a group,
-of several over the lanes.
+A tape is a table of groups. A group applies one opcode to a range of places, whose arguments two tables list, or, if it
+is MIXED, to each its own. Values are [places, lanes] for a few lanes at a time, lanes innermost. Of one lane the loops
+go over the operations of a group, of several over the lanes.
 
 Compiled once for all graphs and kept on disk.
 """
@@ -45,10 +45,11 @@ class TapeOpcode(IntEnum):
     SUM = 13
     LARGEST = 14
     LARGEST_SPLIT = 15
+    MIXED = 16
 
 
 MUL, SQUARE, RECIPROCAL, ADD, MAX, MAX_SPLIT, POWER, EXP, LOG, SIGMOID, TANH, SOFTPLUS = map(int, list(TapeOpcode)[:12])
-PRODUCT, SUM, LARGEST, LARGEST_SPLIT = map(int, list(TapeOpcode)[12:])
+PRODUCT, SUM, LARGEST, LARGEST_SPLIT, MIXED = map(int, list(TapeOpcode)[12:])
 
 CHUNK = 2048
 """Numbers that pass through an elementary function at a time, so that they stay in the cache that is next."""
@@ -285,6 +286,83 @@ def _backward_one(
 
 
 @_inlined
+def _forward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: int, v: Any) -> None:
+    """Operations of one lane, each with an opcode of its own: no loop is worth its beginning and its end there."""
+    base, one = _unsigned(first), v.dtype.type(1)
+    # What was written last is not read again: in a chain all would wait for memory.
+    last, y = base, v.dtype.type(0)
+    for k in range(_unsigned(begin), _unsigned(end)):
+        opcode, i = opcodes[k], a[k]
+        x = y if i == last else v[i]
+        if opcode == MUL:
+            y = x * v[b[k]]
+        elif opcode == ADD:
+            y = x + v[b[k]]
+        elif opcode in (MAX, MAX_SPLIT):
+            y = _larger(x, v[b[k]])
+        elif opcode == SQUARE:
+            y = x * x
+        elif opcode == RECIPROCAL:
+            y = one / x
+        elif opcode == EXP:
+            y = functions.exp(x)
+        elif opcode == LOG:
+            y = functions.log(x)
+        elif opcode == SIGMOID:
+            y = functions.sigmoid(x)
+        elif opcode == TANH:
+            y = functions.tanh(x)
+        else:
+            y = functions.softplus(x)
+        last = base + k
+        v[last] = y
+
+
+@_inlined
+def _backward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: int, v: Any, d: Any) -> None:
+    """The same, backward."""
+    base, step, n = _unsigned(first), _unsigned(1), _unsigned(end - begin)
+    zero, half, one = d.dtype.type(0), d.dtype.type(0.5), d.dtype.type(1)
+    last, total = base + _unsigned(end), zero
+    for m in range(n):
+        k = _unsigned(end) - step - m
+        opcode, i, j, o = opcodes[k], a[k], b[k], base + k
+        g = total if last == o else d[o]
+        if opcode == MUL:
+            d[j] += g * v[i]
+            total = d[i] + g * v[j]
+        elif opcode == ADD:
+            d[j] += g
+            total = d[i] + g
+        elif opcode == MAX:
+            d[j] += g if v[j] > v[i] else zero
+            total = d[i] + (g if v[i] > v[j] else zero)
+        elif opcode == MAX_SPLIT:
+            share = half * g if v[i] == v[j] else zero
+            d[j] += g if v[j] > v[i] else share
+            total = d[i] + (g if v[i] > v[j] else share)
+        elif opcode == SQUARE:
+            total = d[i] + g * (v[i] + v[i])
+        elif opcode == RECIPROCAL:
+            y = v[o]
+            total = d[i] + -(g * y) * y
+        elif opcode == EXP:
+            total = d[i] + g * v[o]
+        elif opcode == LOG:
+            total = d[i] + g / v[i]
+        elif opcode == SIGMOID:
+            y = v[o]
+            total = d[i] + g * (y * (one - y))
+        elif opcode == TANH:
+            y = v[o]
+            total = d[i] + g * ((one - y) * (one + y))
+        else:
+            total = d[i] + g * functions.sigmoid(v[i])
+        last = _unsigned(i)
+        d[last] = total
+
+
+@_inlined
 def _forward_many(
     opcode: int, begin: int, end: int, a: Any, b: Any, lists: Any, exponents: Any, first: int, v: Any, w: int
 ) -> None:
@@ -436,12 +514,22 @@ def _backward_many(
 
 @_compiled
 def forward(
-    groups: Any, a: Any, b: Any, lists: Any, exponents: Any, first: int, values: Any, lanes: int, width: int
+    groups: Any,
+    opcodes: Any,
+    a: Any,
+    b: Any,
+    lists: Any,
+    exponents: Any,
+    first: int,
+    values: Any,
+    lanes: int,
+    width: int,
 ) -> None:
     """Compute the values of all groups in turn.
 
     Args:
         groups: For each group its opcode, the first operation, and the one after the last.
+        opcodes: For each operation.
         a: For each operation, the place of its first argument, or where its arguments begin in ``lists``.
         b: The same of its second argument, or where its arguments end; of POWER, which of the exponents.
         lists: Places of arguments.
@@ -456,18 +544,25 @@ def forward(
         w = min(width, lanes - start)
         v = values[places * start : places * (start + w)]
         for r in range(len(groups)):
-            opcode, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
-            if EXP <= opcode <= SOFTPLUS:
-                _call(opcode, begin, end, a, first, v, w)
-            elif w == 1:
-                _forward_one(opcode, begin, end, a, b, lists, exponents, first, v)
-            else:
-                _forward_many(opcode, begin, end, a, b, lists, exponents, first, v, w)
+            kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
+            if kind == MIXED and w == 1:
+                _forward_mixed(begin, end, opcodes, a, b, first, v)
+                continue
+            step = 1 if kind == MIXED else end - begin
+            for k in range(begin, end, step):
+                opcode = opcodes[k]
+                if EXP <= opcode <= SOFTPLUS:
+                    _call(opcode, k, k + step, a, first, v, w)
+                elif w == 1:
+                    _forward_one(opcode, k, k + step, a, b, lists, exponents, first, v)
+                else:
+                    _forward_many(opcode, k, k + step, a, b, lists, exponents, first, v, w)
 
 
 @_compiled
 def backward(
     groups: Any,
+    opcodes: Any,
     a: Any,
     b: Any,
     lists: Any,
@@ -486,7 +581,8 @@ def backward(
     """Compute the gradients of all places, and give those of operands.
 
     Args:
-        groups: As for ``forward``; so are a, b, lists, exponents, first, values, lanes and width.
+        groups: As for ``forward``; so are opcodes, a, b, lists, exponents, first, values, lanes and width.
+        opcodes: As said.
         a: As said.
         b: As said.
         lists: As said.
@@ -513,13 +609,19 @@ def backward(
             for lane in range(_unsigned(w)):
                 d[p + lane] += seeds[s + lane]
         for r in range(len(groups) - 1, -1, -1):
-            opcode, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
-            if EXP <= opcode <= SOFTPLUS:
-                _call_back(opcode, begin, end, a, first, v, d, scratch, w)
-            elif w == 1:
-                _backward_one(opcode, begin, end, a, b, lists, exponents, first, v, d, scratch)
-            else:
-                _backward_many(opcode, begin, end, a, b, lists, exponents, first, v, d, scratch, w)
+            kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
+            if kind == MIXED and w == 1:
+                _backward_mixed(begin, end, opcodes, a, b, first, v, d)
+                continue
+            step = 1 if kind == MIXED else end - begin
+            for k in range(end - step, begin - 1, -step):
+                opcode = opcodes[k]
+                if EXP <= opcode <= SOFTPLUS:
+                    _call_back(opcode, k, k + step, a, first, v, d, scratch, w)
+                elif w == 1:
+                    _backward_one(opcode, k, k + step, a, b, lists, exponents, first, v, d, scratch)
+                else:
+                    _backward_many(opcode, k, k + step, a, b, lists, exponents, first, v, d, scratch, w)
         for e in range(elements):
             p, s = _unsigned(e * w), _unsigned(e * lanes + start)
             for lane in range(_unsigned(w)):

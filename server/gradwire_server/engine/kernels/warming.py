@@ -44,8 +44,8 @@ def _warm_tapes() -> None:
     a, b, lists = order.tabulate(operations, opcodes, starts, some, places, 1)
     for dtype in (np.float64, np.float32):
         x = np.zeros(1, dtype)
-        tape.forward(groups, a, b, lists, x, 0, x, 1, 1)
-        tape.backward(groups, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0])
+        tape.forward(groups, opcodes, a, b, lists, x, 0, x, 1, 1)
+        tape.backward(groups, opcodes, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0])
 
 
 _KERNELS = {walk.forward, walk.backward, outer, tape.forward, tape.backward}
