@@ -98,7 +98,7 @@ class Tape:
             found: Array = workspace.reshape(-1, lanes)[places]
             return found
         parts = [space[:, places].swapaxes(0, 1) for _, space in self._parts(workspace, lanes, width)]
-        return np.concatenate([part.reshape(len(places), -1) for part in parts], axis=1)
+        return np.concatenate([part.reshape(len(part), part.shape[1] * part.shape[2]) for part in parts], axis=1)
 
     def backward(self, adjoint: Array, workspace: Array, lanes: int) -> tuple[Array, Array]:
         """The gradients of operand elements, [elements, lanes]; and of all places of the last lanes."""
