@@ -290,7 +290,7 @@ def _forward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: in
     """Operations of one lane, each with an opcode of its own: no loop is worth its beginning and its end there."""
     base, one = _unsigned(first), v.dtype.type(1)
     # What was written last is not read again: in a chain all would wait for memory.
-    last, y = base, v.dtype.type(0)
+    last, y = base + _unsigned(begin), v.dtype.type(0)
     for k in range(_unsigned(begin), _unsigned(end)):
         opcode, i = opcodes[k], a[k]
         x = y if i == last else v[i]
