@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 
 from gradwire_server.service.pool import SHORT_SECONDS, FairPool
@@ -17,7 +18,12 @@ LONG = 2 * SHORT_SECONDS
 def busy(pool: FairPool, threads: int = 1) -> Iterator[None]:
     """Its threads for any work are at something long while in the block."""
     gate, begun = Event(), [Event() for _ in range(threads)]
-    held = [pool.submit("holder", LONG, lambda event=event: (event.set(), gate.wait())) for event in begun]
+
+    def hold(event: Event) -> None:
+        event.set()
+        gate.wait()
+
+    held = [pool.submit("holder", LONG, partial(hold, event)) for event in begun]
     for event in begun:
         event.wait()
     try:
@@ -28,23 +34,30 @@ def busy(pool: FairPool, threads: int = 1) -> Iterator[None]:
 
 
 def test_callers_take_turns_however_much_each_brings() -> None:
-    pool, order = FairPool(1), []
+    pool = FairPool(1)
+    order: list[str] = []
     with busy(pool):
-        futures = [pool.submit("a", LONG, lambda i=i: order.append(f"a{i}")) for i in range(4)]
-        futures += [pool.submit("b", LONG, lambda i=i: order.append(f"b{i}")) for i in range(2)]
+        futures = [pool.submit("a", LONG, partial(order.append, f"a{i}")) for i in range(4)]
+        futures += [pool.submit("b", LONG, partial(order.append, f"b{i}")) for i in range(2)]
         futures += [pool.submit("c", 3 * LONG, lambda: order.append("c"))]
     wait(futures)
     assert order == ["a0", "b0", "a1", "b1", "a2", "c", "a3"]
 
 
 def test_a_caller_who_comes_later_waits_for_no_backlog_and_has_no_credit() -> None:
-    pool, order = FairPool(1), []
+    pool = FairPool(1)
+    order: list[str] = []
     first, gate = Event(), Event()
+
+    def hold() -> None:
+        first.set()
+        gate.wait()
+
     with busy(pool):
-        futures = [pool.submit("a", LONG, lambda: (first.set(), gate.wait()))]
-        futures += [pool.submit("a", LONG, lambda i=i: order.append(f"a{i}")) for i in range(3)]
+        futures = [pool.submit("a", LONG, hold)]
+        futures += [pool.submit("a", LONG, partial(order.append, f"a{i}")) for i in range(3)]
     first.wait()
-    futures += [pool.submit("b", LONG, lambda i=i: order.append(f"b{i}")) for i in range(3)]
+    futures += [pool.submit("b", LONG, partial(order.append, f"b{i}")) for i in range(3)]
     gate.set()
     wait(futures)
     assert order == ["a0", "b0", "a1", "b1", "a2", "b2"]
@@ -54,7 +67,7 @@ def test_short_work_waits_for_no_long_work() -> None:
     pool = FairPool(2)
     with busy(pool, 2):
         waiting = pool.submit("a", LONG, str)
-        assert [pool.submit("a", SHORT_SECONDS, lambda i=i: i).result() for i in range(3)] == [0, 1, 2]
+        assert [pool.submit("a", SHORT_SECONDS, partial(int, i)).result() for i in range(3)] == [0, 1, 2]
         assert not waiting.done()
     assert waiting.result() == ""
 
@@ -74,7 +87,7 @@ def test_nothing_is_kept_of_what_was_cancelled() -> None:
         for _ in range(10):
             large = Large()
             kept.append(weakref.ref(large))
-            future: Future[object] = pool.submit("a", LONG, lambda large=large: large)
+            future: Future[int] = pool.submit("a", LONG, partial(id, large))
             del large
             future.cancel()
             del future

@@ -10,6 +10,7 @@ from numba.core import event
 
 from gradwire_server.engine.kernels import order, tape, walk
 from gradwire_server.engine.kernels.columns import COLUMNS
+from gradwire_server.engine.kernels.finite import all_finite
 from gradwire_server.engine.kernels.outer import outer
 
 
@@ -31,6 +32,8 @@ def warm(compiling: Callable[[], None] = _nothing) -> bool:
             walk.forward(rows, exponents, lists, values, values, 1)
             walk.backward(rows, exponents, lists, values, values, values, values, 1, False)
             outer(values[:0, np.newaxis], values[:0, np.newaxis], values[:0, np.newaxis, np.newaxis])
+        for bits in (np.zeros(1, np.uint64), np.zeros(1, np.uint32)):
+            all_finite(bits, bits[0])
         _warm_tapes()
     return watch.seen
 
@@ -48,7 +51,7 @@ def _warm_tapes() -> None:
         tape.backward(groups, opcodes, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0])
 
 
-_KERNELS = {walk.forward, walk.backward, outer, tape.forward, tape.backward}
+_KERNELS = {walk.forward, walk.backward, outer, all_finite, tape.forward, tape.backward}
 _KERNELS |= {order.mark, order.count_levels, order.arrange, order.tabulate}
 
 

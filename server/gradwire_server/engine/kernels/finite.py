@@ -1,0 +1,27 @@
+"""Whether numbers are finite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from gradwire_server.engine.kernels.caching import kept
+
+
+def _compiled(kernel: Any) -> Any:
+    return kept(njit(nogil=True, error_model="numpy")(kernel))
+
+
+@_compiled
+def all_finite(bits: Any, exponent: Any) -> bool:
+    """Whether no element has an exponent of ones only, as infinities and NaN have.
+
+    Args:
+        bits: Those of floats, [elements], contiguous: integers are compared in any order, so LLVM makes vectors.
+        exponent: The mask of the exponent's bits.
+    """
+    bad = False
+    for i in range(len(bits)):
+        bad = bad | ((bits[i] & exponent) == exponent)
+    return not bad
