@@ -59,6 +59,10 @@ def many_operands() -> bytes:
     return bytes(pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=request)).SerializeToString())
 
 
+AGAIN = 5
+"""Requests, one after another, so that some are still to come when health has answered."""
+
+
 def many_names() -> bytes:
     framed = [pb.FramedTensor(name=f"t{number}", shape=[0, number]) for number in range(100_000)]
     return bytes(pb.StreamGradientsRequest(head=pb.StreamRequestHead(framed=framed)).SerializeToString())
@@ -69,13 +73,13 @@ def test_a_request_that_takes_long_to_check_does_not_delay_it(frame: Callable[[]
     with ServerProcess() as server, channel(server.address) as opened, ThreadPoolExecutor(1) as pool:
         health: Any = health_pb2_grpc.HealthStub(opened)
         method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
-        busy = pool.submit(list, method(iter([frame()])))
+        busy = pool.submit(list, method(iter([frame()] * AGAIN)))
         while "gradwire_requests_in_flight 1.0" not in server.metrics():
             assert not busy.done()
         for _ in range(5):
             assert health.Check(health_pb2.HealthCheckRequest()).status == SERVING
         assert not busy.done()
-        assert len(busy.result()) == 1
+        assert len(busy.result()) == AGAIN
 
 
 def test_a_watch_sees_the_drain() -> None:
