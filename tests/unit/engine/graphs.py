@@ -1,4 +1,4 @@
-"""Writing graphs for the engine, node by node."""
+"""Writing graphs for the engine, node by node, and asking it of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gradwire_server.engine import (
     Constant,
@@ -14,6 +15,7 @@ from gradwire_server.engine import (
     Input,
     Limits,
     Node,
+    NonFinite,
     Operation,
     Parameter,
     Program,
@@ -90,3 +92,37 @@ def refusal_of(builder: Builder, loss: int = -1) -> Refusal:
     except Refusal as refusal:
         return refusal
     raise AssertionError("the graph was taken")
+
+
+def refused(builder: Builder, arrays: dict[str, Any], **query: Any) -> Refusal:
+    with pytest.raises(Refusal) as raised:
+        evaluate(builder.program(), arrays, **query)
+    return raised.value
+
+
+def unary(op: str, x: Any, **attributes: Any) -> Evaluation:
+    """The sum of an op of x."""
+    builder = Builder()
+    result = builder.op(op, builder.parameter("x", np.shape(x)), **attributes)
+    builder.op("sum", result)
+    return evaluate(builder.program(), {"x": x}, outputs=(result,))
+
+
+def reported(builder: Builder, arrays: dict[str, Any], **query: Any) -> NonFinite:
+    """The report on a graph."""
+    report = evaluate(builder.program(), arrays, **query).non_finite
+    assert report is not None
+    return report
+
+
+def shown(report: NonFinite) -> dict[str, float]:
+    """Its operands, by name."""
+    return {operand.name: operand.value for operand in report.operands}
+
+
+def squares(**source: Any) -> Builder:
+    """(w x)^2 of a per-example x."""
+    builder = Builder()
+    product = builder.op("mul", builder.parameter("w"), builder.input("x", per_example=True), name="product")
+    builder.op("mul", product, product)
+    return builder
