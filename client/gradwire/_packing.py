@@ -2,14 +2,15 @@
 
 Operations on scalars that need nothing but each other, and what other nodes have computed before, are one node. Where
 they alternate with others, such as products of matrices that scalars are made into, each turn has its own node; and in
-each turn what depends on no example has one apart, so that it is computed once and not once for each.
+each turn what depends on no example has one apart, so that it is computed once and not once for each; and so has what
+only outputs need, for what does not lead to the loss has no gradient, not even one of zero.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import prod
 
 import numpy as np
@@ -46,8 +47,8 @@ _SMALL, _SPARSE = 64, 4
 """Elements up to which a tensor is an operand as it is, and also if one in so many is an argument. Of others, only
 those that are arguments are taken."""
 
-_PER_EXAMPLE, _TURN = 1, 2
-"""A place is the number of a turn, twice, and 1 if it depends on examples."""
+_PER_EXAMPLE, _ASIDE, _TURN = 1, 2, 4
+"""A place is the number of a turn, four times, and 1 if it depends on examples, and 2 if the loss does not need it."""
 
 
 def count(nodes: Iterable[Expression]) -> int:
@@ -55,18 +56,18 @@ def count(nodes: Iterable[Expression]) -> int:
     return sum(node.kind in OPS and not node.shape for node in nodes)
 
 
-def pack(nodes: Iterable[Expression], roots: Sequence[Expression]) -> tuple[list[Expression], list[Expression]]:
+def pack(nodes: Sequence[Expression], roots: Sequence[Expression]) -> tuple[list[Expression], list[Expression]]:
     """The roots, with the operations on scalars that they need in packed nodes.
 
     Args:
         nodes: The roots and all that they need, operands first.
-        roots: What a caller may ask for.
+        roots: What a caller may ask for, the loss first.
 
     Returns:
         The roots, and the other nodes that have names.
     """
     packing = _Packing(roots)
-    packing.add(nodes)
+    packing.add(nodes, _beside(nodes, roots[0]) if len(roots) > 1 else set())
     done = [packing.outcome(node) for node in roots]
     others = [packing.outcome(node) for node in packing.named]
     packing.finish()
@@ -85,8 +86,8 @@ class _Packing:
         self._outcomes: dict[int, Expression] = {}
         """By id, what stands for an expression that is not in the new graph as it was."""
 
-    def add(self, nodes: Iterable[Expression]) -> None:
-        """Add nodes, operands first."""
+    def add(self, nodes: Iterable[Expression], beside: Collection[int]) -> None:
+        """Add nodes, operands first; of those ``beside``, by id, the loss needs none."""
         ops, places = OPS, self._places
         for node in nodes:
             number = ops.get(node.kind)
@@ -94,7 +95,7 @@ class _Packing:
                 self._add_other(node)
                 continue
             operands = node.operands
-            place = 0
+            place = _ASIDE if id(node) in beside else 0
             for operand in operands:
                 other = places[id(operand)]
                 if other != place:
@@ -281,10 +282,19 @@ def _taken(tensor: Expression, indices: NDArray[np.int64]) -> tuple[Expression, 
     return Expression("take", rows.shape, operands=(tensor, index)), places
 
 
+def _beside(nodes: Sequence[Expression], loss: Expression) -> set[int]:
+    """The ids of the nodes, which come operands first, that the loss does not need."""
+    needed = {id(loss)}
+    for node in reversed(nodes):
+        if id(node) in needed:
+            needed.update(map(id, node.operands))
+    return {id(node) for node in nodes} - needed
+
+
 def _is_packed(node: Expression) -> bool:
     return node.kind in OPS and not node.shape
 
 
 def _later(place: int, other: int) -> int:
     """Where something is that needs what is at both places."""
-    return max(place & -_TURN, other & -_TURN) | ((place | other) & _PER_EXAMPLE)
+    return max(place & -_TURN, other & -_TURN) | ((place | other) & (_TURN - 1))

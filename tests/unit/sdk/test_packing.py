@@ -202,6 +202,18 @@ def test_what_depends_on_no_example_is_apart() -> None:
     assert first in graph.nodes[second].scalars.operands
 
 
+@pytest.mark.usefixtures("eager")
+def test_what_only_outputs_need_changes_no_gradient() -> None:
+    x = gw.input("x", per_example=True)
+    shared = chain(x * gw.parameter("w"), 3)
+    # Its slope is infinite where the loss has a gradient of zero in it, and none at all without it.
+    infinite = gw.power(shared, 0.5).named("root")
+    with gw.connect("local") as client:
+        result = client.value_and_grad(shared * shared, outputs=[infinite]).evaluate(x=[-3.0], w=1.0)
+    assert result.non_finite is None
+    assert (result.outputs["root"], result.gradients["w"]) == (0, 0)
+
+
 def test_turns_of_scalars_and_products_have_a_node_each() -> None:
     m, s = gw.parameter("m", (2, 3)), gw.parameter("s")
     early = chain(s, 300)
