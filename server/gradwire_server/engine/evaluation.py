@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -116,10 +116,8 @@ class _Evaluator:
         stage = self.plan.shared
         arrays = [self.values[node] for node in self.plan.given]
         if stage.values.places:
-            for node in stage.resident:
-                place = self.shared.get(node)
-                if place is not None:
-                    place[...] = self.given[node]
+            self._load(stage.resident)
+            self._fold()
             forward(self.program, stage.schedule.forward, self.values, 0, self.checkpoint, self._forward_run)
             arrays.append(self.shared.flat)
         if not all(map(nonfinite.is_finite, arrays)):
@@ -127,6 +125,25 @@ class _Evaluator:
             per_example = self.program.per_example
             nodes = [node for node, needed in enumerate(self.plan.needed) if needed and not per_example[node]]
             self._note(nonfinite.bad_value(self.program, nodes, self.values, 0))
+
+    def _fold(self) -> None:
+        """Give what depends on constants alone its values, which are kept if they are finite."""
+        stage, folded = self.plan.shared, self.plan.folded
+        own = self.shared.flat[: stage.schedule.folded]
+        if self.dtype in folded:
+            own[...] = folded[self.dtype]
+            return
+        self._load(stage.constant)
+        forward(self.program, stage.schedule.constant, self.values, 0, self.checkpoint, self._forward_run)
+        if nonfinite.is_finite(own):
+            folded[self.dtype] = own.copy()
+
+    def _load(self, nodes: Iterable[int]) -> None:
+        """Copy sources to their places among the values that examples share."""
+        for node in nodes:
+            place = self.shared.get(node)
+            if place is not None:
+                place[...] = self.given[node]
 
     def _forward_run(self, run: Run | TapeRun) -> None:
         values = self.shared.storage

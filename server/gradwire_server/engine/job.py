@@ -263,7 +263,8 @@ def _measured(
     a_lane = own.values.elements + own.adjoints.elements
     if separate:
         a_lane += shared.adjoints.elements
-    lanes = _lanes(plan, max(1, (a_lane + plan.streamed_elements) * query.dtype.itemsize))
+    unshared = a_lane - own.values.elements + own.schedule.whole[1]
+    lanes = _lanes(plan, max(1, (unshared + plan.streamed_elements) * query.dtype.itemsize))
     dependent = program.per_example[program.graph.loss] or any(program.per_example[node] for node in query.outputs)
     blocks = -(-examples // lanes) if dependent else 0
     results = sum(
@@ -316,7 +317,8 @@ def _ahead(threads: int, blocks: int) -> int:
 
 def _lanes(plan: Plan, nbytes: int) -> int:
     """Examples of a block, of which each takes that many bytes."""
-    worthwhile = WORTHWHILE * len(plan.lanes.schedule.forward) // max(1, plan.lanes.values.elements)
+    steps, elements = plan.lanes.schedule.whole
+    worthwhile = WORTHWHILE * steps // max(1, elements)
     fitting = max(BLOCK_BYTES // nbytes, min(worthwhile, MAX_BLOCK_BYTES // nbytes))
     fitting = min(fitting, max(PRODUCT_LANES, BLOCK_WORK // max(1, plan.lanes.work)))
     return min(MAX_LANES, 1 << max(0, fitting.bit_length() - 1))

@@ -2,6 +2,10 @@
 
 Rows that do the same to scalars of one level (longest path from a source) become one row, ordered by their operands,
 so that a swarm of scalars costs what a tensor costs. Nothing of a level depends on another node of it.
+
+What is equal whatever a request brings is computed once: a tensor has the place of the first one that is made in the
+same way of the same. Each keeps its gradient and its backward step, and all steps keep their order, so that no bit of a
+result depends on it. What depends on constants alone has steps of its own, which need not run for each request.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from gradwire_server.engine.instruction import ByNode, Instruction, passes
 from gradwire_server.engine.kernels import columns as c
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.layout import Layout
+from gradwire_server.engine.ops import OPS
 from gradwire_server.engine.shapes import size, unbroadcast
+from gradwire_server.engine.sharing import Sharing
 from gradwire_server.engine.tape import Tape
 
 if TYPE_CHECKING:
@@ -106,6 +112,13 @@ class Schedule:
     """Those that pass a gradient on, in the order in which they do."""
     values: Layout
     adjoints: Layout
+    constant: Steps
+    """Those that go before ``forward`` and depend on constants alone."""
+    folded: int
+    """Elements of what they give, and of constants that are copied; they are the first ones."""
+    whole: tuple[int, int]
+    """How many steps forward, and elements of values, there would be if nothing were shared. By them examples are cut
+    into blocks, so that sharing moves no sum over examples."""
 
 
 class _Operation(NamedTuple):
@@ -173,6 +186,15 @@ class Lowering:
         self._sizes = list(program.sizes)
         self._shared = shared
         self._nodes = len(program.shapes)
+        self.folded = set() if shared or any(active[n] for n in program.folded) else set(program.folded)
+        """Nodes whose values depend on constants alone, and are kept."""
+        known: Mapping[int, int] = program.equal_constants if shared is None else shared.sharing.first
+        # An intermediate result of another stage has no number here.
+        known = {node: first for node, first in known.items() if max(node, first) < self._nodes}
+        self.sharing: Sharing = Sharing(known)
+        self.order: dict[int, int] = {}
+        """Where values would begin if nothing were shared and folded; by it operations have their order in a row."""
+        self._ordered = 0
         self.values: dict[int, int] = {}
         """First element by node."""
         self.adjoints: dict[int, int] = {}
@@ -180,11 +202,13 @@ class Lowering:
         """Where the values of places begin, by node."""
         self._elements = self.adjoint_elements = 0
         for node in resident:
-            self._place(node)
+            self._line_up(node)
         targets = list(targets)
         levels = self._levels(instructions)
+        taped: dict[int, int] = {}
         for level in levels:
-            self._place_values(level)
+            self._line_up_values(level, taped)
+        folded = self._place_values(taped)
         # What one row gives stays together.
         grouped = {o.out for level in levels for group in level.groups.values() if len(group) > 1 for o in group}
         stored = [*targets, *(node for level in levels for node in self._stored(level))]
@@ -192,19 +216,24 @@ class Lowering:
         self._place_adjoints(stored, without=set(last))
         added = self.adjoint_elements
         self._place_adjoints(last)
-        steps = list(self._steps(levels))
+        parts = list(self._parts(levels))
+        steps = [self._run(part) if isinstance(part, list) else self._other(part) for part in parts]
+        constant, forward = self._forward(parts, steps)
         self.schedule = Schedule(
-            forward=tuple(steps),
+            forward=forward,
             backward=tuple(step for step in map(self._backward, reversed(steps)) if step is not None),
+            constant=constant,
+            folded=folded,
+            whole=(len(steps), self._ordered),
             values=self._layout(self.values, self._elements),
             adjoints=self._layout(self.adjoints, self.adjoint_elements, added),
         )
 
     # Storage.
 
-    def _place(self, node: int) -> None:
-        self.values[node] = self._elements
-        self._elements += self._sizes[node]
+    def _line_up(self, node: int) -> None:
+        self.order[node] = self._ordered
+        self._ordered += self._sizes[node]
 
     def _place_adjoints(self, nodes: Iterable[int], without: Container[int] = ()) -> None:
         for node in nodes:
@@ -216,16 +245,39 @@ class Lowering:
         count = len(self._program.shapes)
         return Layout({n: (offset, self._shapes[n]) for n, offset in offsets.items() if n < count}, elements, added)
 
-    def _place_values(self, level: _Level) -> None:
+    def _line_up_values(self, level: _Level, taped: dict[int, int]) -> None:
         for group in level.groups.values():
             if len(group) > 1:
-                group.sort(key=lambda operation: min(map(self._offset, operation.operands)))
+                group.sort(key=lambda operation: min(map(self._rank, operation.operands)))
         for node in self._stored(level):
-            self._place(node)
+            self._line_up(node)
         for i in level.others:
             if i.op.tape is not None:
-                self._tapes[i.node] = self._elements
-                self._elements += i.op.tape(i.step).places
+                taped[i.node] = i.op.tape(i.step).places
+                self._ordered += taped[i.node]
+
+    def _place_values(self, taped: Mapping[int, int]) -> int:
+        """Give all values their places, folded ones first; returns how many elements those have."""
+        folded = [node for node in self.order if node in self.folded] if self.folded else []
+        self._place(folded, taped)
+        elements = self._elements
+        self._place((n for n in self.order if n not in self.folded) if folded else self.order, taped)
+        return elements
+
+    def _place(self, nodes: Iterable[int], taped: Mapping[int, int]) -> None:
+        for node in nodes:
+            if self._shares(node):
+                self.values[node] = self.values[self.sharing.first[node]]
+                continue
+            self.values[node] = self._elements
+            self._elements += self._sizes[node]
+            if node in taped:
+                self._tapes[node] = self._elements
+                self._elements += taped[node]
+
+    def _shares(self, node: int) -> bool:
+        """Whether the node has the place of an earlier one. A scalar has one of its own, in the row of its group."""
+        return node in self.sharing.repeated and self._sizes[node] != 1
 
     def _stored(self, level: _Level) -> Iterator[int]:
         """The nodes that a level gives, in the order in which they are stored."""
@@ -241,8 +293,8 @@ class Lowering:
             return self
         return self._shared
 
-    def _offset(self, node: int) -> int:
-        return self._owner(node).values[node]
+    def _rank(self, node: int) -> int:
+        return self._owner(node).order[node]
 
     # Levels.
 
@@ -258,9 +310,12 @@ class Lowering:
             if kernel is None:
                 own = level_of[i.node] = level(i.operands)
                 levels[own].others.append(i)
+                if i.op.tape is None:
+                    self.sharing.instruction(i, self._shapes[i.node])
                 continue
             for operation in self._operations(i, *kernel):
                 own = level_of[operation.out] = level(operation.operands)
+                self.sharing.operation(*operation)
                 levels[own].groups[self._key(operation)].append(operation)
         return [levels[number] for number in sorted(levels)]
 
@@ -282,7 +337,10 @@ class Lowering:
         self._shapes.append(shape)
         self._sizes.append(size(shape))
         self._active.append(self._active[of])
-        return len(self._shapes) - 1
+        node = len(self._shapes) - 1
+        if of in self.folded:
+            self.folded.add(node)
+        return node
 
     def _key(self, operation: _Operation) -> object:
         """Equal for operations that one row can do."""
@@ -293,7 +351,8 @@ class Lowering:
 
     # Steps.
 
-    def _steps(self, levels: Iterable[_Level]) -> Iterator[Step]:
+    def _parts(self, levels: Iterable[_Level]) -> Iterator[list[Group] | Instruction]:
+        """What steps do: groups of one run, or an instruction."""
         groups: list[Group] = []
         elements = 0
         for level in levels:
@@ -301,14 +360,45 @@ class Lowering:
                 groups.append(group)
                 elements += len(group) * self._sizes[group[0].out]
                 if elements > RUN:
-                    yield self._run(groups)
+                    yield groups
                     groups, elements = [], 0
             if level.others and groups:
-                yield self._run(groups)
+                yield groups
                 groups, elements = [], 0
-            yield from map(self._other, level.others)
+            yield from level.others
         if groups:
-            yield self._run(groups)
+            yield groups
+
+    def _forward(self, parts: Iterable[list[Group] | Instruction], steps: Iterable[Step]) -> tuple[Steps, Steps]:
+        """The steps that give values: those of folded nodes, and the others."""
+        constant: list[Step] = []
+        forward: list[Step] = []
+        for part, step in zip(parts, steps, strict=True):
+            if isinstance(part, Instruction):
+                if not self._shares(part.node):
+                    (constant if part.node in self.folded else forward).append(self._given(step, part.node))
+            elif not self.folded and not self.sharing.repeated:
+                forward.append(step)
+            else:
+                for chosen, into in ((True, constant), (False, forward)):
+                    groups = [
+                        [o for o in group if (o.out in self.folded) == chosen and not self._shares(o.out)]
+                        for group in part
+                    ]
+                    own = list(filter(None, groups))
+                    if own:
+                        into.append(step if sum(map(len, own)) == sum(map(len, part)) else self._run(own))
+        return tuple(constant), tuple(forward)
+
+    def _given(self, step: Step, node: int) -> Step:
+        """The step, or one that copies the node's value if another node has it."""
+        if isinstance(step, Instruction) and node in self.sharing.repeated:
+            attributes = {"shape": self._shapes[node]}
+            operands = (self.sharing.first[node],)
+            return step._replace(
+                op=OPS["reshape"], operands=operands, step=step.step._replace(attributes=attributes), work=1, views=()
+            )
+        return step
 
     def _other(self, i: Instruction) -> TapeRun | Instruction:
         if i.op.tape is None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.lowering import Lowering, Schedule
@@ -29,6 +32,8 @@ class Stage:
     """The same as it is run, and where values and gradients are."""
     resident: tuple[int, ...]
     """Sources whose values are copied to the stage's own."""
+    constant: tuple[int, ...]
+    """Those of them that are kept there, as what depends on constants alone is."""
     work: int
     """Elementary steps of a lane, all instructions together."""
 
@@ -72,6 +77,9 @@ class Plan:
     """Elements a lane takes in temporary arrays, at most, for itself."""
     shared_scratch: int
     """Elements that temporary arrays take besides, whatever the number of lanes."""
+    folded: dict[np.dtype[np.floating], Array] = field(default_factory=dict)
+    """By dtype, the first elements of the shared values, which depend on constants alone; once they are known, and if
+    they are finite."""
 
 
 def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool, plain: bool) -> Plan:
@@ -218,7 +226,8 @@ def _stages(
                 instructions=full,
                 backward=tuple(i for i in reversed(full) if passes(i, active)),
                 schedule=lowering.schedule,
-                resident=tuple(resident),
+                resident=tuple(n for n in resident if n not in lowering.folded),
+                constant=tuple(n for n in resident if n in lowering.folded),
                 work=sum(i.work for i in full),
             )
         )

@@ -9,9 +9,10 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
-from gradwire_server.engine.lowering import kernel_of
+from gradwire_server.engine.lowering import RESIDENT, kernel_of
 from gradwire_server.engine.plan import Plan, ancestors, make_plan
 from gradwire_server.engine.shapes import addressed, size
+from gradwire_server.engine.sharing import equal_constants
 from gradwire_server.errors import shown
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -25,6 +26,12 @@ PLANNED_NODES = 1 << 16
 
 NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES, PLAN_BYTES = 1100, 60, 450, 12_000
 """Rough memory of a node with one plan, of an operand, of a node in every further plan, and of a plan itself."""
+
+FOLDED = 1 << 16
+"""Elements, at most, that constants and what depends on them alone take in what is kept of a plan."""
+
+FOLDED_BYTES = 12
+"""Of each, in either dtype."""
 
 PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 120, 40, 16
 """The same of an operation that is packed in a node, of its argument, and of a position there."""
@@ -104,6 +111,10 @@ class Program:
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         self.cast_constants = cache(self._cast)
         """The constants as a request of this dtype sees them: [*shape, 1]."""
+        self.equal_constants = equal_constants(graph)
+        """For small constants that are equal to an earlier one, the first of those."""
+        self.folded, self._folded_elements = self._fold()
+        """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
         self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
         self.plan = lru_cache(self._plans_kept)(self._plan)
         """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
@@ -125,7 +136,8 @@ class Program:
             if own is not None:
                 packed, arguments = own.op.packed(own.step.attributes)
                 inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
-        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + PLAN_BYTES * self._plans_kept + inside
+        a_plan = PLAN_BYTES + FOLDED_BYTES * self._folded_elements
+        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + a_plan * self._plans_kept + inside
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""
@@ -146,6 +158,22 @@ class Program:
         """Whether the node holds row indices."""
         node = self.graph.nodes[index]
         return isinstance(node, Input | Constant) and node.integer
+
+    def _fold(self) -> tuple[frozenset[int], int]:
+        folded: set[int] = set()
+        elements = 0
+        for node, own in enumerate(self.instructions):
+            constant = isinstance(self.graph.nodes[node], Constant)
+            if own is None:
+                foldable = constant and not self.is_integer(node) and self.sizes[node] <= RESIDENT
+                needs = self.sizes[node]
+            else:
+                foldable = all(n in folded or isinstance(self.graph.nodes[n], Constant) for n in own.operands)
+                needs = self.sizes[node] + own.op.inner(own.step) if foldable else 0
+            if foldable and elements + needs <= FOLDED:
+                folded.add(node)
+                elements += needs
+        return frozenset(folded), elements
 
     def _cast(self, dtype: np.dtype[np.floating]) -> tuple[tuple[int, Array], ...]:
         with np.errstate(over="ignore"):
