@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -155,6 +156,24 @@ def test_what_is_warm_is_what_the_engine_calls() -> None:
         evaluate(builder.program(), {"w": [0, 1], "x": [[1, 2]]}, dtype)
     assert [list(kernel.signatures) for kernel in (walk.forward, walk.backward)] == before
     assert not warm()
+
+
+READ_ONLY = """
+import numpy as np
+from gradwire_server.engine import warm
+from gradwire_server.engine.kernels.finite import all_finite
+from gradwire_server.engine.nonfinite import is_finite
+warm()
+before = list(all_finite.signatures)
+for dtype in (np.float64, np.float32):
+    assert is_finite(np.frombuffer(bytes(8), dtype))
+assert all_finite.signatures == before
+"""
+
+
+def test_what_is_warm_takes_numbers_of_a_message_which_cannot_be_written() -> None:
+    # In a process of its own, where nothing else has called it yet.
+    subprocess.run([sys.executable, "-c", READ_ONLY], check=True)
 
 
 def test_the_command_says_that_nothing_is_left_to_compile(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,9 @@ def warm(compiling: Callable[[], None] = _nothing) -> bool:
             outer(values[:0, np.newaxis], values[:0, np.newaxis], values[:0, np.newaxis, np.newaxis])
         for bits in (np.zeros(1, np.uint64), np.zeros(1, np.uint32)):
             all_finite(bits, bits[0])
+            # What came in a message cannot be written, which is another type to Numba.
+            bits.flags.writeable = False
+            all_finite(bits, bits[0])
         _warm_tapes()
     return watch.seen
 
