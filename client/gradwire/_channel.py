@@ -359,8 +359,8 @@ class Attempts(Deadline):
         if pause is None:
             raise error
         if isinstance(error, OverloadedError):
-            # A server that is busy is asked no sooner than it says, and not by all at the same time.
-            pause = max(pause, (error.retry_after or 0) * uniform(1, 1 + 2 * JITTER))  # noqa: S311  (as above)
+            # A busy server is asked no sooner than it says, and those whom it turned away together come back apart.
+            pause = (error.retry_after or 0) + pause * uniform(0, 2)  # noqa: S311  (as above)
             if left is not None and pause >= left:
                 raise error
         return pause if left is None else min(pause, left)

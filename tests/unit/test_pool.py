@@ -101,3 +101,21 @@ def test_closing_waits_for_what_runs_but_no_longer_than_it_may() -> None:
         assert not pool.close(0)
     assert pool.close(60)
     assert not waiting.done()
+
+
+def test_short_work_that_takes_longer_than_estimated_holds_up_no_other() -> None:
+    pool = FairPool(1)
+    gate, begun = Event(), Event()
+
+    def hold() -> None:
+        begun.set()
+        gate.wait()
+
+    first = pool.submit("a", 0, hold)
+    second = pool.submit("b", 0, Event().set)
+    begun.wait()
+    # What takes longer than it was to is something long.
+    second.result()
+    assert not first.done()
+    gate.set()
+    first.result()

@@ -8,6 +8,7 @@ from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.jobs import SHUTTING_DOWN, Caller
 from gradwire_server.service.limits import Resource, ServiceLimits
 from gradwire_server.service.metrics import Metrics
+from gradwire_server.service.turned_away import TurnedAway
 
 SETTINGS = {
     Resource.REQUESTS: "max_requests",
@@ -40,11 +41,21 @@ class Admission:
         self._metrics = metrics
         self._held: dict[Caller, _Held] = {}
         self._totals = dict.fromkeys(Resource, 0)
+        self._turned_away = TurnedAway()
+        self.full = self._overloaded(Resource.REQUESTS, self._limits[Resource.REQUESTS], 1)
+        """Why one more request is refused while there are as many as there may be."""
 
     @property
     def in_flight(self) -> int:
         """Requests that are worked on or wait for a thread."""
         return self._totals[Resource.REQUESTS]
+
+    def turns_away(self) -> bool:
+        """Whether a request that comes now is to be refused as ``full`` says; it counts as turned away then."""
+        if self._totals[Resource.REQUESTS] < self._limits[Resource.REQUESTS]:
+            return False
+        self._count_turned_away(Resource.REQUESTS)
+        return True
 
     def check(self, caller: Caller) -> None:
         """Go on if there is room for one more request; what is done at once takes none.
@@ -94,6 +105,10 @@ class Admission:
         for caller in self._held:
             caller.dismiss(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
+    def close(self) -> None:
+        """Tell what was not told yet."""
+        self._turned_away.tell()
+
     def _take(self, caller: Caller, resource: Resource, amount: int) -> None:
         if self._totals[resource] + amount > self._limits[resource]:
             own = getattr(self._held.get(caller), resource, 0) + amount
@@ -113,18 +128,29 @@ class Admission:
     def _refusal(self, resource: Resource, own: int) -> Refusal:
         """Of a request that takes so much, which is not in the totals."""
         found, limit, setting = self._totals[resource], self._limits[resource], SETTINGS[resource]
-        facts = {"found": found + own, "limit": limit, "setting": setting}
         if own > limit:
             return refuse(
                 Reason.LIMIT_EXCEEDED,
                 f"the server takes {UNITS[resource].format(limit)} at a time ({setting}), and this is one of {own}; "
                 "send it in parts",
-                **facts,
+                found=found + own,
+                limit=limit,
+                setting=setting,
             )
-        self._metrics.turned_away(resource)
+        self._count_turned_away(resource)
+        return self._overloaded(resource, found, own)
+
+    def _overloaded(self, resource: Resource, found: int, own: int) -> Refusal:
+        limit, setting = self._limits[resource], SETTINGS[resource]
         return refuse(
             Reason.OVERLOADED,
             f"the server is busy with {UNITS[resource].format(found)}, and takes no more than {limit} at a time "
             f"({setting}); try again later",
-            **facts,
+            found=found + own,
+            limit=limit,
+            setting=setting,
         )
+
+    def _count_turned_away(self, resource: Resource) -> None:
+        self._metrics.turned_away(resource)
+        self._turned_away.count(resource)

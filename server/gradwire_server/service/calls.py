@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,14 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
+from gradwire_server.service.admission import Admission
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
-from gradwire_server.service.status import abort
+from gradwire_server.service.status import Packed, abort, pack
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
 from gradwire_server.version import VERSION
@@ -58,16 +59,22 @@ class CountedHandlers(grpc.GenericRpcHandler):
         metrics: CallMetrics,
         refused: Callable[[Reason], None],
         tokens: Tokens | None,
+        admission: Admission,
+        admitted: Collection[str],
     ) -> None:
+        """``admitted`` are the full names of the methods that a busy server refuses before it reads a message."""
         self._metrics = metrics
         self._count_refused = refused
         self._tokens = tokens
+        self._admission = admission
+        self._full = pack(admission.full)
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
             f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
             for service in services
             for method in service.methods
         }
+        self._admitted = admitted
         self._log = structlog.get_logger().bind()
         self._handlers: list[grpc.GenericRpcHandler] = []
         self.add_generic_rpc_handlers = self._handlers.extend
@@ -93,14 +100,24 @@ class CountedHandlers(grpc.GenericRpcHandler):
         if self._tokens is not None:
             refusal = self._tokens.refusal(details.method, details.invocation_metadata)
             if refusal is not None:
-                self._count_refused(refusal.reason)
-                bind_contextvars(reason=refusal.reason.value)
-                return _refused(refusal)
+                return self._refused(refusal.reason, refusal)
+        if details.method in self._admitted and self._admission.turns_away():
+            return self._refused(Reason.OVERLOADED, self._full)
         for handlers in self._handlers:
             handler = handlers.service(details)
             if handler is not None:
                 return _raw(handler, self._kinds[details.method])
         return self._absent(details.method)
+
+    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> Handler:
+        """Of a call that is refused before anything of it is read, of whatever kind."""
+        self._count_refused(reason)
+        bind_contextvars(reason=reason.value)
+
+        async def refused(_: object, context: Context) -> None:
+            await abort(context, refusal)
+
+        return grpc.stream_stream_rpc_method_handler(refused)
 
     def _absent(self, method: str) -> Handler:
         """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
@@ -112,15 +129,6 @@ class CountedHandlers(grpc.GenericRpcHandler):
             )
 
         return grpc.stream_stream_rpc_method_handler(absent)
-
-
-def _refused(refusal: Refusal) -> Handler:
-    """Of a call that is refused before anything of it is read, of whatever kind."""
-
-    async def refused(_: object, context: Context) -> None:
-        await abort(context, refusal)
-
-    return grpc.stream_stream_rpc_method_handler(refused)
 
 
 class _Call:
@@ -181,7 +189,9 @@ class _Call:
             seconds = perf_counter() - self._start
             self.series.handled[code].inc()
             self.series.seconds.observe(seconds)
-            log = self._log.debug if code is grpc.StatusCode.OK else self._log.info
+            # Of those that it turns away a busy server logs how many there are.
+            is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
+            log = self._log.debug if is_usual else self._log.info
             if code in _FAULTS:
                 log = self._log.warning
             if self._span is not None:

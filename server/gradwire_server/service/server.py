@@ -40,6 +40,7 @@ from gradwire_server.service.worker import READY
 from gradwire_server.settings import Settings, StartError, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
+UNARY = frozenset(f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods if not method.client_streaming)
 HEALTH: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(health.SERVICE_NAME)
 REFLECTION: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
 
@@ -88,7 +89,7 @@ class Server:
         servicer = GradientServicer(
             logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
         )
-        handlers: Any = CountedHandlers(services, calls, metrics.refused, self._tokens)
+        handlers: Any = CountedHandlers(services, calls, metrics.refused, self._tokens, self._admission, UNARY)
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
@@ -166,6 +167,7 @@ class Server:
         asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
         await self._grpc.stop(grace)
         stopped = self._jobs.close(grace - (monotonic() - start))
+        self._admission.close()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")

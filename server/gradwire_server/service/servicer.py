@@ -332,7 +332,8 @@ class GradientServicer:
                 raise
             assembler.skip()
             self._metrics.refused(refusal.reason)
-            _log.info("refused", method="StreamGradients", tag=assembler.tag, **_told(refusal))
+            log = _log.debug if refusal.reason is Reason.OVERLOADED else _log.info
+            log("refused", method="StreamGradients", tag=assembler.tag, **_told(refusal))
             return (error_frame(assembler.tag, refusal).SerializeToString(),)
         return ()
 

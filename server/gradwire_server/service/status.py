@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
 import grpc
@@ -92,14 +92,24 @@ def _cut(message: str) -> str:
     return message
 
 
-async def abort(context: grpc.aio.ServicerContext[bytes, bytes], refusal: Refusal) -> NoReturn:
-    """End the call with the refusal's status."""
+class Packed(NamedTuple):
+    """A refusal as gRPC sends it."""
+
+    code: grpc.StatusCode
+    message: str
+    details: bytes
+
+
+def pack(refusal: Refusal) -> Packed:
+    """A refusal as gRPC sends it."""
     status = to_status(refusal)
-    await context.abort(
-        CODES[refusal.reason],
-        status.message,
-        (*(context.trailing_metadata() or ()), ("grpc-status-details-bin", status.SerializeToString())),
-    )
+    return Packed(CODES[refusal.reason], status.message, status.SerializeToString())
+
+
+async def abort(context: grpc.aio.ServicerContext[bytes, bytes], refusal: Refusal | Packed) -> NoReturn:
+    """End the call with the refusal's status."""
+    code, message, details = pack(refusal) if isinstance(refusal, Refusal) else refusal
+    await context.abort(code, message, (*(context.trailing_metadata() or ()), ("grpc-status-details-bin", details)))
 
 
 def error_frame(tag: int, refusal: Refusal) -> pb.StreamGradientsResponse:
