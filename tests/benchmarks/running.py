@@ -36,7 +36,7 @@ def evaluation(
     helpers = engine.Threads(threads)
 
     def call() -> engine.Evaluation:
-        return engine.run(engine.bind(program, asked, LIMITS), nobody_waits, helpers)
+        return engine.run(engine.bind(program, asked, LIMITS, threads), nobody_waits, helpers)
 
     return call
 
