@@ -19,7 +19,7 @@ from tests.benchmarks.running import evaluation, prepare
 from tests.benchmarks.table import machine
 from tests.benchmarks.timing import interleave
 
-PICTURE = Path("docs/performance.svg")
+PICTURE = Path("docs/images/performance.svg")
 NODES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 EXAMPLES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 
