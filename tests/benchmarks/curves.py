@@ -17,7 +17,7 @@ from tests.benchmarks import hinge, virtual_machine
 from tests.benchmarks.random_graphs import SOURCES, packed, recipe
 from tests.benchmarks.running import evaluation, prepare
 from tests.benchmarks.table import machine
-from tests.benchmarks.timing import interleave
+from tests.benchmarks.timing import Call, interleave, interleave_processes
 
 PICTURE = Path("docs/images/performance.svg")
 NODES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
@@ -41,20 +41,21 @@ def per_node() -> Curves:
     return {"gradwire": ours, "CasADi SX": theirs}
 
 
+def _numpy(count: int) -> Call:
+    return partial(hinge.by_hand, **hinge.arrays(count))
+
+
 def over_examples() -> tuple[Curves, Curves]:
     """Milliseconds, and the peak of what is allocated in MB beyond the arrays given, for the hinge loss."""
-    times: dict[str, list[float]] = {"gradwire": [], "NumPy formula": []}
-    peaks: dict[str, list[float]] = {"gradwire": [], "NumPy formula": []}
-    program, arrays = prepare(gw.graph(hinge.loss())), hinge.arrays(EXAMPLES[-1])
+    makers: dict[str, Callable[[int], Call]] = {"gradwire": partial(hinge.engine, gw.dot), "NumPy formula": _numpy}
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    peaks: dict[str, list[float]] = {name: [] for name in makers}
     for count in EXAMPLES:
-        given = {"w": arrays["w"], "phi": arrays["phi"][:count], "y": arrays["y"][:count]}
-        contestants: dict[str, Callable[[], Any]] = {
-            "gradwire": evaluation(program, given),
-            "NumPy formula": partial(hinge.by_hand, **given),
-        }
-        timings = interleave(contestants, seconds=2)
-        for name, call in contestants.items():
+        timings = interleave_processes({name: partial(make, count) for name, make in makers.items()}, seconds=2)
+        for name, make in makers.items():
             times[name].append(1e3 * timings.seconds(name))
+            call = make(count)
+            call()
             tracemalloc.start()
             call()
             peaks[name].append(tracemalloc.get_traced_memory()[1] / 1e6)
@@ -77,7 +78,7 @@ def main() -> None:
     _draw(left, NODES, per_node(), "Random scalar graph, value and gradient", "nodes", "ns a node")
     work = f"Hinge loss, {hinge.FEATURES} features"
     _draw(middle, EXAMPLES, times, f"{work}, value and gradient", "examples", "ms")
-    _draw(right, EXAMPLES, peaks, f"{work}, peak memory beyond the inputs", "examples", "MB")
+    _draw(right, EXAMPLES, peaks, f"{work}, peak beyond the inputs", "examples", "MB")
     figure.suptitle(machine(), fontsize=9)
     figure.savefig(PICTURE)
     print(PICTURE)  # noqa: T201  (the picture's path)
