@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from numba import config
+from numba import config, njit
 from numba.core.caching import (
     CompileResultCacheImpl,
     FunctionCache,
@@ -16,6 +16,11 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
     UserWideCacheLocator,
 )
+
+
+def compiled(kernel: Any) -> Any:
+    """Compile a kernel when it is first called, to run without the interpreter's lock, and keep its machine code."""
+    return kept(njit(nogil=True, error_model="numpy")(kernel))
 
 
 def kept(kernel: Any) -> Any:

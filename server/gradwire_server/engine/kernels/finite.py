@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from gradwire_server.engine.kernels.caching import kept
+from gradwire_server.engine.kernels.caching import compiled
 
 
-def _compiled(kernel: Any) -> Any:
-    return kept(njit(nogil=True, error_model="numpy")(kernel))
-
-
-@_compiled
+@compiled
 def all_finite(bits: Any, exponent: Any) -> bool:
     """Whether no element has an exponent of ones only, as infinities and NaN have.
 

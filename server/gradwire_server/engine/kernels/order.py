@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from gradwire_server.engine.kernels.caching import kept
-
-
-def _compiled(kernel: Any) -> Any:
-    return kept(njit(nogil=True, error_model="numpy")(kernel))
+from gradwire_server.engine.kernels.caching import compiled
 
 
-@_compiled
+@compiled
 def mark(starts: Any, arguments: Any, first: int, marked: Any) -> None:
     """Mark every position that a marked one depends on.
 
@@ -30,7 +25,7 @@ def mark(starts: Any, arguments: Any, first: int, marked: Any) -> None:
                 marked[arguments[i]] = True
 
 
-@_compiled
+@compiled
 def count_levels(starts: Any, arguments: Any, first: int, levels: Any) -> None:
     """Set the level of each position: the length of the longest path that leads to it; ``levels`` come as zeros."""
     for k in range(len(starts) - 1):
@@ -40,7 +35,7 @@ def count_levels(starts: Any, arguments: Any, first: int, levels: Any) -> None:
         levels[first + k] = level + 1
 
 
-@_compiled
+@compiled
 def arrange(opcodes: Any, starts: Any, arguments: Any, first: int, marked: Any, opcode_count: int, chained: Any) -> Any:
     """Put the marked operations into an order of few groups of one opcode.
 
@@ -127,7 +122,7 @@ def arrange(opcodes: Any, starts: Any, arguments: Any, first: int, marked: Any, 
     return order, table, turns
 
 
-@_compiled
+@compiled
 def tabulate(order: Any, opcodes: Any, starts: Any, arguments: Any, places: Any, listing: int) -> Any:
     """Where the arguments of the operations in this order are: two places, or from where to where they are listed.
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from gradwire_server.engine.kernels.caching import kept
-
-
-def _compiled(kernel: Any) -> Any:
-    return kept(njit(nogil=True, error_model="numpy")(kernel))
+from gradwire_server.engine.kernels.caching import compiled
 
 
-@_compiled
+@compiled
 def outer(a: Any, b: Any, out: Any) -> bool:
     """[lanes, m] times [lanes, n] into [lanes, m, n]; whether all products are finite.
 

@@ -16,14 +16,9 @@ import numpy as np
 from numba import njit
 
 from gradwire_server.engine.kernels import functions
-from gradwire_server.engine.kernels.caching import kept
+from gradwire_server.engine.kernels.caching import compiled
 
 _inlined = njit(nogil=True, error_model="numpy", forceinline=True)
-_apart = njit(nogil=True, error_model="numpy")
-
-
-def _compiled(kernel: Any) -> Any:
-    return kept(njit(nogil=True, error_model="numpy")(kernel))
 
 
 class TapeOpcode(IntEnum):
@@ -512,7 +507,7 @@ def _backward_many(
                     d[i + lane] += d[o + lane] * (p * v[i + lane] ** (p - one))
 
 
-@_compiled
+@compiled
 def forward(
     groups: Any,
     opcodes: Any,
@@ -559,7 +554,7 @@ def forward(
                     _forward_many(opcode, k, k + step, a, b, lists, exponents, first, v, w)
 
 
-@_compiled
+@compiled
 def backward(
     groups: Any,
     opcodes: Any,

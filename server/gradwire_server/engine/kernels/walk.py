@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from gradwire_server.engine.kernels import functions
-from gradwire_server.engine.kernels.caching import kept
+from gradwire_server.engine.kernels.caching import compiled
 from gradwire_server.engine.kernels.columns import (
     ADJOINT,
     ADJOINT_STRIDE,
@@ -39,10 +39,6 @@ CHUNK = 512
 """Elements that pass through a scratch buffer at a time."""
 
 _inlined = njit(nogil=True, error_model="numpy", forceinline=True)
-
-
-def _compiled(kernel: Any) -> Any:
-    return kept(njit(nogil=True, error_model="numpy")(kernel))
 
 
 def scratch(lanes: int) -> int:
@@ -196,7 +192,7 @@ def _place(lists: Any, base: int, stride: int, k: int) -> int:
     return lists[base + k] if stride == LISTED else base + stride * k
 
 
-@_compiled
+@compiled
 def forward(rows: Any, exponents: Any, lists: Any, values: Any, shared: Any, lanes: int) -> None:
     """Compute the values of all rows in turn.
 
@@ -240,7 +236,7 @@ def forward(rows: Any, exponents: Any, lists: Any, values: Any, shared: Any, lan
             _apply(opcode, exponents[r], values, i, j, out * lanes + first, n)
 
 
-@_compiled
+@compiled
 def backward(
     rows: Any,
     exponents: Any,
