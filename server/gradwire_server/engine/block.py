@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import BLOCK_BYTES, Job
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
-from gradwire_server.engine.memory import UNSET, Arena, Stored
+from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
+from gradwire_server.engine.workspace import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,11 @@ def look_closer(job: Job) -> None:
 
 
 class Block:
-    """Storage for the examples of one block after another, which one thread at a time uses.
+    """The examples of one block after another, on one thread at a time.
 
     Args:
         job: What to compute.
+        room: Where.
         shared: Values that examples share, as far as they were computed.
         given: Those that were given.
         results: Where to write.
@@ -72,7 +75,13 @@ class Block:
     """
 
     def __init__(
-        self, job: Job, shared: Arena, given: Mapping[int, Array], results: Results, checkpoint: Checkpoint
+        self,
+        job: Job,
+        room: Room,
+        shared: Arena,
+        given: Mapping[int, Array],
+        results: Results,
+        checkpoint: Checkpoint,
     ) -> None:
         self._job = job
         self._checkpoint = checkpoint
@@ -80,12 +89,10 @@ class Block:
         self._program, self._plan, self._dtype = job.program, job.plan, job.query.dtype
         self._loss = job.program.graph.loss
         self._shared = shared
-        self._lanes = min(job.lanes, job.examples)
-        self._own = Arena(self._plan.lanes.values, self._lanes, self._dtype)
-        self._own_adjoints = Arena(self._plan.lanes.adjoints, self._lanes, self._dtype)
-        self._values: Stored[Array] = Stored(UNSET, self._own, shared, given=given)
-        self._adjoints: Stored[Array | None] = Stored(None, self._own_adjoints)
-        self._sums: Arena | None = None
+        self.room = room
+        self._values = room.values
+        self._values.given = given
+        self._adjoints = room.adjoints
         self._inputs = [
             (source.node, shapes.lanes_last(job.query.arrays[source.name]), source.node in self._plan.streamed)
             for source in self._program.sources
@@ -99,7 +106,8 @@ class Block:
             Refusal: INDEX_OUT_OF_RANGE; whatever the checkpoint raises.
         """
         self._checkpoint()
-        self._open(lanes, sums)
+        self.room.open(lanes, sums, lanes if self._job.per_example_gradients else 1)
+        self._adjoints = self.room.adjoints
         self._load(start, lanes)
         forward(
             self._program, self._plan.lanes.schedule.forward, self._values, start, self._checkpoint, self._forward_run
@@ -121,20 +129,6 @@ class Block:
             self._write_gradients(start, stop)
         return Partial(loss, sums, differentiated, report)
 
-    def _open(self, lanes: int, sums: Arena) -> None:
-        """Have so many lanes, and the gradients of what examples share in ``sums``."""
-        if lanes != self._lanes:
-            self._lanes = lanes
-            self._own.open(lanes)
-            self._own_adjoints.open(lanes)
-            self._values.clear()
-            self._sums = None
-        if sums is not self._sums:
-            self._sums = sums
-            if self._job.per_example_gradients and sums.lanes != lanes:
-                sums.open(lanes)
-            self._adjoints = Stored(None, self._own_adjoints, sums)
-
     def _load(self, start: int, lanes: int) -> None:
         """Give the block's inputs their values."""
         for node, array, streamed in self._inputs:
@@ -147,28 +141,26 @@ class Block:
     # What the kernel does.
 
     def _forward_run(self, run: Run | TapeRun) -> None:
+        own, lanes = self.room.own.storage, self.room.lanes
         if isinstance(run, TapeRun):
-            run.forward(self._values, self._own.storage, self._lanes)
+            run.forward(self._values, own, lanes)
             return
-        exponents = run.exponents[self._dtype]
-        walk.forward(run.rows, exponents, run.lists, self._own.storage, self._shared.storage, self._lanes)
+        walk.forward(run.rows, run.exponents[self._dtype], run.lists, own, self._shared.storage, lanes)
 
-    def _backward_run(self, run: Run | TapeRun) -> None:
+    def _backward_run(self, sums: Arena, run: Run | TapeRun) -> None:
+        own, lanes = self.room.own.storage, self.room.lanes
         if isinstance(run, TapeRun):
-            run.backward(self._adjoints, self._own.storage, self._lanes)
+            run.backward(self._adjoints, own, lanes)
             return
-        sums = self._sums
-        if sums is None:
-            raise AssertionError
         walk.backward(
             run.rows,
             run.exponents[self._dtype],
             run.lists,
-            self._own.storage,
+            own,
             self._shared.storage,
-            self._own_adjoints.storage,
+            self.room.own_adjoints.storage,
             sums.storage,
-            self._lanes,
+            lanes,
             self._job.per_example_gradients,
         )
 
@@ -179,7 +171,7 @@ class Block:
         plan = self._plan
         for node in plan.direct:
             gradient = self._results.gradients[self._program.label(node)]
-            self._adjoints[node] = shapes.lanes_last(gradient[start : start + self._lanes])
+            self._adjoints[node] = shapes.lanes_last(gradient[start : start + self.room.lanes])
         # The kernel multiplies and adds in another order, and may leave the range of floats where NumPy does not.
         if self._pass_back(sums, plan.lanes.schedule.backward) or self._pass_back(sums, plan.lanes.backward):
             return known
@@ -194,31 +186,32 @@ class Block:
 
     def _pass_back(self, sums: Arena, steps: Sequence[Step]) -> bool:
         """Compute the gradients anew; whether they are finite."""
-        self._own_adjoints.zero()
+        self.room.own_adjoints.zero()
         sums.zero()
         seed = self._adjoints[self._loss]
         if seed is not None:
             seed.fill(1)
-        finite = backward(steps, self._values, self._adjoints, self._checkpoint, kernel=self._backward_run)
+        kernel = partial(self._backward_run, sums)
+        finite = backward(steps, self._values, self._adjoints, self._checkpoint, kernel=kernel)
         if self._job.per_example_gradients:
             # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
             backward(self._plan.shared.backward, self._values, self._adjoints, self._checkpoint)
-        return finite and nonfinite.is_finite(self._own_adjoints.flat) and nonfinite.is_finite(sums.flat)
+        return finite and self.room.own_adjoints.is_finite() and sums.is_finite()
 
     def _write_gradients(self, start: int, stop: int) -> None:
         """Those that have the axis of examples."""
         job = self._job
+        divisor = job.examples if job.query.reduction is Reduction.MEAN else 1
         for source in job.wrt:
-            adjoint = None if source.node in self._plan.direct else self._adjoints[source.node]
-            if adjoint is not None and (job.per_example_gradients or source.per_example):
-                rows = shapes.lanes_first(adjoint)
-                mean = job.query.reduction is Reduction.MEAN
-                self._results.gradients[source.name][start:stop] = rows / job.examples if mean else rows
+            if (job.per_example_gradients or source.per_example) and source.node not in self._plan.direct:
+                adjoint = self._adjoints[source.node]
+                if adjoint is not None:
+                    rows = shapes.lanes_first(adjoint)
+                    self._results.gradients[source.name][start:stop] = rows if divisor == 1 else rows / divisor
 
     def _bad_value(self, start: int) -> NonFinite | None:
         """Look at all values; only if one is not finite, find out which node that was."""
-        untold = [self._values[node] for node in self._plan.untold]
-        if all(map(nonfinite.is_finite, [self._own.flat, *untold])):
+        if self.room.own.is_finite() and all(nonfinite.is_finite(self._values[node]) for node in self._plan.untold):
             return None
         look_closer(self._job)
         per_example = self._program.per_example

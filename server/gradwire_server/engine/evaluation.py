@@ -17,10 +17,12 @@ from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import Job
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
-from gradwire_server.engine.memory import UNSET, Arena, Stored
+from gradwire_server.engine.memory import Arena, Stored
 from gradwire_server.engine.nonfinite import NonFinite, Phase
+from gradwire_server.engine.program import Source
 from gradwire_server.engine.shapes import accumulator
 from gradwire_server.engine.threads import ONE, Ordered, Threads
+from gradwire_server.engine.workspace import Workspace
 from gradwire_server.errors import Reason, refuse
 
 
@@ -79,15 +81,15 @@ class _Evaluator:
         for source in job.program.sources:
             if not source.per_example:
                 self.given[source.node] = job.query.arrays[source.name][..., np.newaxis]
-        self.shared = Arena(self.plan.shared.values, 1, self.dtype)
-        self.values: Stored[Array] = Stored(UNSET, self.shared, given=self.given)
+        self.workspace = Workspace.of(job)
+        self.shared, self.values = self.workspace.shared, self.workspace.values
+        self.values.given = self.given
         self.loss_sum = 0.0
         self.total: Arena | None = None
         """Gradients of what examples share; from the first block on the sum of those of the blocks."""
         self.wide_sum: Array | None = None
         """That sum, where float32 would not do."""
-        self.idle_blocks: list[Block] = []
-        self.idle_sums: list[Arena] = []
+        self.idle: list[Block] = []
 
     def evaluate(self, threads: Threads) -> Evaluation:
         job = self.job
@@ -101,9 +103,10 @@ class _Evaluator:
                 self._add(self._run_block(number))
         if job.examples > 0 and not (self.separate and self.blockwise_loss):
             self._backward_shared()
+        loss = self._reduced_loss()
         return Evaluation(
-            loss=self._reduced_loss(),
-            gradients=self.results.gradients,
+            loss=loss,
+            gradients=self._leave(),
             outputs=self.results.outputs,
             non_finite=self.report,
             examples=job.examples,
@@ -114,13 +117,11 @@ class _Evaluator:
 
     def _forward_shared(self) -> None:
         stage = self.plan.shared
-        arrays = [self.values[node] for node in self.plan.given]
         if stage.values.places:
             self._load(stage.resident)
             self._fold()
             forward(self.program, stage.schedule.forward, self.values, 0, self.checkpoint, self._forward_run)
-            arrays.append(self.shared.flat)
-        if not all(map(nonfinite.is_finite, arrays)):
+        if not (self.shared.is_finite() and all(nonfinite.is_finite(self.values[node]) for node in self.plan.given)):
             look_closer(self.job)
             per_example = self.program.per_example
             nodes = [node for node, needed in enumerate(self.plan.needed) if needed and not per_example[node]]
@@ -157,8 +158,8 @@ class _Evaluator:
         job, count = self.job, self.job.examples
         self.results = Results(np.zeros(count if self.separate else 0, self.dtype), {}, {})
         for source in job.wrt:
-            leading = (count,) if self.separate or source.per_example else ()
-            self.results.gradients[source.name] = np.zeros(leading + source.shape, self.dtype)
+            if self.separate or source.per_example:
+                self.results.gradients[source.name] = np.zeros((count, *source.shape), self.dtype)
         for node in job.query.outputs:
             if self.program.per_example[node]:
                 dtype = np.dtype(np.int64) if self.program.is_integer(node) else self.dtype
@@ -169,20 +170,15 @@ class _Evaluator:
     # Blocks of examples.
 
     def _run_block(self, number: int) -> Partial:
-        """Run a block, in storage that is idle or new."""
         job = self.job
         try:
-            block = self.idle_blocks.pop()
+            block = self.idle.pop()
         except IndexError:
-            block = Block(job, self.shared, self.given, self.results, self.checkpoint)
-        try:
-            sums = self.idle_sums.pop()
-        except IndexError:
-            lanes = min(job.lanes, job.examples) if self.separate else 1
-            sums = Arena(self.plan.shared.adjoints, lanes, self.dtype)
+            block = Block(job, self.workspace.room(job), self.shared, self.given, self.results, self.checkpoint)
         start = number * job.lanes
+        sums = self.workspace.sums(job)
         partial = block.run(start, min(job.lanes, job.examples - start), sums, self.report)
-        self.idle_blocks.append(block)
+        self.idle.append(block)
         return partial
 
     def _add(self, partial: Partial) -> None:
@@ -199,43 +195,59 @@ class _Evaluator:
                 return
             total = self.total.flat if self.wide_sum is None else self.wide_sum
             np.add(total, sums.flat, out=total)
-        self.idle_sums.append(sums)
+        self.workspace.idle_sums.append(sums)
 
     # What examples share, backward.
 
     def _backward_shared(self) -> None:
-        total = self._summed()
-        adjoints: Stored[Array | None] = Stored(None, total)
-        steps = self.plan.shared.backward
+        total = self.total = self._summed()
+        adjoints = self.workspace.adjoints(total)
+        steps, scheduled = self.plan.shared.backward, self.plan.shared.schedule.backward
         begun = total.flat.copy() if steps else total.flat
 
         def pass_back(steps: Sequence[Step]) -> bool:
-            """Compute the gradients anew; whether they are finite."""
-            total.flat[...] = begun
-            kernel = partial(self._backward_run, adjoints, total.storage)
-            backward(steps, self.values, adjoints, self.checkpoint, kernel=kernel)
-            return nonfinite.is_finite(total.flat)
+            """Compute the gradients; whether they are finite."""
+            backward(steps, self.values, adjoints, self.checkpoint, kernel=partial(self._backward_run, adjoints, total))
+            return total.is_finite()
 
-        if not nonfinite.is_finite(total.flat):
+        # What a block gives alone it has looked at.
+        if (self.job.blocks > 1 or self.report is not None) and not total.is_finite():
             look_closer(self.job)
             self._note(bad_sum(self.program, self.plan, adjoints))
-            pass_back(self.plan.shared.schedule.backward)
-        # As in a block.
-        elif steps and not pass_back(self.plan.shared.schedule.backward) and not pass_back(steps):
-            self._diagnose_shared(total.flat, begun, adjoints)
-        for source in self.job.wrt:
-            adjoint = adjoints[source.node]
-            if adjoint is not None and not source.per_example:
-                gradient = adjoint[..., 0]
-                # np.zeros took no memory yet; a large gradient stays where it was computed.
-                gradients = self.results.gradients
-                gradients[source.name] = np.broadcast_to(gradient, gradients[source.name].shape)
+            pass_back(scheduled)
+        elif steps and not pass_back(scheduled):
+            # As in a block.
+            total.flat[...] = begun
+            if not pass_back(steps):
+                self._diagnose_shared(total.flat, begun, adjoints)
+
+    def _leave(self) -> dict[str, Array]:
+        """The gradients, of which none is in the workspace if that is kept for the next evaluation."""
+        self.workspace.idle_rooms += [block.room for block in self.idle]
+        if self.total is not None:
+            self.workspace.idle_sums.append(self.total)
+        kept = self.workspace.nbytes <= self.program.idle_bytes
+        gradients = {source.name: self._gradient(source, kept=kept) for source in self.job.wrt}
+        if kept:
+            self.workspace.leave(self.program)
+        return gradients
+
+    def _gradient(self, source: Source, *, kept: bool) -> Array:
+        adjoint = None if source.per_example or self.total is None else self.total.get(source.node)
+        if adjoint is None:
+            found = self.results.gradients.get(source.name)
+            return np.zeros(source.shape, self.dtype) if found is None else found
+        gradient: Array = adjoint[..., 0]
+        if self.separate:
+            return np.broadcast_to(gradient, (self.job.examples, *source.shape)).copy()
+        return gradient.copy() if kept else gradient
 
     def _summed(self) -> Arena:
         """The gradients that the shared backward steps begin with."""
         reduction, count, total = self.job.query.reduction, self.job.examples, self.total
         if total is None:
-            total = Arena(self.plan.shared.adjoints, 1, self.dtype)
+            total = self.workspace.sums(self.job)
+            total.open(1)
             total.flat.fill(0)
             seed = None if self.blockwise_loss else total.get(self.loss)
             if seed is not None:
@@ -243,15 +255,17 @@ class _Evaluator:
             return total
         total_sum = total.flat if self.wide_sum is None else self.wide_sum
         divisor = count if reduction is Reduction.MEAN else 1
-        np.divide(total_sum, divisor, out=total.flat, casting="same_kind")
+        if divisor > 1 or total_sum is not total.flat:
+            np.divide(total_sum, divisor, out=total.flat, casting="same_kind")
         return total
 
-    def _backward_run(self, adjoints: Stored[Array | None], storage: Array, run: Run | TapeRun) -> None:
+    def _backward_run(self, adjoints: Stored[Array | None], total: Arena, run: Run | TapeRun) -> None:
         values = self.shared.storage
         if isinstance(run, TapeRun):
             run.backward(adjoints, values, 1)
             return
-        walk.backward(run.rows, run.exponents[self.dtype], run.lists, values, values, storage, storage, 1, False)
+        own = total.storage
+        walk.backward(run.rows, run.exponents[self.dtype], run.lists, values, values, own, own, 1, False)
 
     def _diagnose_shared(self, flat: Array, begun: Array, adjoints: Adjoints) -> None:
         look_closer(self.job)

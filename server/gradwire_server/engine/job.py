@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
+from typing import TypedDict
 
 import numpy as np
 
@@ -34,6 +35,9 @@ BLOCK_WORK, PRODUCT_LANES = 1 << 22, 128
 """Elementary steps of a block, so that threads find blocks to share; but so many examples let a matrix product run at
 its full speed."""
 
+INTEGER = np.dtype(np.int64)
+"""Of row indices."""
+
 LISTED = 8
 """Names that a message lists at most."""
 
@@ -44,6 +48,9 @@ each that are compared: to compare names is slow."""
 SECONDS_PER_CALL = 12e-6
 SECONDS_PER_STEP = 1e-9
 """Of a call of NumPy or of the kernel, and of its elementary steps, forward and backward together."""
+
+MEASURES = 8
+"""Numbers of examples for which a plan remembers what a job takes."""
 
 SECONDS_PER_THREAD = 5e-4
 """Of work that another thread is worth."""
@@ -63,6 +70,17 @@ class Query:
     outputs: tuple[int, ...] = ()
     """Nodes whose values to return too."""
     reject_non_finite: bool = False
+
+
+class Measure(TypedDict):
+    """What a job takes; the fields of the job say it again."""
+
+    lanes: int
+    blocks: int
+    threads: int
+    ahead: int
+    cost: float
+    memory: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +114,11 @@ class Job:
         return f"{blocks}, {where}, at most {self.memory} bytes, about {self.cost:.1e} s on one core"
 
     @property
+    def lanes_at_once(self) -> int:
+        """Examples of the largest block that there is."""
+        return min(self.lanes, max(1, self.examples))
+
+    @property
     def per_example_gradients(self) -> bool:
         """Whether every gradient has the leading axis N."""
         return self.program.batched and self.query.reduction is Reduction.NONE
@@ -115,14 +138,7 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1) -> Jo
     examples = _count_examples(program, query, limits)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
-    separate = program.batched and query.reduction is Reduction.NONE
-    nodes = tuple(source.node for source in wrt)
-    plan = program.plan(nodes, query.outputs, separate=separate)
-    job = _measured(program, query, plan, wrt, examples, limits, threads)
-    if plan.merged:
-        plain_plan = program.plan(nodes, query.outputs, separate=separate, plain=True)
-        plain = _measured(program, query, plain_plan, wrt, examples, limits, threads)
-        job = replace(job, plain=plain, memory=max(job.memory, plain.memory))
+    job = _planned(program, query, wrt, examples, limits, threads)
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
     return job
@@ -143,7 +159,7 @@ def _check_tensors(program: Program, query: Query, findings: Findings) -> None:
             if findings.another():
                 tell(source.name, f"tensor of {source} is missing; expected shape {_expected(source)}")
             continue
-        dtype = np.dtype(np.int64) if source.integer else query.dtype
+        dtype = INTEGER if source.integer else query.dtype
         if array.dtype != dtype and findings.another():
             tell(source.name, f"tensor of {source} has dtype {array.dtype}; expected {dtype}")
         batch = 1 if source.per_example else 0
@@ -184,9 +200,10 @@ def _check_outputs(program: Program, query: Query, findings: Findings) -> None:
 
 
 def _differentiated(program: Program, query: Query, findings: Findings) -> tuple[Source, ...]:
-    names = program.parameters if query.wrt is None else query.wrt
+    if query.wrt is None:
+        return program.parameters
     chosen: dict[str, Source] = {}
-    for position, name in enumerate(names):
+    for position, name in enumerate(query.wrt):
         source = program.by_name.get(name)
         if source is not None and not source.integer and name not in chosen:
             chosen[name] = source
@@ -249,15 +266,40 @@ def _not_addressable(program: Program, examples: int) -> Refusal:
     )
 
 
-def _measured(
+def _planned(
     program: Program,
     query: Query,
-    plan: Plan,
     wrt: tuple[Source, ...],
     examples: int,
     limits: Limits,
     threads: int,
+    *,
+    plain: bool = False,
 ) -> Job:
+    separate = program.batched and query.reduction is Reduction.NONE
+    plan = program.plan(tuple([source.node for source in wrt]), query.outputs, separate=separate, plain=plain)
+    asked = examples, query.dtype, threads, limits.max_memory_bytes
+    measure = plan.measures.get(asked)
+    if measure is None:
+        measure = _measure(program, plan, wrt, query, examples, limits, threads)
+        if len(plan.measures) >= MEASURES:
+            plan.measures.clear()
+        plan.measures[asked] = measure
+    instead = _planned(program, query, wrt, examples, limits, threads, plain=True) if plan.merged else None
+    if instead is not None:
+        measure = {**measure, "memory": max(measure["memory"], instead.memory)}
+    return Job(program=program, query=query, plan=plan, wrt=wrt, examples=examples, plain=instead, **measure)
+
+
+def _measure(
+    program: Program,
+    plan: Plan,
+    wrt: Sequence[Source],
+    query: Query,
+    examples: int,
+    limits: Limits,
+    threads: int,
+) -> Measure:
     separate = program.batched and query.reduction is Reduction.NONE
     shared, own = plan.shared, plan.lanes
     a_lane = own.values.elements + own.adjoints.elements
@@ -290,12 +332,7 @@ def _measured(
     threads = min(threads, max(1, blocks), round(cost / SECONDS_PER_THREAD))
     while threads > 1 and memory(threads) > limits.max_memory_bytes:
         threads -= 1
-    return Job(
-        program=program,
-        query=query,
-        plan=plan,
-        wrt=wrt,
-        examples=examples,
+    return Measure(
         lanes=lanes,
         blocks=blocks,
         threads=threads,

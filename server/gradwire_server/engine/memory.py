@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import walk
+from gradwire_server.engine.kernels.finite import EXPONENTS, all_finite
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.shapes import size
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 UNSET: Array = np.empty(0)
 """The value of a node that nobody needs."""
+
+VIEW_BYTES = 250
+"""Rough memory of a view, and of what knows it."""
 
 
 class Arena:
@@ -27,15 +31,29 @@ class Arena:
     def __init__(self, layout: Layout, lanes: int, dtype: np.dtype[np.floating]) -> None:
         self.layout = layout
         self.storage = np.empty((layout.elements + 1) * lanes + walk.scratch(lanes), dtype)
+        self._unsigned, self._exponent = EXPONENTS[self.storage.dtype]
         self._views: dict[int, Array] = {}
+        self.lanes = 0
         self.open(lanes)
 
     def open(self, lanes: int) -> None:
         """Give every node so many lanes."""
+        if lanes == self.lanes:
+            return
         self.lanes = lanes
         self.flat = self.storage[: self.layout.elements * lanes]
         """All nodes."""
+        self._bits = self.flat.view(self._unsigned)
         self._views.clear()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, about, with the views that were asked for."""
+        return self.storage.nbytes + VIEW_BYTES * len(self._views)
+
+    def is_finite(self) -> bool:
+        """Whether the numbers of all nodes are finite."""
+        return bool(all_finite(self._bits, self._exponent))
 
     def zero(self) -> None:
         """Let the sums of gradients begin."""
@@ -65,16 +83,19 @@ class Stored(dict[int, T], Generic[T]):
     Args:
         nothing: What a node has that has no array.
         arenas: Where arrays are.
-        given: Those that are elsewhere.
     """
 
-    def __init__(self, nothing: T, *arenas: Arena, given: Mapping[int, T] | None = None) -> None:
+    def __init__(self, nothing: T, *arenas: Arena) -> None:
         self._nothing = nothing
         self._arenas: tuple[Arena, ...] = arenas
-        self._given = {} if given is None else given
+        self.given: Mapping[int, T] = {}
+        """Those that are elsewhere; others may take their place."""
 
     def __missing__(self, node: int) -> T:
-        found: Any = self._given.get(node)
+        found: Any = self.given.get(node)
+        if found is not None:
+            given: T = found
+            return given
         for arena in self._arenas:
             if found is None:
                 found = arena.get(node)

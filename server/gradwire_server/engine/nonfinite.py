@@ -12,7 +12,7 @@ import numpy as np
 from gradwire_server.engine import culprits
 from gradwire_server.engine.executor import Values
 from gradwire_server.engine.graph import Array, Shape
-from gradwire_server.engine.kernels.finite import all_finite
+from gradwire_server.engine.kernels.finite import EXPONENTS, all_finite
 from gradwire_server.engine.ops.op import Inside
 from gradwire_server.engine.program import Program
 from gradwire_server.engine.shapes import first_true, lanes_first, one_lane
@@ -84,13 +84,6 @@ class NonFinite:
             Phase.REDUCTION: f'the sum over examples at node "{self.name}" is {self.value:g}',
         }[self.phase]
         return f"{what} at position {self.position}{where}" + (f" from {operands}" if operands else "")
-
-
-EXPONENTS = {
-    np.dtype(np.float64): (np.uint64, np.uint64(0x7FF0_0000_0000_0000)),
-    np.dtype(np.float32): (np.uint32, np.uint32(0x7F80_0000)),
-}
-"""By dtype: integers as wide, and the bits of the exponent, all of which infinities and NaN have."""
 
 
 def is_finite(array: Array) -> bool:

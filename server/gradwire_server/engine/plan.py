@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from gradwire_server.engine.merging import merged
 from gradwire_server.engine.shapes import size
 
 if TYPE_CHECKING:
+    from gradwire_server.engine.job import Measure
     from gradwire_server.engine.program import Program
 
 
@@ -80,6 +81,8 @@ class Plan:
     folded: dict[np.dtype[np.floating], Array] = field(default_factory=dict)
     """By dtype, the first elements of the shared values, which depend on constants alone; once they are known, and if
     they are finite."""
+    measures: dict[Hashable, Measure] = field(default_factory=dict)
+    """What jobs take, by what was asked."""
 
 
 def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool, plain: bool) -> Plan:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from gradwire_server.engine.plan import Plan, ancestors, make_plan
 from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.engine.sharing import equal_constants
 from gradwire_server.errors import shown
+
+if TYPE_CHECKING:
+    from gradwire_server.engine.workspace import Workspace
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 FLOAT32_BYTES = 4
@@ -35,6 +39,9 @@ FOLDED_BYTES = 12
 
 PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 120, 40, 16
 """The same of an operation that is packed in a node, of its argument, and of a position there."""
+
+IDLE_BYTES, IDLE_SHARE = 64 << 10, 4
+"""Bytes that the storage kept between requests may take, and the part of what the program takes that it may besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +102,8 @@ class Program:
         )
         """What requests supply, in the order of nodes."""
         self.by_name = {source.name: source for source in self.sources}
-        self.parameters = tuple(source.name for source in self.sources if source.parameter)
-        """Names of the parameters, which are differentiated in unless a request says otherwise."""
+        self.parameters = tuple(source for source in self.sources if source.parameter)
+        """Those that are differentiated in unless a request says otherwise."""
         self.batched = any(source.per_example for source in self.sources)
         """Whether requests bring examples."""
         self.constants = tuple((i, node.value) for i, node in enumerate(graph.nodes) if isinstance(node, Constant))
@@ -116,6 +123,8 @@ class Program:
         self.folded, self._folded_elements = self._fold()
         """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
         self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
+        self.idle: list[Workspace] = []
+        """Storage that the next request may have; one at most, or none while it is used."""
         self.plan = lru_cache(self._plans_kept)(self._plan)
         """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
         self.plan(tuple(source.node for source in self.sources if source.parameter), (), separate=False)
@@ -128,6 +137,15 @@ class Program:
     @property
     def nbytes(self) -> int:
         """Estimate of the memory that keeping the program takes, in bytes, with all that requests may add to it."""
+        return self._own_bytes + self.idle_bytes
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes that storage may take that is kept between requests."""
+        return IDLE_BYTES + self._own_bytes // IDLE_SHARE
+
+    @cached_property
+    def _own_bytes(self) -> int:
         operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
         a_node = NODE_BYTES + PLANNED_BYTES * (self._plans_kept - 1)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradwire_server.engine.kernels.caching import compiled
+
+EXPONENTS = {
+    np.dtype(np.float64): (np.uint64, np.uint64(0x7FF0_0000_0000_0000)),
+    np.dtype(np.float32): (np.uint32, np.uint32(0x7F80_0000)),
+}
+"""By dtype: integers as wide, and the bits of the exponent, all of which infinities and NaN have."""
 
 
 @compiled
