@@ -354,3 +354,9 @@ def softplus(x: float) -> float:
     large = z > c.log1p_seam
     rest = _log(c.one if large else c.zero, c.half * (z - c.one) if large else z)
     return max(c.zero, x) + rest
+
+
+@_compiled
+def power(x: float, exponent: float) -> float:
+    """x to the exponent; to 1/2 the root, NaN of a negative infinity, where the C library's power is infinite."""
+    return np.sqrt(x) if exponent == _constants(x).half else x**exponent

@@ -55,8 +55,8 @@ _unsigned: Any = np.uint64
 
 @_inlined
 def _larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN of either wins."""
-    return a if a >= b or a != a else b  # noqa: PLR0124  (NaN)
+    """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
+    return a if a > b or a != a else b  # noqa: PLR0124  (NaN)
 
 
 @_inlined
@@ -171,7 +171,7 @@ def _forward_one(
             v[base + k] = one / v[a[k]]
     elif opcode == POWER:
         for k in range(start, stop):
-            v[base + k] = v[a[k]] ** exponents[b[k]]
+            v[base + k] = functions.power(v[a[k]], exponents[b[k]])
     elif opcode == PRODUCT:
         for k in range(start, stop):
             result = v[lists[a[k]]]
@@ -242,7 +242,7 @@ def _backward_one(
             p = exponents[b[k]]
             if p != zero:
                 i = a[k]
-                d[i] += d[base + k] * (p * v[i] ** (p - one))
+                d[i] += d[base + k] * (p * functions.power(v[i], p - one))
     elif opcode == PRODUCT:
         for m in range(n):
             k = stop - step - m
@@ -401,7 +401,7 @@ def _forward_many(
                 v[o + lane] = one / v[i + lane]
         else:
             for lane in range(w):
-                v[o + lane] = v[i + lane] ** exponents[b[k]]
+                v[o + lane] = functions.power(v[i + lane], exponents[b[k]])
 
 
 @_inlined
@@ -504,7 +504,7 @@ def _backward_many(
             p = exponents[b[k]]
             if p != zero:
                 for lane in range(w):
-                    d[i + lane] += d[o + lane] * (p * v[i + lane] ** (p - one))
+                    d[i + lane] += d[o + lane] * (p * functions.power(v[i + lane], p - one))
 
 
 @compiled

@@ -63,8 +63,8 @@ def _apply(opcode: int, exponent: Any, v: Any, i: int, j: int, o: int, n: int) -
     elif opcode in (MAX, MAX_SPLIT):
         for k in range(n):
             a, b = v[i + k], v[j + k]
-            # NaN of either wins.
-            v[o + k] = a if a >= b or a != a else b  # noqa: PLR0124  (NaN)
+            # NaN of either wins, and of two zeros the second, as with NumPy.
+            v[o + k] = a if a > b or a != a else b  # noqa: PLR0124  (NaN)
     elif opcode == SIGMOID:
         for k in range(n):
             v[o + k] = functions.sigmoid(v[i + k])
@@ -89,7 +89,7 @@ def _apply(opcode: int, exponent: Any, v: Any, i: int, j: int, o: int, n: int) -
             v[o + k] = one / v[i + k]
     else:
         for k in range(n):
-            v[o + k] = v[i + k] ** exponent
+            v[o + k] = functions.power(v[i + k], exponent)
 
 
 @_inlined
@@ -138,7 +138,7 @@ def _derive(opcode: int, exponent: Any, v: Any, i: int, j: int, o: int, d: Any, 
     elif opcode == POWER:
         less = exponent - one
         for k in range(n):
-            d[p + k] = d[g + k] * (exponent * v[i + k] ** less)
+            d[p + k] = d[g + k] * (exponent * functions.power(v[i + k], less))
 
 
 @_inlined

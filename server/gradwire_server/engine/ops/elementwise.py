@@ -18,7 +18,7 @@ Targets = Sequence[Array | None]
 
 PAIR = 2
 
-SQUARE, RECIPROCAL = 2, -1
+SQUARE, RECIPROCAL, ROOT = 2, -1, 0.5
 """Exponents that NumPy has a faster and more exact function for."""
 
 
@@ -192,7 +192,7 @@ def _power_infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, 
     return specs[0].shape, {"exponent": float(exponent)}
 
 
-def _raised(a: Array, exponent: float) -> Array:
+def _raised(a: Array, exponent: np.floating) -> Array:
     if exponent == 0:
         return np.ones_like(a)
     if exponent == 1:
@@ -201,16 +201,24 @@ def _raised(a: Array, exponent: float) -> Array:
         return np.square(a)
     if exponent == RECIPROCAL:
         return np.reciprocal(a)
-    power: Array = np.power(a, a.dtype.type(exponent))
+    if exponent == ROOT:
+        return np.sqrt(a)
+    power: Array = np.power(a, exponent)
     return power
 
 
+def _exponent(step: Step, out: Array) -> np.floating:
+    """The exponent in the dtype of a request, in which one is taken from it, too."""
+    exponent: np.floating = out.dtype.type(step.attributes["exponent"])
+    return exponent
+
+
 def _power(step: Step, operands: Sequence[Array], out: Array) -> None:
-    out[...] = _raised(operands[0], step.attributes["exponent"])
+    out[...] = _raised(operands[0], _exponent(step, out))
 
 
 def _power_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
-    exponent = step.attributes["exponent"]
+    exponent = _exponent(step, out)
     if exponent == 0:
         return [np.zeros_like(adjoint)]
     if exponent == 1:
