@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from google.protobuf.duration_pb2 import Duration
-
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.tensors import Array, dtype_number, encode_tensor
+from gradwire_server.codec.tensors import Array, dtype_number, encode_tensor, put_tensor
 from gradwire_server.engine import Evaluation, NonFinite, Phase, Program, Source, SourceCheck, Trace
 
 _PHASES = {
@@ -50,17 +48,20 @@ def encode_evaluation(
 ) -> tuple[pb.ComputeGradientsResponse, list[pb.FramedTensor]]:
     """The response, without the tensors that follow in frames, and what announces those, in the order of parts."""
     left_out = frozenset(framed)
-    response = pb.ComputeGradientsResponse(
-        loss=None if None in left_out else encode_tensor(evaluation.loss),
-        gradients={name: encode_tensor(g) for name, g in evaluation.gradients.items() if name not in left_out},
-        outputs={node: encode_tensor(value) for node, value in evaluation.outputs.items() if node not in left_out},
-        non_finite=_non_finite(evaluation.non_finite),
-        stats=pb.ComputeStats(
-            compute_time=Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9)),
-            examples=evaluation.examples,
-            blocks=evaluation.blocks,
-        ),
-    )
+    response = pb.ComputeGradientsResponse()
+    if None not in left_out:
+        put_tensor(evaluation.loss, response.loss)
+    for name, gradient in evaluation.gradients.items():
+        if name not in left_out:
+            put_tensor(gradient, response.gradients[name])
+    for node, value in evaluation.outputs.items():
+        if node not in left_out:
+            put_tensor(value, response.outputs[node])
+    if evaluation.non_finite is not None:
+        response.non_finite.CopyFrom(_non_finite(evaluation.non_finite))
+    stats = response.stats
+    stats.compute_time.seconds, stats.compute_time.nanos = int(seconds), int(seconds % 1 * 1e9)
+    stats.examples, stats.blocks = evaluation.examples, evaluation.blocks
     return response, [_announced(part, array) for part, array in parts_of(evaluation) if part in left_out]
 
 
@@ -75,9 +76,7 @@ def _announced(part: Part, array: Array) -> pb.FramedTensor:
     return tensor
 
 
-def _non_finite(report: NonFinite | None) -> pb.NonFinite | None:
-    if report is None:
-        return None
+def _non_finite(report: NonFinite) -> pb.NonFinite:
     return pb.NonFinite(
         phase=_PHASES[report.phase],
         node=report.node,
@@ -109,7 +108,7 @@ def encode_trace(trace: Trace) -> pb.TraceGraphResponse:
             )
             for node in trace.nodes
         ],
-        non_finite=_non_finite(trace.non_finite),
+        non_finite=None if trace.non_finite is None else _non_finite(trace.non_finite),
     )
 
 

@@ -111,7 +111,7 @@ def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Ar
     dtype, shape, count = layout_of(tensor, request, max_rank)
     raw, given = tensor.raw, len(tensor.values)
     if not given and len(raw) == count * dtype.itemsize:
-        return np.frombuffer(raw, dtype).reshape(shape)
+        return np.ndarray(shape, dtype, raw)
     if raw and given:
         raise TensorError(f"has {len(raw)} bytes in raw and {given} numbers in values; send one of them", "raw")
     if given == count:
@@ -145,7 +145,16 @@ def _typed(values: Collection[float], dtype: Dtype) -> Array:
 
 def encode_tensor(array: Array) -> pb.Tensor:
     """The array as a tensor with raw elements."""
-    return pb.Tensor(dtype=_NUMBERS[array.dtype], shape=array.shape, raw=array.tobytes())
+    tensor = pb.Tensor()
+    put_tensor(array, tensor)
+    return tensor
+
+
+def put_tensor(array: Array, tensor: pb.Tensor) -> None:
+    """The same into an empty tensor, which a message has already: one copy less than to assign it there."""
+    tensor.dtype = _NUMBERS[array.dtype]
+    tensor.shape.extend(array.shape)
+    tensor.raw = array.tobytes()
 
 
 def dtype_number(dtype: Dtype) -> pb.Dtype:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 import structlog
@@ -20,6 +23,7 @@ from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
+from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import Packed, abort, pack
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
@@ -28,8 +32,11 @@ from gradwire_server.version import VERSION
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
 
-Behaviour = Callable[..., Any]
+Behaviour = Callable[..., Awaitable[Any]]
+"""Of a method with one request and one response, from message and context; of any other, from its context alone."""
 
 NO_MESSAGE = "the call ended before its message was there; send one, whole"
 
@@ -76,89 +83,115 @@ class CountedHandlers(grpc.GenericRpcHandler):
         }
         self._admitted = admitted
         self._log = structlog.get_logger().bind()
-        self._handlers: list[grpc.GenericRpcHandler] = []
-        self.add_generic_rpc_handlers = self._handlers.extend
+        self._methods: dict[str, _Method] = {}
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """What generated code calls, as it would for a server."""
+        for name, kind in self._kinds.items():
+            for handler in handlers:
+                found = handler.service(_Details(name, ()))
+                if found is not None:
+                    self._methods[name] = _method(found, kind)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """What generated code calls too."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """The method's handler, which counts this call; also calls to methods that there are not are counted."""
+        """A handler for this call, which counts it; also calls to methods that there are not are counted.
+
+        gRPC has it do the work at once, in the same step of the call's task.
+        """
         details = handler_call_details
         request_id = request_ids.request_id(details.invocation_metadata)
+        # Every line that is logged while the call's task runs has it.
+        bind_contextvars(request_id=request_id)
         series = self._metrics.of(details.method)
         span = None
-        if not details.method.startswith(OPEN):
+        if SPANS.tracer is not None and not details.method.startswith(OPEN):
             span = start_call(series.method, details.invocation_metadata, request_id)
-        call = _Call(series, self._log, request_id, span)
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(call.forsaken)
-        return _counted(call, self._handler(details))
+        method = self._method(details)
+        call = _UnaryCall if method.is_unary else _StreamCall
+        return call(method, series, self._log, request_id, span)
 
-    def _handler(self, details: grpc.HandlerCallDetails) -> Handler:
+    def _method(self, details: grpc.HandlerCallDetails) -> _Method:
         if self._tokens is not None:
             refusal = self._tokens.refusal(details.method, details.invocation_metadata)
             if refusal is not None:
                 return self._refused(refusal.reason, refusal)
         if details.method in self._admitted and self._admission.turns_away():
             return self._refused(Reason.OVERLOADED, self._full)
-        for handlers in self._handlers:
-            handler = handlers.service(details)
-            if handler is not None:
-                return _raw(handler, self._kinds[details.method])
-        return self._absent(details.method)
+        return self._methods.get(details.method) or self._absent(details.method)
 
-    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> Handler:
+    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> _Method:
         """Of a call that is refused before anything of it is read, of whatever kind."""
         self._count_refused(reason)
         bind_contextvars(reason=reason.value)
 
-        async def refused(_: object, context: Context) -> None:
+        async def refused(context: Context) -> None:
             await abort(context, refusal)
 
-        return grpc.stream_stream_rpc_method_handler(refused)
+        return _Method(refused)
 
-    def _absent(self, method: str) -> Handler:
+    def _absent(self, method: str) -> _Method:
         """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
 
-        async def absent(_: object, context: Context) -> None:
+        async def absent(context: Context) -> None:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
             )
 
-        return grpc.stream_stream_rpc_method_handler(absent)
+        return _Method(absent)
 
 
-class _Call:
-    """One call: started when it is made, and handled exactly once.
+@dataclass
+class _Details:
+    """What gRPC asks for a handler with."""
 
-    As a context manager around the handler it takes the status from how that ends.
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class _Method(NamedTuple):
+    """What calls of one method do."""
+
+    behaviour: Behaviour
+    serializer: Callable[[Any], bytes] | None = None
+    is_unary: bool = False
+    """Whether it has one request and one response."""
+
+
+class _Call(Handler):
+    """One call, and the handler that gRPC has for it alone: started when it is made, and handled exactly once.
+
+    As a context manager around what it does it takes the status from how that ends. It reads for itself: gRPC would
+    leave a call without its message unanswered.
     """
+
+    request_streaming = True
+    request_deserializer = None
 
     def __init__(
         self,
+        method: _Method,
         series: MethodMetrics,
         log: Any,  # noqa: ANN401  (a logger of structlog)
         request_id: str,
         span: CallSpan | None,
     ) -> None:
-        self.series = series
+        self._behaviour, self.response_serializer, _ = method
+        self._series = series
         self._log = log
         self._trailers = ((request_ids.KEY, request_id),)
-        # Every line that is logged while the call's task runs has it.
-        bind_contextvars(request_id=request_id)
         self._span = span
         if span is not None:
             bind_contextvars(trace_id=span.trace_id)
         self._start = perf_counter()
-        self._open = True
         self._context: Context | None = None
         series.started.inc()
 
-    def during(self, context: Context) -> _Call:
-        """The same call, whose status this context has, and whose caller learns the id from it."""
+    def _during(self, context: Context) -> _Call:
+        """Itself, whose status this context has, and whose caller learns the id from it."""
         self._context = context
         context.set_trailing_metadata(self._trailers)
         return self
@@ -168,39 +201,61 @@ class _Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         code = None if self._context is None else self._context.code()
-        if isinstance(code, grpc.StatusCode):
-            self.end(code)
-        elif kind is None:
-            self.end(grpc.StatusCode.OK)
-        elif issubclass(kind, asyncio.CancelledError | GeneratorExit):
-            self.end(grpc.StatusCode.DEADLINE_EXCEEDED if self._is_late() else grpc.StatusCode.CANCELLED)
-        else:
-            self.end(grpc.StatusCode.UNKNOWN)
+        if not isinstance(code, grpc.StatusCode):
+            code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
+        # The answer goes first.
+        asyncio.get_running_loop().call_soon(self._count, code, perf_counter() - self._start)
+
+    def _code_of(self, kind: type[BaseException]) -> grpc.StatusCode:
+        if not issubclass(kind, asyncio.CancelledError | GeneratorExit):
+            return grpc.StatusCode.UNKNOWN
+        return grpc.StatusCode.DEADLINE_EXCEEDED if self._is_late() else grpc.StatusCode.CANCELLED
 
     def _is_late(self) -> bool:
         """Whether the caller ended the call because its deadline passed; the caller notices first."""
         left = None if self._context is None else self._context.time_remaining()
         return left is not None and left <= LEEWAY + ROUNDING * (perf_counter() - self._start + left)
 
-    def end(self, code: grpc.StatusCode) -> None:
-        """Count the call as handled, unless it is already."""
-        if self._open:
-            self._open = False
-            seconds = perf_counter() - self._start
-            self.series.handled[code].inc()
-            self.series.seconds.observe(seconds)
-            # Of those that it turns away a busy server logs how many there are.
-            is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
-            log = self._log.debug if is_usual else self._log.info
-            if code in _FAULTS:
-                log = self._log.warning
-            if self._span is not None:
-                self._span.end(code)
-            log("call", method=self.series.method, code=code.name, seconds=round(seconds, 6))
+    def _count(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Count the call as handled."""
+        self._series.handled[code].inc()
+        self._series.seconds.observe(seconds)
+        # Of those that it turns away a busy server logs how many there are.
+        is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
+        log = self._log.debug if is_usual else self._log.info
+        if code in _FAULTS:
+            log = self._log.warning
+        if self._span is not None:
+            self._span.end(code)
+        log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6))
 
-    def forsaken(self, _: object) -> None:
-        """The call's task is over, perhaps before its handler began; then nothing is known of its deadline."""
-        self.end(grpc.StatusCode.CANCELLED)
+
+class _UnaryCall(_Call):
+    """With one request and one response."""
+
+    response_streaming = False
+
+    async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
+        """Do it."""
+        with self._during(context):
+            message: Any = await context.read()
+            if message is grpc.aio.EOF:
+                await _miss_message(context)
+            self._series.received.inc()
+            response = await self._behaviour(message, context)
+        self._series.sent.inc()
+        return response
+
+
+class _StreamCall(_Call):
+    """Which reads and writes through its context."""
+
+    response_streaming = True
+
+    async def stream_stream(self, _: object, context: Context) -> None:  # type: ignore[override]  # see above
+        """Do it."""
+        with self._during(context):
+            await self._behaviour(_CountingContext(context, self._series))
 
 
 class _CountingContext:
@@ -228,20 +283,20 @@ class _CountingContext:
         self._series.sent.inc()
 
 
-def _raw(handler: Handler, kind: type[Message]) -> Handler:
-    """The handler on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
-    if handler.request_deserializer is None:
-        return handler
-    serializer = handler.response_serializer
-    if handler.unary_unary is not None:
-        return grpc.unary_unary_rpc_method_handler(_parsing(handler.unary_unary, kind), None, serializer)
+def _method(handler: Handler, kind: type[Message]) -> _Method:
+    """What the handler does, on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
+    unary, serializer = handler.unary_unary, handler.response_serializer
+    if unary is not None:
+        return _Method(unary if handler.request_deserializer is None else _parsing(unary, kind), serializer, True)
     if handler.unary_stream is not None:
-        return grpc.unary_stream_rpc_method_handler(_parsing(handler.unary_stream, kind), None, serializer)
+        return _Method(_one_request(handler.unary_stream, kind), serializer)
     behaviour: Any = handler.stream_stream
-    return grpc.stream_stream_rpc_method_handler(_parsing_each(behaviour, kind), None, serializer)
+    if inspect.isasyncgenfunction(behaviour):
+        return _Method(_generator(behaviour, kind), serializer)
+    return _Method(partial(behaviour, None), serializer)
 
 
-def _parsing(behaviour: Behaviour, kind: type[Message]) -> Behaviour:
+def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
     """Of a handler that takes one request."""
 
     async def parsing(raw: bytes, context: Context) -> object:
@@ -250,18 +305,31 @@ def _parsing(behaviour: Behaviour, kind: type[Message]) -> Behaviour:
     return parsing
 
 
-def _parsing_each(behaviour: Behaviour, kind: type[Message]) -> Behaviour:
+def _one_request(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
+    """Of a handler that takes one request and writes through its context."""
+
+    async def one_request(context: Context) -> None:
+        raw: Any = await context.read()
+        if raw is grpc.aio.EOF:
+            await _miss_message(context)
+        await behaviour(await _parse(kind, raw, context), context)
+
+    return one_request
+
+
+def _generator(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
     """Of a handler that takes an iterator of requests and yields responses."""
 
-    async def parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
-        async for raw in requests:
+    async def requests(context: Context) -> AsyncIterator[Message]:
+        while (raw := await context.read()) is not grpc.aio.EOF:
             yield await _parse(kind, raw, context)
 
-    async def parsing(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[object]:
-        async for response in behaviour(parsed(requests, context), context):
-            yield response
+    async def generator(context: Context) -> None:
+        async with aclosing(behaviour(requests(context), context)) as responses:
+            async for response in responses:
+                await context.write(response)
 
-    return parsing
+    return generator
 
 
 async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
@@ -271,71 +339,7 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
         await abort(context, refusal)
 
 
-def _counted(call: _Call, handler: Handler) -> Handler:
-    """The handler as one that reads for itself: gRPC would leave a call without its message unanswered."""
-    codec = handler.request_deserializer, handler.response_serializer
-    if handler.unary_unary is not None:
-        return grpc.stream_unary_rpc_method_handler(_unary(call, handler.unary_unary), *codec)
-    if handler.unary_stream is not None:
-        return grpc.stream_stream_rpc_method_handler(_server_stream(call, handler.unary_stream), *codec)
-    behaviour: Any = handler.stream_stream
-    wrap = _generator if inspect.isasyncgenfunction(behaviour) else _coroutine
-    return grpc.stream_stream_rpc_method_handler(wrap(call, behaviour), *codec)
-
-
-def _unary(call: _Call, behaviour: Behaviour) -> Behaviour:
-    """Of a handler that takes one request and gives one response."""
-
-    async def unary(_: object, context: Context) -> object:
-        with call.during(context):
-            response = await behaviour(await _only_message(call, context), context)
-        call.series.sent.inc()
-        return response
-
-    return unary
-
-
-def _server_stream(call: _Call, behaviour: Behaviour) -> Behaviour:
-    """Of a handler that takes one request and writes through its context."""
-
-    async def server_stream(_: object, context: Context) -> None:
-        with call.during(context):
-            await behaviour(await _only_message(call, context), _CountingContext(context, call.series))
-
-    return server_stream
-
-
-async def _only_message(call: _Call, context: Context) -> Any:  # noqa: ANN401
-    message: Any = await context.read()
-    if message is grpc.aio.EOF:
-        await asyncio.sleep(LAST_WORD)
-        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
-    call.series.received.inc()
-    return message
-
-
-def _coroutine(call: _Call, behaviour: Behaviour) -> Behaviour:
-    """Of a handler that reads and writes through its context."""
-
-    async def coroutine(request: object, context: Context) -> None:
-        with call.during(context):
-            await behaviour(request, _CountingContext(context, call.series))
-
-    return coroutine
-
-
-def _generator(call: _Call, behaviour: Behaviour) -> Behaviour:
-    """Of a handler that takes an iterator of requests and yields responses."""
-
-    async def counted(requests: AsyncIterator[object]) -> AsyncIterator[object]:
-        async for request in requests:
-            call.series.received.inc()
-            yield request
-
-    async def generator(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
-        with call.during(context):
-            async for response in behaviour(counted(requests), context):
-                call.series.sent.inc()
-                yield response
-
-    return generator
+async def _miss_message(context: Context) -> NoReturn:
+    """End a call whose caller has ended its messages before the first."""
+    await asyncio.sleep(LAST_WORD)
+    await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))

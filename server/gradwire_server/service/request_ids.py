@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from uuid import uuid4
+from random import getrandbits
 
 KEY = "x-request-id"
 """Name of the metadata, of the request and of the trailers."""
@@ -17,4 +17,4 @@ def request_id(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
     for key, value in metadata or ():
         if key == KEY and isinstance(value, str) and _SANE.fullmatch(value):
             return value
-    return uuid4().hex
+    return f"{getrandbits(128):032x}"
