@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 
 import numpy as np
 
@@ -289,7 +290,7 @@ class _Evaluator:
             loss = self.values[self.loss][..., 0].copy()
             if reduction is Reduction.SUM and self.program.batched:
                 loss = np.multiply(loss, count, dtype=self.dtype) if count else np.zeros_like(loss)
-        if not nonfinite.is_finite(loss):
+        if not isfinite(loss):
             self._note(nonfinite.report(self.program, Phase.REDUCTION, self.loss, loss[..., np.newaxis], ((), 0)))
         return np.asarray(loss)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.layout import Layout
-from gradwire_server.engine.lowering import Lowering, Schedule
+from gradwire_server.engine.lowering import Lowering, Schedule, TapeRun
 from gradwire_server.engine.merging import merged
 from gradwire_server.engine.shapes import size
 
@@ -62,7 +63,7 @@ class Plan:
     untold: tuple[int, ...]
     """Those of them that may hold what is not finite while all values do not."""
     given: tuple[int, ...]
-    """Float sources that all examples share, and that may hold what is not finite."""
+    """Float sources that all examples share, that may hold what is not finite, and are not copied to shared values."""
     active: tuple[bool, ...]
     """For each node, whether it gets a gradient: it is not empty, and leads from a differentiated source to the
     loss."""
@@ -124,6 +125,8 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         if separate and node in written and not program.per_example[node] and _is_direct(program, node, *written[node])
     ]
     shared, lanes = _stages(program, instructions, wanted, active, copied, written, direct)
+    taped = (step.instruction.operands for step in shared.schedule.forward if isinstance(step, TapeRun))
+    copied_ones = {*shared.resident, *chain.from_iterable(taped)}
     scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
     return Plan(
         shared=shared,
@@ -133,7 +136,11 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         given=tuple(
             n
             for n, flag in enumerate(wanted)
-            if flag and program.instructions[n] is None and not program.per_example[n] and n not in program.harmless
+            if flag
+            and program.instructions[n] is None
+            and not program.per_example[n]
+            and n not in program.harmless
+            and n not in copied_ones
         ),
         active=tuple(active),
         needed=tuple(wanted),

@@ -104,10 +104,10 @@ def test_what_a_request_brought_is_not_kept(reduction: Reduction) -> None:
 def test_little_storage_is_kept() -> None:
     program = hinge_program(20)
     small, large = (hinge(examples, 20).arrays for examples in (10, 100_000))
-    run(bind(program, Query(arrays=small, dtype=np.dtype(float)), LIMITS), nothing)
+    run(bind(program, Query(arrays=small, dtype=np.dtype(np.float64)), LIMITS), nothing)
     assert 0 < program.idle[0].nbytes < IDLE_BYTES < program.nbytes
     program.idle.clear()
-    run(bind(program, Query(arrays=large, dtype=np.dtype(float)), LIMITS), nothing)
+    run(bind(program, Query(arrays=large, dtype=np.dtype(np.float64)), LIMITS), nothing)
     assert not program.idle
 
 
@@ -117,7 +117,7 @@ def test_a_swarm_keeps_no_more_storage_than_is_counted() -> None:
     for i in range(5000):
         nodes.append(b.op(("mul", "add")[i % 2], nodes[-1], nodes[i // 2]))
     program = b.program()
-    query = Query(arrays={"x": np.array(0.5), "y": np.array(0.25)}, dtype=np.dtype(float))
+    query = Query(arrays={"x": np.array(0.5), "y": np.array(0.25)}, dtype=np.dtype(np.float64))
     run(bind(program, query, LIMITS), nothing)
     program.idle.clear()
     gc.collect()
