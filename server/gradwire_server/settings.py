@@ -56,6 +56,8 @@ class Access(Section):
     """File of the authorities of clients (PEM): only clients with a certificate of theirs get a connection."""
     tokens_file: Path | None = None
     """File of bearer tokens, one a line, and comments after #: every call needs one of them, but for health."""
+    no_reflection: CliToggleFlag[bool] = False
+    """Do not describe the services to callers who ask, as grpcurl does (gRPC server reflection)."""
     insecure: CliToggleFlag[bool] = False
     """Listen in plaintext also where other machines reach it: for networks that encrypt by themselves."""
 
@@ -74,6 +76,8 @@ class Work(Section):
     announce: float = Field(default=0.0, ge=0)
     """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
     balancers can turn away from it first."""
+    max_arrival: float = Field(default=300.0, gt=0)
+    """Seconds in which the message of a call must be there as a whole."""
     max_stall: float = Field(default=60.0, gt=0)
     """Seconds that a stream may stand still in the middle of a request, or with a response that nobody reads, before it
     is ended."""

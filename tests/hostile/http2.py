@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,9 @@ import hpack
 
 from tests.integration.raw import SERVICE
 from tests.integration.server_process import DEADLINE
+
+PAUSE = 0.02
+"""Seconds between two things that are done while nothing comes."""
 
 
 class Connection:
@@ -53,22 +56,28 @@ class Connection:
         """Put on the wire what is to be sent."""
         self.socket.sendall(self.http.data_to_send())
 
-    def events(self) -> Iterator[Any]:
-        """What the server sends, until it closes the connection."""
+    def events(self, meanwhile: Callable[[], object] | None = None) -> Iterator[Any]:
+        """What the server sends, until it closes the connection; ``meanwhile`` is done again and again until then."""
+        self.socket.settimeout(DEADLINE if meanwhile is None else PAUSE)
         while True:
             try:
                 data = self.socket.recv(1 << 16)
             except ConnectionResetError:
                 return
+            except TimeoutError:
+                if meanwhile is None:
+                    raise
+                meanwhile()
+                continue
             if not data:
                 return
             yield from self.http.receive_data(data)
             self.flush()
 
-    def trailers(self, stream: int) -> dict[str, str]:
+    def trailers(self, stream: int, meanwhile: Callable[[], object] | None = None) -> dict[str, str]:
         """How the call ends."""
         found: dict[str, str] = {}
-        for event in self.events():
+        for event in self.events(meanwhile):
             if isinstance(event, h2.events.ConnectionTerminated):
                 raise ConnectionAbortedError(event.error_code, event.additional_data)
             if getattr(event, "stream_id", None) != stream:

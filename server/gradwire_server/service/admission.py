@@ -11,6 +11,7 @@ from gradwire_server.service.metrics import Metrics
 from gradwire_server.service.turned_away import TurnedAway
 
 SETTINGS = {
+    Resource.CALLS: "max_calls",
     Resource.REQUESTS: "max_requests",
     Resource.BYTES: "max_bytes_in_flight",
     Resource.MEMORY: "max_memory_in_flight",
@@ -18,10 +19,15 @@ SETTINGS = {
 """The limit of each."""
 
 UNITS = {
+    Resource.CALLS: "{} open calls",
     Resource.REQUESTS: "{} requests",
     Resource.BYTES: "requests and responses of {} bytes",
     Resource.MEMORY: "computations that take {} bytes",
 }
+
+
+_COUNTED = tuple(resource for resource in Resource if resource is not Resource.CALLS)
+"""What a request holds. Calls are counted apart, which takes every one of them next to no time."""
 
 
 @dataclass(slots=True)
@@ -42,20 +48,38 @@ class Admission:
         self._held: dict[Caller, _Held] = {}
         self._totals = dict.fromkeys(Resource, 0)
         self._turned_away = TurnedAway()
-        self.full = self._overloaded(Resource.REQUESTS, self._limits[Resource.REQUESTS], 1)
-        """Why one more request is refused while there are as many as there may be."""
+        self.full = {
+            resource: self._overloaded(resource, self._limits[resource], 1)
+            for resource in (Resource.CALLS, Resource.REQUESTS)
+        }
+        """Why one more is refused while there are as many as there may be."""
 
     @property
     def in_flight(self) -> int:
         """Requests that are worked on or wait for a thread."""
         return self._totals[Resource.REQUESTS]
 
-    def turns_away(self) -> bool:
-        """Whether a request that comes now is to be refused as ``full`` says; it counts as turned away then."""
-        if self._totals[Resource.REQUESTS] < self._limits[Resource.REQUESTS]:
-            return False
-        self._count_turned_away(Resource.REQUESTS)
-        return True
+    def open(self) -> None:
+        """A call begins, of whatever method; its message may be still to come."""
+        self._totals[Resource.CALLS] += 1
+
+    def close(self) -> None:
+        """A call has ended."""
+        self._totals[Resource.CALLS] -= 1
+
+    def turns_away(self, *, admitted: bool) -> Resource | None:
+        """Why a call that comes now is to be refused as ``full`` says, if it is; it counts as turned away then.
+
+        Only if it is to be ``admitted`` requests count too.
+        """
+        totals, limits = self._totals, self._limits
+        if totals[Resource.CALLS] >= limits[Resource.CALLS]:
+            self._count_turned_away(Resource.CALLS)
+            return Resource.CALLS
+        if admitted and totals[Resource.REQUESTS] >= limits[Resource.REQUESTS]:
+            self._count_turned_away(Resource.REQUESTS)
+            return Resource.REQUESTS
+        return None
 
     def check(self, caller: Caller) -> None:
         """Go on if there is room for one more request; what is done at once takes none.
@@ -95,7 +119,7 @@ class Admission:
         if held is None:
             return
         caller.dismiss(Reason.CANCELLED, "the caller gave up")
-        for resource in Resource:
+        for resource in _COUNTED:
             amount = getattr(held, resource)
             if amount:
                 self._set(resource, self._totals[resource] - amount)
@@ -105,8 +129,8 @@ class Admission:
         for caller in self._held:
             caller.dismiss(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
 
-    def close(self) -> None:
-        """Tell what was not told yet."""
+    def tell(self) -> None:
+        """Log what was turned away and not told yet."""
         self._turned_away.tell()
 
     def _take(self, caller: Caller, resource: Resource, amount: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import structlog
@@ -22,6 +22,7 @@ from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
+from gradwire_server.service.arrivals import Arrivals
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import Packed, abort, pack
@@ -68,13 +69,15 @@ class CountedHandlers(grpc.GenericRpcHandler):
         tokens: Tokens | None,
         admission: Admission,
         admitted: Collection[str],
+        arrivals: Arrivals,
     ) -> None:
         """``admitted`` are the full names of the methods that a busy server refuses before it reads a message."""
         self._metrics = metrics
         self._count_refused = refused
         self._tokens = tokens
         self._admission = admission
-        self._full = pack(admission.full)
+        self._arrivals = arrivals
+        self._full = {resource: pack(refusal) for resource, refusal in admission.full.items()}
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
             f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
@@ -91,7 +94,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             for handler in handlers:
                 found = handler.service(_Details(name, ()))
                 if found is not None:
-                    self._methods[name] = _method(found, kind)
+                    self._methods[name] = _method(found, kind, self._arrivals)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """What generated code calls too."""
@@ -111,15 +114,16 @@ class CountedHandlers(grpc.GenericRpcHandler):
             span = start_call(series.method, details.invocation_metadata, request_id)
         method = self._method(details)
         call = _UnaryCall if method.is_unary else _StreamCall
-        return call(method, series, self._log, request_id, span)
+        return call(method, series, self._log, request_id, span, self._admission, self._arrivals)
 
     def _method(self, details: grpc.HandlerCallDetails) -> _Method:
         if self._tokens is not None:
             refusal = self._tokens.refusal(details.method, details.invocation_metadata)
             if refusal is not None:
                 return self._refused(refusal.reason, refusal)
-        if details.method in self._admitted and self._admission.turns_away():
-            return self._refused(Reason.OVERLOADED, self._full)
+        lacking = self._admission.turns_away(admitted=details.method in self._admitted)
+        if lacking is not None:
+            return self._refused(Reason.OVERLOADED, self._full[lacking])
         return self._methods.get(details.method) or self._absent(details.method)
 
     def _refused(self, reason: Reason, refusal: Refusal | Packed) -> _Method:
@@ -178,7 +182,11 @@ class _Call(Handler):
         log: Any,  # noqa: ANN401  (a logger of structlog)
         request_id: str,
         span: CallSpan | None,
+        admission: Admission,
+        arrivals: Arrivals,
     ) -> None:
+        self._admission = admission
+        self._arrivals = arrivals
         self._behaviour, self.response_serializer, _ = method
         self._series = series
         self._log = log
@@ -197,9 +205,10 @@ class _Call(Handler):
         return self
 
     def __enter__(self) -> None:
-        pass
+        self._admission.open()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._admission.close()
         code = None if self._context is None else self._context.code()
         if not isinstance(code, grpc.StatusCode):
             code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
@@ -238,9 +247,7 @@ class _UnaryCall(_Call):
     async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
         """Do it."""
         with self._during(context):
-            message: Any = await context.read()
-            if message is grpc.aio.EOF:
-                await _miss_message(context)
+            message = await _only_message(context, self._arrivals)
             self._series.received.inc()
             response = await self._behaviour(message, context)
         self._series.sent.inc()
@@ -283,13 +290,13 @@ class _CountingContext:
         self._series.sent.inc()
 
 
-def _method(handler: Handler, kind: type[Message]) -> _Method:
+def _method(handler: Handler, kind: type[Message], arrivals: Arrivals) -> _Method:
     """What the handler does, on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
     unary, serializer = handler.unary_unary, handler.response_serializer
     if unary is not None:
         return _Method(unary if handler.request_deserializer is None else _parsing(unary, kind), serializer, True)
     if handler.unary_stream is not None:
-        return _Method(_one_request(handler.unary_stream, kind), serializer)
+        return _Method(_one_request(handler.unary_stream, kind, arrivals), serializer)
     behaviour: Any = handler.stream_stream
     if inspect.isasyncgenfunction(behaviour):
         return _Method(_generator(behaviour, kind), serializer)
@@ -305,13 +312,11 @@ def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
     return parsing
 
 
-def _one_request(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
+def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: Arrivals) -> Behaviour:
     """Of a handler that takes one request and writes through its context."""
 
     async def one_request(context: Context) -> None:
-        raw: Any = await context.read()
-        if raw is grpc.aio.EOF:
-            await _miss_message(context)
+        raw = await _only_message(context, arrivals)
         await behaviour(await _parse(kind, raw, context), context)
 
     return one_request
@@ -339,7 +344,15 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
         await abort(context, refusal)
 
 
-async def _miss_message(context: Context) -> NoReturn:
-    """End a call whose caller has ended its messages before the first."""
-    await asyncio.sleep(LAST_WORD)
-    await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
+async def _only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
+    """Of a call that has one, which ends if it does not come, or not in time."""
+    try:
+        with arrivals:
+            message: Any = await context.read()
+    except Refusal as refusal:
+        bind_contextvars(reason=refusal.reason.value)
+        await abort(context, refusal)
+    if message is grpc.aio.EOF:
+        await asyncio.sleep(LAST_WORD)
+        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
+    return message

@@ -48,6 +48,11 @@ class Assembler:
         return not self._pending
 
     @property
+    def lacking(self) -> int:
+        """Bytes of the request under way that are still to come."""
+        return self._lacking
+
+    @property
     def tag(self) -> int:
         """Tag of the last head."""
         return self._tag
@@ -69,8 +74,8 @@ class Assembler:
         """The refusal of a request of which nothing came for so long."""
         return refuse(
             Reason.DEADLINE_EXCEEDED,
-            f"nothing came for {seconds:g} s (max_stall); {self._lacking} bytes of the request with tag {self._tag} "
-            "are still to come",
+            f"next to nothing came for {seconds:g} s (max_stall); {self._lacking} bytes of the request with tag "
+            f"{self._tag} are still to come",
             tag=self._tag,
             setting="max_stall",
         )

@@ -16,6 +16,7 @@ _ENGINE = Limits()
 class Resource(StrEnum):
     """What the requests in flight share; a limit bounds the sum."""
 
+    CALLS = "calls"
     REQUESTS = "requests"
     BYTES = "bytes"
     MEMORY = "memory"
@@ -45,6 +46,11 @@ class ServiceLimits(Section):
     """Bytes that one computation may take: values, gradients and results together."""
     max_cache_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of prepared graphs that are kept; those used longest ago go first."""
+    max_connections: int = Field(default=10_000, gt=0)
+    """Connections at the same time; those beyond are closed as they come."""
+    max_calls: int = Field(default=10_000, gt=0)
+    """Calls that are open at the same time, of any method: also those whose message is still arriving, and streams
+    between two requests."""
     max_requests: int = Field(default=1000, gt=0)
     """Requests that are worked on or wait at the same time; more are turned away at once."""
     max_bytes_in_flight: int = Field(default=4 << 30, gt=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import engine
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.admission import Admission
+from gradwire_server.service.arrivals import Arrivals
 from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.jobs import Caller, Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
@@ -57,6 +59,9 @@ which tells their callers neither why nor to try again; those that the loop take
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
 
+OTHER_FILES = 1000
+"""Files that a server has open at most beside its connections."""
+
 GIVE_UP = 0.9
 """Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
 
@@ -82,20 +87,29 @@ class Server:
         self._jobs = Jobs(settings.threads_of_worker, settings.max_seconds, metrics)
         threads = engine.Threads(settings.threads_of_worker)
         logic = GradientLogic(settings, metrics, settings.workers, threads)
-        services = [SERVICE, HEALTH, REFLECTION]
+        services = [SERVICE, HEALTH, *([] if settings.no_reflection else [REFLECTION])]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings, shares=shares))
         servicer = GradientServicer(
             logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
         )
-        handlers: Any = CountedHandlers(services, calls, metrics.refused, self._tokens, self._admission, UNARY)
+        handlers: Any = CountedHandlers(
+            services,
+            calls,
+            metrics.refused,
+            self._tokens,
+            self._admission,
+            UNARY,
+            Arrivals(settings.max_arrival, metrics),
+        )
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        reflector = ReflectionServicer([service.full_name for service in services], self._waits)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
+        if not settings.no_reflection:
+            reflector = ReflectionServicer([service.full_name for service in services], self._waits)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
         self._grpc.add_generic_rpc_handlers([handlers])
         self._log = structlog.get_logger()
 
@@ -109,13 +123,16 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # A worker takes no connection that another one would serve at once.
+        if self._shares and not await self._warm(stop):
+            return await self._leave()
         address = self._listen()
         metrics_url = (
             None if self._shares else serve_metrics(self._settings, self._registry, lambda: self._health.ready)
         )
         await self._health.start(ready=False)
         await self._grpc.start()
-        if not await self._warm(stop):
+        if not self._shares and not await self._warm(stop):
             return await self._leave()
         await self._health.start(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
@@ -167,7 +184,7 @@ class Server:
         asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
         await self._grpc.stop(grace)
         stopped = self._jobs.close(grace - (monotonic() - start))
-        self._admission.close()
+        self._admission.tell()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
@@ -200,6 +217,7 @@ def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
         # A connection whose other end is gone without a word is found within a minute.
         ("grpc.keepalive_time_ms", 40_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
         ("grpc.max_receive_message_length", cap),
         ("grpc.max_send_message_length", cap),
         # Large messages: six times the throughput of the defaults.
@@ -229,6 +247,7 @@ def serve(settings: Settings, *, shares: bool = False) -> None:
             "protobuf runs in pure Python here, slowly and without limits on nesting; install a protobuf wheel with "
             "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
         )
+    _let_open(settings.max_connections + OTHER_FILES)
     # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
     threadpool_limits(1, user_api="blas")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
@@ -240,6 +259,14 @@ def serve(settings: Settings, *, shares: bool = False) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+def _let_open(files: int) -> None:
+    """Have as many files open as this, or as the process may; what it may have at first is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(settings: Settings, *, shares: bool) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -38,6 +40,9 @@ SMALL_BYTES = 1 << 18
 SMALL_SECONDS = 1e-3
 """What the event loop parses and computes itself, of requests whose program is at hand (``GradientLogic.at_hand``);
 all else goes to a thread, so that no other call waits for it."""
+
+PROGRESS = 1 << 20
+"""Bytes of a request on a stream, of which less must not come in the time in which it may stand still."""
 
 MAX_PATH = 200
 """Characters of a path that are logged."""
@@ -249,10 +254,10 @@ class GradientServicer:
     # Streams.
 
     async def _stream(self, context: Context) -> None:
-        assembler = Assembler(self._logic.limits)
+        assembler, pace = Assembler(self._logic.limits), _Pace(self._max_stall)
         caller = Caller(None)
         try:
-            while (raw := await self._next(context, assembler)) is not grpc.aio.EOF:
+            while (raw := await self._next(context, assembler, pace)) is not grpc.aio.EOF:
                 self._metrics.received(len(raw))
                 if assembler.idle:
                     caller = Caller(context.time_remaining())
@@ -272,18 +277,19 @@ class GradientServicer:
             for reply in replies:
                 await self._write(context, reply)
 
-    async def _next(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
+    async def _next(self, context: Context, assembler: Assembler, pace: _Pace) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
-            return await self._rest(context, assembler)
+            return await self._rest(context, assembler, pace)
+        pace.begin()
         if self._waits.ended:
             return await self._end_of_stream(context)
         with self._waits:
             return await context.read()
 
-    async def _rest(self, context: Context, assembler: Assembler) -> Any:  # noqa: ANN401  (as above)
+    async def _rest(self, context: Context, assembler: Assembler, pace: _Pace) -> Any:  # noqa: ANN401  (as above)
         """More of a request that has begun."""
         try:
-            async with asyncio.timeout(self._max_stall):
+            async with asyncio.timeout(pace.left(assembler.lacking)):
                 with self._arrivals:
                     return await context.read()
         except TimeoutError:
@@ -385,6 +391,26 @@ class GradientServicer:
         frames = await self._jobs.run(caller, checked.cost, lambda: answer(checked))
         self._admission.answered(caller, checked.reply_bytes)
         return frames
+
+
+class _Pace:
+    """Until when the next part of a request on a stream must have come."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = 0.0
+        self._lacked = inf
+        """Bytes that lacked when that was set."""
+
+    def begin(self) -> None:
+        """The next request is still to begin."""
+        self._lacked = inf
+
+    def left(self, lacking: int) -> float:
+        """Seconds until then, for a request of which so many bytes are still to come."""
+        if self._lacked - lacking >= PROGRESS:
+            self._lacked, self._end = lacking, monotonic() + self._seconds
+        return self._end - monotonic()
 
 
 def _seconds(nbytes: int) -> float:
