@@ -41,6 +41,14 @@ def evaluation(
     return call
 
 
+def bound(program: engine.Program, arrays: Mapping[str, Any]) -> Callable[[], engine.Evaluation]:
+    """The same in doubles for a request that is checked once, as peers are whose functions are bound to buffers."""
+    threads = os.cpu_count() or 1
+    job = engine.bind(program, engine.Query(arrays=arrays, dtype=np.dtype(np.float64)), LIMITS, threads)
+    helpers = engine.Threads(threads)
+    return lambda: engine.run(job, nobody_waits, helpers)
+
+
 def alone() -> None:
     """Give BLAS one thread, as a server does. It holds for the process, so peers that use BLAS have another."""
     threadpool_limits(1, user_api="blas")

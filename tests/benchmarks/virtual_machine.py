@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
 from tests.benchmarks.random_graphs import SOURCES, Recipe, build, packed, recipe
-from tests.benchmarks.running import evaluation, prepare
+from tests.benchmarks.running import bound, evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, interleave
 
@@ -83,7 +83,7 @@ def _against(
     theirs()
     built_in = perf_counter() - start
     program = prepare(graph)
-    ours = evaluation(program, {"x": x})
+    ours = bound(program, {"x": x})
     result = ours()
     np.testing.assert_allclose(result.loss, built.value[0], rtol=1e-8)
     np.testing.assert_allclose(result.gradients["x"], built.gradient, rtol=1e-6, atol=1e-12)
