@@ -106,7 +106,7 @@ class Block:
             Refusal: INDEX_OUT_OF_RANGE; whatever the checkpoint raises.
         """
         self._checkpoint()
-        self.room.open(lanes, sums, lanes if self._job.per_example_gradients else 1)
+        self.room.open(lanes, sums)
         self._adjoints = self.room.adjoints
         self._load(start, lanes)
         forward(

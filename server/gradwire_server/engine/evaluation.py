@@ -23,7 +23,7 @@ from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.program import Source
 from gradwire_server.engine.shapes import accumulator
 from gradwire_server.engine.threads import ONE, Ordered, Threads
-from gradwire_server.engine.workspace import Workspace
+from gradwire_server.engine.workspace import Needs, Workspace
 from gradwire_server.errors import Reason, refuse
 
 
@@ -66,6 +66,24 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
     return evaluation
 
 
+def _workspace(job: Job) -> Workspace:
+    """That which the program has idle, if the job can have it, or a new one."""
+    shared, own = job.plan.shared, job.plan.lanes
+    needs = Needs(
+        plan=job.plan,
+        shared=(shared.values, shared.adjoints),
+        own=(own.values, own.adjoints),
+        dtype=job.query.dtype,
+        lanes=job.lanes_at_once,
+        lanes_of_sums=job.lanes_at_once if job.per_example_gradients else 1,
+    )
+    try:
+        idle = job.program.idle.pop()
+    except IndexError:
+        return Workspace(needs)
+    return idle if needs.met_by(idle.needs) else Workspace(needs)
+
+
 class _Evaluator:
     """One run of one job."""
 
@@ -82,7 +100,7 @@ class _Evaluator:
         for source in job.program.sources:
             if not source.per_example:
                 self.given[source.node] = job.query.arrays[source.name][..., np.newaxis]
-        self.workspace = Workspace.of(job)
+        self.workspace = _workspace(job)
         self.shared, self.values = self.workspace.shared, self.workspace.values
         self.values.given = self.given
         self.loss_sum = 0.0
@@ -175,9 +193,9 @@ class _Evaluator:
         try:
             block = self.idle.pop()
         except IndexError:
-            block = Block(job, self.workspace.room(job), self.shared, self.given, self.results, self.checkpoint)
+            block = Block(job, self.workspace.room(), self.shared, self.given, self.results, self.checkpoint)
         start = number * job.lanes
-        sums = self.workspace.sums(job)
+        sums = self.workspace.sums()
         partial = block.run(start, min(job.lanes, job.examples - start), sums, self.report)
         self.idle.append(block)
         return partial
@@ -230,7 +248,8 @@ class _Evaluator:
         kept = self.workspace.nbytes <= self.program.idle_bytes
         gradients = {source.name: self._gradient(source, kept=kept) for source in self.job.wrt}
         if kept:
-            self.workspace.leave(self.program)
+            self.workspace.forget(self.plan.streamed, self.plan.direct)
+            self.program.idle[:] = (self.workspace,)
         return gradients
 
     def _gradient(self, source: Source, *, kept: bool) -> Array:
@@ -247,7 +266,7 @@ class _Evaluator:
         """The gradients that the shared backward steps begin with."""
         reduction, count, total = self.job.query.reduction, self.job.examples, self.total
         if total is None:
-            total = self.workspace.sums(self.job)
+            total = self.workspace.sums()
             total.open(1)
             total.flat.fill(0)
             seed = None if self.blockwise_loss else total.get(self.loss)

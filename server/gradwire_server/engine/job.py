@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
-from typing import TypedDict
 
 import numpy as np
 
 from gradwire_server.engine import shapes
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.kernels.walk import scratch as kernel_scratch
+from gradwire_server.engine.measure import Measure
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
@@ -70,17 +70,6 @@ class Query:
     outputs: tuple[int, ...] = ()
     """Nodes whose values to return too."""
     reject_non_finite: bool = False
-
-
-class Measure(TypedDict):
-    """What a job takes; the fields of the job say it again."""
-
-    lanes: int
-    blocks: int
-    threads: int
-    ahead: int
-    cost: float
-    memory: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,11 @@ from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.lowering import Lowering, Schedule, TapeRun
+from gradwire_server.engine.measure import Measure
 from gradwire_server.engine.merging import merged
 from gradwire_server.engine.shapes import size
 
 if TYPE_CHECKING:
-    from gradwire_server.engine.job import Measure
     from gradwire_server.engine.program import Program
 
 

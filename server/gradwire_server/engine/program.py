@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from gradwire_server.engine.lowering import RESIDENT, kernel_of
 from gradwire_server.engine.plan import Plan, ancestors, make_plan
 from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.engine.sharing import equal_constants
+from gradwire_server.engine.workspace import Workspace
 from gradwire_server.errors import shown
-
-if TYPE_CHECKING:
-    from gradwire_server.engine.workspace import Workspace
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 FLOAT32_BYTES = 4

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
 from gradwire_server.engine.graph import Array
-from gradwire_server.engine.job import Job
+from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.memory import UNSET, Arena, Stored
-from gradwire_server.engine.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What an evaluation needs storage for."""
+
+    plan: object
+    """Whose layouts these are."""
+    shared: tuple[Layout, Layout]
+    """Of values and gradients of what examples share."""
+    own: tuple[Layout, Layout]
+    """The same of what each example has of its own."""
+    dtype: np.dtype[np.floating]
+    lanes: int
+    """Examples at once."""
+    lanes_of_sums: int
+    """As many if each example has gradients of its own of what all share, else one."""
+
+    def met_by(self, other: Needs) -> bool:
+        """Whether storage for the others serves."""
+        sizes = self.dtype, self.lanes, self.lanes_of_sums
+        return self.plan is other.plan and sizes == (other.dtype, other.lanes, other.lanes_of_sums)
 
 
 class Room:
-    """Storage for the examples of one block after another, which one thread at a time uses.
+    """Storage for the examples of one block after another, which one thread at a time uses."""
 
-    Args:
-        job: The first that it is for.
-        shared: Values that examples share.
-    """
-
-    def __init__(self, job: Job, shared: Arena) -> None:
-        plan, dtype = job.plan, job.query.dtype
-        self.lanes = job.lanes_at_once
-        self.own = Arena(plan.lanes.values, self.lanes, dtype)
-        self.own_adjoints = Arena(plan.lanes.adjoints, self.lanes, dtype)
+    def __init__(self, needs: Needs, shared: Arena) -> None:
+        self.lanes, self._sums_for_each = needs.lanes, needs.lanes_of_sums > 1
+        values, adjoints = needs.own
+        self.own = Arena(values, self.lanes, needs.dtype)
+        self.own_adjoints = Arena(adjoints, self.lanes, needs.dtype)
         self.values: Stored[Array] = Stored(UNSET, self.own, shared)
         self.adjoints: Stored[Array | None] = Stored(None, self.own_adjoints)
         self._sums: Arena | None = None
@@ -30,7 +51,7 @@ class Room:
         """Bytes that it takes, about."""
         return self.own.nbytes + self.own_adjoints.nbytes
 
-    def open(self, lanes: int, sums: Arena, lanes_of_sums: int) -> None:
+    def open(self, lanes: int, sums: Arena) -> None:
         """Have so many lanes, and the gradients of what examples share in ``sums``."""
         if lanes != self.lanes:
             self.lanes = lanes
@@ -38,6 +59,7 @@ class Room:
             self.own_adjoints.open(lanes)
             self.values.clear()
             self._sums = None
+        lanes_of_sums = lanes if self._sums_for_each else 1
         if sums.lanes != lanes_of_sums:
             sums.open(lanes_of_sums)
             self._sums = None
@@ -47,15 +69,11 @@ class Room:
 
 
 class Workspace:
-    """The storage of one evaluation at a time.
+    """The storage of one evaluation at a time."""
 
-    Args:
-        job: The first that it is for; others of the same plan may follow.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.plan, self.dtype, self.lanes = job.plan, job.query.dtype, job.lanes_at_once
-        self.shared = Arena(self.plan.shared.values, 1, self.dtype)
+    def __init__(self, needs: Needs) -> None:
+        self.needs = needs
+        self.shared = Arena(needs.shared[0], 1, needs.dtype)
         self.values: Stored[Array] = Stored(UNSET, self.shared)
         """Of what examples share."""
         self.idle_rooms: list[Room] = []
@@ -64,36 +82,25 @@ class Workspace:
         self._total: Arena | None = None
         self._adjoints: Stored[Array | None] = Stored(None)
 
-    @classmethod
-    def of(cls, job: Job) -> Workspace:
-        """That which the job's program has idle, if the job fits in, or a new one."""
-        try:
-            idle = job.program.idle.pop()
-        except IndexError:
-            return cls(job)
-        fitting = idle.plan is job.plan and idle.dtype == job.query.dtype and idle.lanes == job.lanes_at_once
-        return idle if fitting else cls(job)
-
     @property
     def nbytes(self) -> int:
         """Bytes that it takes, about."""
         rooms, sums = sum(room.nbytes for room in self.idle_rooms), sum(sums.nbytes for sums in self.idle_sums)
         return self.shared.nbytes + rooms + sums
 
-    def room(self, job: Job) -> Room:
+    def room(self) -> Room:
         """One for a block, that is idle or new; to be given back to ``idle_rooms``."""
         try:
             return self.idle_rooms.pop()
         except IndexError:
-            return Room(job, self.shared)
+            return Room(self.needs, self.shared)
 
-    def sums(self, job: Job) -> Arena:
+    def sums(self) -> Arena:
         """One for gradients of what examples share, for ``idle_sums``."""
         try:
             return self.idle_sums.pop()
         except IndexError:
-            lanes = self.lanes if job.per_example_gradients else 1
-            return Arena(self.plan.shared.adjoints, lanes, self.dtype)
+            return Arena(self.needs.shared[1], self.needs.lanes_of_sums, self.needs.dtype)
 
     def adjoints(self, total: Arena) -> Stored[Array | None]:
         """The gradients that are in ``total``, by node."""
@@ -101,13 +108,12 @@ class Workspace:
             self._total, self._adjoints = total, Stored(None, total)
         return self._adjoints
 
-    def leave(self, program: Program) -> None:
-        """Let the next evaluation have it, without what it knows of this one."""
+    def forget(self, streamed: Iterable[int], direct: Iterable[int]) -> None:
+        """Let go of arrays that are elsewhere: those given, values of ``streamed``, and gradients of ``direct``."""
         self.values.given = {}
         for room in self.idle_rooms:
             room.values.given = {}
-            for node in self.plan.streamed:
+            for node in streamed:
                 room.values.pop(node, None)
-            for node in self.plan.direct:
+            for node in direct:
                 room.adjoints.pop(node, None)
-        program.idle[:] = (self,)
