@@ -17,6 +17,7 @@ from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
+from gradwire_server.engine.reach import forget
 from gradwire_server.engine.workspace import Room
 
 
@@ -147,11 +148,10 @@ class Block:
             return
         walk.forward(run.rows, run.exponents[self._dtype], run.lists, own, self._shared.storage, lanes)
 
-    def _backward_run(self, sums: Arena, run: Run | TapeRun) -> None:
+    def _backward_run(self, sums: Arena, run: Run | TapeRun) -> bool:
         own, lanes = self.room.own.storage, self.room.lanes
         if isinstance(run, TapeRun):
-            run.backward(self._adjoints, own, lanes)
-            return
+            return run.backward(self._adjoints, own, lanes)
         walk.backward(
             run.rows,
             run.exponents[self._dtype],
@@ -163,6 +163,7 @@ class Block:
             lanes,
             self._job.per_example_gradients,
         )
+        return True
 
     # Gradients.
 
@@ -195,7 +196,8 @@ class Block:
         finite = backward(steps, self._values, self._adjoints, self._checkpoint, kernel=kernel)
         if self._job.per_example_gradients:
             # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
-            backward(self._plan.shared.backward, self._values, self._adjoints, self._checkpoint)
+            finite &= backward(self._plan.shared.backward, self._values, self._adjoints, self._checkpoint)
+        forget(self._plan.lost, self._adjoints)
         return finite and self.room.own_adjoints.is_finite() and sums.is_finite()
 
     def _write_gradients(self, start: int, stop: int) -> None:

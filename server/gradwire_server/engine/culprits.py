@@ -13,6 +13,7 @@ import numpy as np
 
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.ops.op import Looked
 from gradwire_server.engine.shapes import unbroadcast
 
 SHOWN = 16
@@ -65,7 +66,8 @@ def _read(instruction: Instruction, operands: Sequence[Array], out: Array, place
     contributions: Iterable[Any] = instruction.op.vjp(instruction.step, adjoint, ones, out, operands)
     masks = []
     for operand, contribution in zip(operands, contributions, strict=True):
-        carried = np.isnan(0 if contribution is None else unbroadcast(contribution, operand.shape))
+        own = contribution.contribution if isinstance(contribution, Looked) else contribution
+        carried = np.isnan(0 if own is None else unbroadcast(own, operand.shape))
         masks.append(np.broadcast_to(carried | ~carried.any(), operand.shape))
     return masks
 

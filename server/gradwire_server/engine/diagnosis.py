@@ -34,6 +34,7 @@ class _FoundError(Exception):
 
 def bad_step(
     program: Program,
+    plan: Plan,
     instructions: Sequence[Instruction],
     values: Values,
     adjoints: Adjoints,
@@ -47,12 +48,17 @@ def bad_step(
 
     def observe(instruction: Instruction, slot: int, _: Array) -> None:
         adjoint, gradient = adjoints[instruction.node], adjoints[instruction.operands[slot]]
-        place = None if gradient is None else nonfinite.first_bad(gradient)
+        place = None if gradient is None else _first_bad(plan, instruction.operands[slot], gradient)
         if adjoint is not None and gradient is not None and place is not None:
             raise _FoundError(instruction, slot, adjoint, gradient, place)
 
     try:
-        backward(instructions, values, adjoints, checkpoint, observe)
+        for step in instructions:
+            seed = adjoints[step.node]
+            inside = None if seed is None else step.op.bad_gradient(step.step, seed, step.taken(values))
+            if inside is not None:
+                return nonfinite.report_inside(program, Phase.GRADIENT, step.node, inside, start + inside.lane)
+            backward([step], values, adjoints, checkpoint, observe)
     except _FoundError as error:
         # Without what led there, which holds the temporary arrays of the step.
         found = error.with_traceback(None)
@@ -62,11 +68,13 @@ def bad_step(
     example = start + lane if program.per_example[node] else None
     operands = [one_lane(values[operand], lane) for operand in found.instruction.operands]
     out, adjoint = one_lane(values[node], lane), one_lane(found.adjoint, lane)
-    inside = found.instruction.op.bad_gradient(found.instruction.step, adjoint, operands)
-    if inside is not None:
-        return nonfinite.report_inside(program, Phase.GRADIENT, node, inside, start + lane)
     shown = culprits.of_gradient(found.instruction, operands, out, adjoint, found.slot, position)
     return nonfinite.report(program, Phase.GRADIENT, node, found.gradient, found.place, example, shown)
+
+
+def _first_bad(plan: Plan, node: int, gradient: Array) -> tuple[Shape, int] | None:
+    lost = plan.lost.get(node)
+    return nonfinite.first_bad(gradient if lost is None else np.where(lost[..., np.newaxis], 0, gradient))
 
 
 def shared_adjoints(plan: Plan) -> list[int]:
@@ -107,7 +115,7 @@ def bad_step_of_block(
             np.add(seed, 1, out=seed)
         if known is not None and known.phase is Phase.GRADIENT:
             steps = [step for step in steps if step.node > known.node]
-        report = bad_step(program, steps, part, adjoints, start + first, checkpoint) or report
+        report = bad_step(program, plan, steps, part, adjoints, start + first, checkpoint) or report
         known = report or known
     return report
 
@@ -116,7 +124,7 @@ def bad_sum(program: Program, plan: Plan, adjoints: Adjoints) -> NonFinite | Non
     """The report of the last shared node whose gradient, summed over examples, is not finite."""
     for node in shared_adjoints(plan):
         adjoint = adjoints[node]
-        found = None if adjoint is None else nonfinite.first_bad(adjoint)
+        found = None if adjoint is None else _first_bad(plan, node, adjoint)
         if adjoint is not None and found is not None:
             return nonfinite.report(program, Phase.REDUCTION, node, adjoint, found)
     return None

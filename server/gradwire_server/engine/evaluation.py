@@ -21,6 +21,7 @@ from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena, Stored
 from gradwire_server.engine.nonfinite import NonFinite, Phase
 from gradwire_server.engine.program import Source
+from gradwire_server.engine.reach import forget
 from gradwire_server.engine.shapes import accumulator
 from gradwire_server.engine.threads import ONE, Ordered, Threads
 from gradwire_server.engine.workspace import Needs, Workspace
@@ -226,8 +227,10 @@ class _Evaluator:
 
         def pass_back(steps: Sequence[Step]) -> bool:
             """Compute the gradients; whether they are finite."""
-            backward(steps, self.values, adjoints, self.checkpoint, kernel=partial(self._backward_run, adjoints, total))
-            return total.is_finite()
+            kernel = partial(self._backward_run, adjoints, total)
+            finite = backward(steps, self.values, adjoints, self.checkpoint, kernel=kernel)
+            forget(self.plan.lost, adjoints)
+            return finite and total.is_finite()
 
         # What a block gives alone it has looked at.
         if (self.job.blocks > 1 or self.report is not None) and not total.is_finite():
@@ -279,13 +282,13 @@ class _Evaluator:
             np.divide(total_sum, divisor, out=total.flat, casting="same_kind")
         return total
 
-    def _backward_run(self, adjoints: Stored[Array | None], total: Arena, run: Run | TapeRun) -> None:
+    def _backward_run(self, adjoints: Stored[Array | None], total: Arena, run: Run | TapeRun) -> bool:
         values = self.shared.storage
         if isinstance(run, TapeRun):
-            run.backward(adjoints, values, 1)
-            return
+            return run.backward(adjoints, values, 1)
         own = total.storage
         walk.backward(run.rows, run.exponents[self.dtype], run.lists, values, values, own, own, 1, False)
+        return True
 
     def _diagnose_shared(self, flat: Array, begun: Array, adjoints: Adjoints) -> None:
         look_closer(self.job)
@@ -293,7 +296,9 @@ class _Evaluator:
             return
         kept = flat.copy()
         flat[...] = begun
-        self._note(bad_step(self.program, self.plan.shared.backward, self.values, adjoints, 0, self.checkpoint))
+        self._note(
+            bad_step(self.program, self.plan, self.plan.shared.backward, self.values, adjoints, 0, self.checkpoint)
+        )
         flat[...] = kept
 
     def _reduced_loss(self) -> Array:
@@ -310,6 +315,8 @@ class _Evaluator:
             if reduction is Reduction.SUM and self.program.batched:
                 loss = np.multiply(loss, count, dtype=self.dtype) if count else np.zeros_like(loss)
         if not isfinite(loss):
+            # Which sign a NaN has that Python adds up depends on how often it has done so.
+            loss = np.where(np.isnan(loss), np.nan, loss).astype(self.dtype)
             self._note(nonfinite.report(self.program, Phase.REDUCTION, self.loss, loss[..., np.newaxis], ((), 0)))
         return np.asarray(loss)
 

@@ -11,7 +11,7 @@ from gradwire_server.engine import shapes
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import ByNode, Instruction
 from gradwire_server.engine.lowering import Run, Step, TapeRun
-from gradwire_server.engine.ops.op import IndexRangeError
+from gradwire_server.engine.ops.op import IndexRangeError, Looked
 from gradwire_server.errors import Reason, Refusal, refuse
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ Values = ByNode[Array]
 Adjoints = ByNode[Array | None]
 """The gradient of the loss in each node's value, in its shape; None where none is wanted."""
 
-Kernel = Callable[[Run | TapeRun], None]
-"""Does the rows of a run, or a tape."""
+Kernel = Callable[[Run | TapeRun], bool]
+"""Does the rows of a run, or a tape; gives whether all is finite that it has looked at, which is inside of tapes."""
 
 
-def none(run: Run | TapeRun) -> None:
+def none(run: Run | TapeRun) -> bool:
     """For steps without runs."""
     raise AssertionError(run)
 
@@ -53,7 +53,7 @@ def forward(
     values: Values,
     start: int,
     checkpoint: Checkpoint,
-    kernel: Kernel = none,
+    kernel: Callable[[Run | TapeRun], object] = none,
 ) -> None:
     """Compute the value of each instruction's node into its place in ``values``; the kernel does runs.
 
@@ -103,14 +103,14 @@ def backward(
     """Add each node's gradient, times the local derivatives, to its operands' gradients in ``adjoints``.
 
     ``steps`` come in reverse order; the kernel does runs. ``observe(instruction, slot, contribution)`` sees what went
-    along each edge, after it was added. Returns whether all is finite that ops wrote themselves.
+    along each edge, after it was added. Returns whether all is finite that ops wrote themselves, or have inside.
     """
     finite = True
     for start in range(0, len(steps), BETWEEN_CHECKPOINTS):
         checkpoint()
         for i in steps[start : start + BETWEEN_CHECKPOINTS]:
             if not isinstance(i, Instruction):
-                kernel(i)
+                finite &= kernel(i)
                 checkpoint()
                 continue
             adjoint = adjoints[i.node]
@@ -123,14 +123,20 @@ def backward(
             for slot, (target, contribution) in enumerate(zip(targets, contributions, strict=True)):
                 if target is None or contribution is None:
                     continue
-                if isinstance(contribution, bool):
-                    finite &= contribution
-                    added = target
-                else:
-                    added = _add(contribution, target, anew=slot in i.step.written)
+                added, looked = _receive(contribution, target, anew=slot in i.step.written)
+                finite &= looked
                 if observe is not None:
                     observe(i, slot, added)
     return finite
+
+
+def _receive(contribution: Array | Looked | bool, target: Array, *, anew: bool) -> tuple[Array, bool]:
+    """Add to a gradient, unless the op wrote it; gives what was added, and whether what the op looked at is finite."""
+    if isinstance(contribution, bool):
+        return target, contribution
+    if isinstance(contribution, Looked):
+        return _add(contribution.contribution, target, anew=anew), contribution.finite
+    return _add(contribution, target, anew=anew), True
 
 
 def _add(contribution: Array, target: Array, *, anew: bool) -> Array:

@@ -80,12 +80,15 @@ class TapeRun:
         self.tape.forward([values[operand] for operand in operands], workspace, lanes)
         values[node][...] = self.tape.take(self.tape.results, workspace, lanes)
 
-    def backward(self, adjoints: ByNode[Array | None], storage: Array, lanes: int) -> None:
-        """Add the gradients of operands to theirs, given the node's, and the values from before."""
+    def backward(self, adjoints: ByNode[Array | None], storage: Array, lanes: int) -> bool:
+        """Add the gradients of operands to theirs, given the node's, and the values from before.
+
+        Returns whether those of operations inside are finite.
+        """
         adjoint = adjoints[self.instruction.node]
         if adjoint is None:
-            return
-        back, _ = self.tape.backward(adjoint, self._workspace(storage, lanes), lanes)
+            return True
+        back, _, finite = self.tape.backward(adjoint, self._workspace(storage, lanes), lanes)
         start = 0
         for slot, (operand, elements) in enumerate(zip(self.instruction.operands, self.sizes, strict=True)):
             target = adjoints[operand]
@@ -94,6 +97,7 @@ class TapeRun:
                 anew = slot in self.instruction.step.written
                 np.add(0 if anew else target, unbroadcast(own, target.shape), out=target)
             start += elements
+        return finite
 
     def _workspace(self, storage: Array, lanes: int) -> Array:
         return storage[self.offset * lanes : (self.offset + self.tape.places) * lanes]

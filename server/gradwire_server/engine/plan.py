@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction, passes
@@ -16,6 +17,7 @@ from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.lowering import Lowering, Schedule, TapeRun
 from gradwire_server.engine.measure import Measure
 from gradwire_server.engine.merging import merged
+from gradwire_server.engine.reach import Reach
 from gradwire_server.engine.shapes import size
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Plan:
     """For each node, whether the loss or an output depends on it."""
     merged: bool
     """Whether some instructions are not those of the graph."""
+    lost: Mapping[int, NDArray[np.bool_]]
+    """By node, [*shape], elements that get no gradient, whatever is added to theirs; only where others get one."""
     direct: tuple[int, ...]
     """Shared sources whose gradient in each example is written where the results are."""
     streamed_elements: int
@@ -104,15 +108,19 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
     active = [False] * count
     for node in wrt:
         active[node] = reaching[node] and full[node]
+    reach = Reach(program, active)
     strided = [True] * count
     for instruction in instructions:
         if instruction is None or not wanted[instruction.node]:
             continue
         if reaching[instruction.node] and full[instruction.node]:
-            active[instruction.node] = any(active[operand] for operand in instruction.operands)
+            reach.note(instruction)
         if not instruction.op.strided:
             for operand in instruction.operands:
                 strided[operand] = False
+    replaced = any(i is not own for i, own in zip(instructions, program.instructions, strict=True))
+    if reach.inside:
+        instructions = [i and reach.told(i) for i in instructions]
     batched = [source for source in program.sources if source.per_example and wanted[source.node]]
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
@@ -145,7 +153,8 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         active=tuple(active),
         needed=tuple(wanted),
         streamed_elements=sum(size(program.shapes[node]) for node in streamed),
-        merged=any(i is not own for i, own in zip(instructions, program.instructions, strict=True)),
+        merged=replaced,
+        lost=reach.lost,
         direct=tuple(direct),
         scratch=scratch,
         shared_scratch=shared_scratch,

@@ -48,6 +48,8 @@ class Tape:
     """In the order of their places."""
     longest: int
     """The most arguments that an operation has."""
+    reached: NDArray[np.bool_]
+    """For each place, whether it gets a gradient; none if all do."""
 
     @property
     def first(self) -> int:
@@ -100,11 +102,16 @@ class Tape:
         parts = [space[:, places].swapaxes(0, 1) for _, space in self._parts(workspace, lanes, width)]
         return np.concatenate([part.reshape(len(part), part.shape[1] * part.shape[2]) for part in parts], axis=1)
 
-    def backward(self, adjoint: Array, workspace: Array, lanes: int) -> tuple[Array, Array]:
-        """The gradients of operand elements, [elements, lanes]; and of all places of the last lanes."""
+    def backward(self, adjoint: Array, workspace: Array, lanes: int) -> tuple[Array, Array, bool]:
+        """Pass the gradients of results back.
+
+        Returns:
+            Those of operand elements, [elements, lanes]; those of all places, of the last lanes; and whether all that
+            are reached are finite, in every lane.
+        """
         dtype, width = workspace.dtype, self.width(lanes, workspace.itemsize)
         back, adjoints = np.empty(self.elements * lanes, dtype), np.empty(self.places * width, dtype)
-        kernel.backward(
+        finite = kernel.backward(
             self.groups,
             self.opcodes,
             self.a,
@@ -121,8 +128,9 @@ class Tape:
             np.empty(max(kernel.CHUNK, self.longest * width), dtype),
             self.elements,
             back,
+            self.reached,
         )
-        return back.reshape(self.elements, lanes), adjoints
+        return back.reshape(self.elements, lanes), adjoints, finite
 
     def _parts(self, workspace: Array, lanes: int, width: int) -> list[tuple[int, Array]]:
         """The workspace as [blocks, places, width], and what remains; each with its first lane."""
@@ -163,6 +171,7 @@ def make_tape(
         results=places[results],
         operations=operations,
         longest=int((starts[operations + 1] - starts[operations]).max(initial=1)),
+        reached=np.empty(0, np.bool_),
     )
 
 

@@ -63,7 +63,8 @@ def trace(
     everything = tuple(range(len(single.shapes)))
     bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
     floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
-    stage = single.plan(floats, everything, separate=False, plain=True).shared
+    plan = single.plan(floats, everything, separate=False, plain=True)
+    stage = plan.shared
     values = [UNSET] * len(everything)
     for node, constant in single.cast_constants(dtype):
         values[node] = constant
@@ -83,11 +84,11 @@ def trace(
         report = nonfinite.bad_value(single, everything, values, 0)
         gradients = Arena(stage.adjoints, 1, dtype).place(adjoints, 1)
         _seed(single, gradients, adjoints)
-        backward(stage.backward, values, adjoints, checkpoint, observe)
-        if report is None and not nonfinite.is_finite(gradients):
+        finite = backward(stage.backward, values, adjoints, checkpoint, observe)
+        if report is None and not (finite and nonfinite.is_finite(gradients)):
             kept = gradients.copy()
             _seed(single, gradients, adjoints)
-            report = bad_step(single, stage.backward, values, adjoints, 0, checkpoint)
+            report = bad_step(single, plan, stage.backward, values, adjoints, 0, checkpoint)
             gradients[...] = kept
 
     def gradient(node: int) -> Array | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -221,3 +221,69 @@ def test_swarms_that_mean_the_same_have_one_id() -> None:
     spelled = {**SAME, "arities": np.array([2, 1]), "exponents": np.array([-0.0]), "ops": SAME["ops"].astype(np.int64)}
     assert identity(spelled) == identity(SAME)
     assert len({identity(swarm) for swarm in (SAME, *OTHERS)}) == 1 + len(OTHERS)
+
+
+class TestGradientsInside:
+    """Those of operations inside count as those of nodes do, whatever becomes of them on the way to operands."""
+
+    OPERATIONS: ClassVar[list[Any]] = [("max", [0, 2]), ("power", [3], 0.5), ("mul", [4, 1])]
+    """sqrt(max(x, 0)) y: below 0 the slope of the root is infinite, and the max lets it by."""
+
+    @pytest.mark.parametrize("more", [0, 20_000])
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    @pytest.mark.parametrize("per_example", [False, True])
+    def test_one_that_a_max_stops_is_reported(self, reduction: Reduction, more: int, *, per_example: bool) -> None:
+        builder = Builder()
+        x = builder.input("x", (2,), per_example=True) if per_example else builder.parameter("x", (2,))
+        z = builder.input("z", per_example=True)
+        chain = [("tanh", [6 + k - 1]) for k in range(more)]
+        node = builder.op("scalars", x, name="it", **columns([*self.OPERATIONS, *chain], [5, 5 + more], [0.0]))
+        builder.op("add", builder.op("sum", node), z)
+        rows = np.full((300, 2), 0.5)
+        rows[299, 0] = -1
+        result = evaluate(
+            builder.program(),
+            {"x": rows if per_example else rows[299], "z": np.zeros(300)},
+            wrt=("x",),
+            reduction=reduction,
+        )
+        report = result.non_finite
+        assert np.isfinite(result.gradients["x"]).all()
+        assert report is not None
+        assert (report.phase, report.example) == (Phase.GRADIENT, 299 if per_example else None)
+        assert "operation 1 (position 4, power), power(0), gives inf" in report.message
+
+    @pytest.mark.parametrize("more", [0, 20_000])
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    def test_one_of_what_is_not_differentiated_is_none(self, reduction: Reduction, more: int) -> None:
+        builder = Builder()
+        sources = [builder.parameter("w"), builder.input("x", per_example=True)]
+        chain = [("tanh", [4 + k - 1]) for k in range(more)]
+        swarm = columns([("power", [1], 0.5), ("mul", [0, 2]), *chain], [3, 3 + more])
+        builder.op("sum", builder.op("scalars", *sources, **swarm))
+        arrays = {"w": 2.0, "x": np.zeros(300)}
+        result = evaluate(builder.program(), arrays, wrt=("w",), reduction=reduction)
+        assert result.non_finite is None
+        assert evaluate(builder.program(), arrays, wrt=("x",), reduction=reduction).non_finite is not None
+
+    @pytest.mark.parametrize("reduction", list(Reduction))
+    @pytest.mark.parametrize("per_example", [False, True])
+    @pytest.mark.parametrize("taken", [False, True])
+    def test_results_that_lead_to_nothing_differentiated_have_none(
+        self, reduction: Reduction, *, per_example: bool, taken: bool
+    ) -> None:
+        builder = Builder()
+        x = builder.input("x", per_example=per_example)
+        first = builder.op("scalars", builder.parameter("w"), x, **columns([("add", [0, 0]), ("add", [1, 1])], [2, 3]))
+        if taken:
+            first = builder.op("take", first, builder.constant(np.array([0, 1, 1])))
+        operations: list[Any] = [("power", [1], 0.5), ("mul", [0, 2 + taken])]
+        builder.op(
+            "add",
+            builder.op("sum", builder.op("scalars", first, **columns(operations, [3 + taken]))),
+            builder.input("z", per_example=True),
+        )
+        arrays = {"w": 2.0, "x": np.zeros(300) if per_example else 0.0, "z": np.zeros(300)}
+        result = evaluate(builder.program(), arrays, wrt=("w",), reduction=reduction)
+        assert result.non_finite is None
+        assert evaluate(builder.program(), arrays, wrt=("w", "x"), reduction=reduction).non_finite is not None

@@ -26,6 +26,22 @@ def mark(starts: Any, arguments: Any, first: int, marked: Any) -> None:
 
 
 @compiled
+def reach(starts: Any, arguments: Any, first: int, marked: Any) -> None:
+    """Mark every operation that depends on a marked position.
+
+    Args:
+        starts: As for ``mark``; so are arguments, first and marked.
+        arguments: As said.
+        first: As said.
+        marked: As said.
+    """
+    for k in range(len(starts) - 1):
+        for i in range(starts[k], starts[k + 1]):
+            if marked[arguments[i]]:
+                marked[first + k] = True
+
+
+@compiled
 def count_levels(starts: Any, arguments: Any, first: int, levels: Any) -> None:
     """Set the level of each position: the length of the longest path that leads to it; ``levels`` come as zeros."""
     for k in range(len(starts) - 1):

@@ -60,6 +60,16 @@ def _larger(a: Any, b: Any) -> Any:
 
 
 @_inlined
+def _finite(d: Any, o: int, n: int) -> bool:
+    """Whether ``n`` numbers from ``o`` on are finite: the others are not zero less themselves."""
+    o, zero = _unsigned(o), d.dtype.type(0)
+    bad = False
+    for k in range(_unsigned(n)):
+        bad = bad | (d[o + k] - d[o + k] != zero)
+    return not bad
+
+
+@_inlined
 def _functions(opcode: int, v: Any, o: int, n: int) -> None:
     """Put in the place of ``n`` numbers from ``o`` on what a function gives of each."""
     o, n = _unsigned(o), _unsigned(n)
@@ -572,8 +582,9 @@ def backward(
     scratch: Any,
     elements: int,
     back: Any,
-) -> None:
-    """Compute the gradients of all places, and give those of operands.
+    reached: Any,
+) -> bool:
+    """Compute the gradients of all places, and give those of operands; whether those that are reached are finite.
 
     Args:
         groups: As for ``forward``; so are opcodes, a, b, lists, exponents, first, values, lanes and width.
@@ -592,8 +603,10 @@ def backward(
         scratch: Room for an array of lanes for each of the most arguments that an operation has, and for CHUNK numbers.
         elements: Of operands.
         back: Room for their gradients, [elements, lanes].
+        reached: For each place, whether it gets a gradient; none if all do.
     """
     places = len(values) // lanes
+    finite = True
     for start in range(0, lanes, width):
         w = min(width, lanes - start)
         v = values[places * start : places * (start + w)]
@@ -621,3 +634,10 @@ def backward(
             p, s = _unsigned(e * w), _unsigned(e * lanes + start)
             for lane in range(_unsigned(w)):
                 back[s + lane] = d[p + lane]
+        if not _finite(d, 0, len(d)):
+            if len(reached) == 0:
+                finite = False
+            for p in range(len(reached)):
+                if reached[p]:
+                    finite &= _finite(d, p * w, w)
+    return finite

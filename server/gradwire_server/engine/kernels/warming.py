@@ -45,17 +45,18 @@ def _warm_tapes() -> None:
     starts, some, marked = np.zeros(1, np.int64), np.empty(0, np.int32), np.zeros(1, np.bool_)
     opcodes = np.empty(0, np.int8)
     order.mark(starts, some, 0, marked)
+    order.reach(starts, some, 0, marked)
     order.count_levels(starts, some, 0, some)
     operations, groups, places = order.arrange(opcodes, starts, some, 0, marked, 1, marked)
     a, b, lists = order.tabulate(operations, opcodes, starts, some, places, 1)
     for dtype in (np.float64, np.float32):
         x = np.zeros(1, dtype)
         tape.forward(groups, opcodes, a, b, lists, x, 0, x, 1, 1)
-        tape.backward(groups, opcodes, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0])
+        tape.backward(groups, opcodes, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0], marked)
 
 
 _KERNELS = {walk.forward, walk.backward, outer, all_finite, tape.forward, tape.backward}
-_KERNELS |= {order.mark, order.count_levels, order.arrange, order.tabulate}
+_KERNELS |= {order.mark, order.reach, order.count_levels, order.arrange, order.tabulate}
 
 
 class _Watch(event.Listener):

@@ -152,7 +152,7 @@ def _add_rows(grad: Array, indices: Array, moved: Array) -> None:
     np.add.at(grad, indices, moved)
 
 
-_entry = partial(Op, min_operands=1, max_operands=1, elementwise=False)
+_entry = partial(Op, min_operands=1, max_operands=1, elementwise=False, moves=True)
 
 ARRANGEMENT = (
     _entry(

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.shapes import size
@@ -59,9 +62,19 @@ class Step(NamedTuple):
     """What the op's ``prepare`` made of the attributes."""
     written: frozenset[int] = frozenset()
     """Operands that get their whole gradient from this step: what their targets hold is overwritten."""
+    reached: NDArray[np.bool_] | None = None
+    """Of an op with operations inside, for each position whether it gets a gradient; None if all do."""
 
 
-Contribution = Array | bool | None
+class Looked(NamedTuple):
+    """A contribution of an op that has looked at the gradients of operations inside."""
+
+    contribution: Array
+    finite: bool
+    """Whether they are finite."""
+
+
+Contribution = Array | Looked | bool | None
 """What an op adds to the gradient of an operand, None where none is wanted; or, if it wrote that gradient itself,
 whether all of it is finite."""
 
@@ -125,6 +138,8 @@ class Op:
     """Whether an element of the result reads the elements at its own place (after broadcasting)."""
     index_operands: frozenset[int] = frozenset()
     """Which operands are row indices."""
+    moves: bool = False
+    """Whether each element of the result is one of the first operand, and which one the other operands say."""
     strided: bool = False
     """Whether the op reads operands with lanes at a stride as fast as contiguous ones."""
     telling: bool = False
@@ -150,7 +165,9 @@ class Op:
     bad_value: Callable[[Step, Sequence[Array]], Inside | None] = lambda *_: None
     """The first operation inside whose value is not finite, given operands."""
     bad_gradient: Callable[[Step, Array, Sequence[Array]], Inside | None] = lambda *_: None
-    """The first backward step inside that makes a gradient that is not finite, given the node's and operands of a
-    lane."""
+    """The first backward step inside that makes a gradient that is not finite, given the node's and operands."""
+    reach: Callable[[Step, NDArray[np.bool_]], tuple[NDArray[np.bool_], NDArray[np.bool_]]] | None = None
+    """Which positions inside, and which elements of the result, depend on these elements of operands, which are given
+    one operand after another."""
     inner: Callable[[Step], int] = lambda _: 0
     """How many elements a lane takes for values inside an application."""

@@ -7,10 +7,11 @@ of a level (longest path to them) that do the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.kernels.tape import TapeOpcode
 from gradwire_server.engine.ops.elementwise import ELEMENTWISE, RECIPROCAL, SQUARE
-from gradwire_server.engine.ops.op import Attributes, Inside, Op, OperandError, Spec, Step
+from gradwire_server.engine.ops.op import Attributes, Inside, Looked, Op, OperandError, Spec, Step
 from gradwire_server.engine.shapes import size
 from gradwire_server.engine.tape import Tape, make_tape
 
@@ -325,6 +326,12 @@ def _forward(step: Step, operands: Sequence[Array], out: Array) -> None:
         out[...] = tape.take(tape.results, _run(tape, operands, lanes, out.dtype), lanes)
 
 
+def _tape(step: Step) -> Tape:
+    swarm = _swarm(step)
+    tape = swarm.tape(step.ties)
+    return tape if step.reached is None else replace(tape, reached=step.reached[swarm.positions_of(tape)])
+
+
 def _run(tape: Tape, operands: Sequence[Array], lanes: int, dtype: np.dtype[np.floating]) -> Array:
     workspace = np.empty(tape.places * lanes, dtype)
     tape.forward(operands, workspace, lanes)
@@ -333,17 +340,18 @@ def _run(tape: Tape, operands: Sequence[Array], lanes: int, dtype: np.dtype[np.f
 
 def _vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Sequence[Array | None]
-) -> Iterator[Array | None]:
+) -> Iterator[Looked]:
     swarm, lanes = _swarm(step), adjoint.shape[-1]
     if swarm.small:
         back = _passed_back(step, adjoint, values_of(step, operands, out.dtype))
+        finite = bool(np.isfinite(back if step.reached is None else back[step.reached]).all())
     else:
-        tape = swarm.tape(step.ties)
-        back, _ = tape.backward(adjoint, _run(tape, operands, lanes, out.dtype), lanes)
+        tape = _tape(step)
+        back, _, finite = tape.backward(adjoint, _run(tape, operands, lanes, out.dtype), lanes)
     start = 0
     for operand in operands:
         stop = start + size(operand.shape[:-1])
-        yield back[start:stop].reshape(*operand.shape[:-1], lanes)
+        yield Looked(back[start:stop].reshape(*operand.shape[:-1], lanes), finite)
         start = stop
 
 
@@ -354,7 +362,9 @@ def _passed_back(step: Step, adjoint: Array, values: Array) -> Array:
     np.add.at(adjoints, swarm.results, adjoint)
     for group in reversed(list(_groups(step))):
         arguments = list(values[group.arguments])
-        contributions = group.op.vjp(group.step, adjoints[group.places], arguments, values[group.places], arguments)
+        contributions: Iterable[Any] = group.op.vjp(
+            group.step, adjoints[group.places], arguments, values[group.places], arguments
+        )
         for places, contribution in zip(group.arguments, contributions, strict=True):
             if contribution is not None:
                 np.add.at(adjoints, places, contribution)
@@ -379,21 +389,56 @@ def _bad_value(step: Step, operands: Sequence[Array]) -> Inside | None:
 
 
 def _bad_gradient(step: Step, adjoint: Array, operands: Sequence[Array]) -> Inside | None:
-    swarm, tape = _swarm(step), _swarm(step).tape(step.ties)
-    workspace = _run(tape, operands, 1, adjoint.dtype)
-    _, adjoints = tape.backward(adjoint, workspace, 1)
-    values, gradients = swarm.by_position(tape, workspace), swarm.by_position(tape, adjoints)
-    operations = np.sort(tape.operations)[::-1]
-    reached = np.repeat(np.arange(len(swarm.codes)), swarm.arities)[~np.isfinite(gradients[swarm.arguments])]
-    suspects = operations[np.isin(operations, reached) & np.isfinite(gradients[swarm.first + operations])]
-    for operation in map(int, suspects[:SUSPECTS]):
+    swarm, tape, lanes = _swarm(step), _tape(step), adjoint.shape[-1]
+    width = tape.width(lanes, adjoint.itemsize)
+    for first in range(0, lanes, width):
+        part = slice(first, first + width)
+        seeds = adjoint[:, part]
+        wide = seeds.shape[-1]
+        workspace = _run(tape, [a if a.shape[-1] == 1 else a[..., part] for a in operands], wide, adjoint.dtype)
+        _, adjoints, finite = tape.backward(seeds, workspace, wide)
+        if finite:
+            continue
+        gradients = adjoints.reshape(tape.places, wide)
+        bad = ~np.isfinite(gradients)
+        if len(tape.reached):
+            bad &= tape.reached[:, np.newaxis]
+        lane = int(bad.any(axis=0).argmax())
+        values = swarm.by_position(tape, workspace.reshape(tape.places, wide)[:, lane])
+        numbers = swarm.by_position(tape, gradients[:, lane])
+        inside = _bad_step(step, values, numbers, swarm.by_position(tape, bad[:, lane]), seeds[:, lane])
+        return inside and replace(inside, lane=first + lane)
+    return None
+
+
+def _bad_step(step: Step, values: Array, gradients: Array, bad: Array, seeds: Array) -> Inside | None:
+    """The backward step that made the first of the ``bad`` gradients, all by position, given those of results."""
+    swarm = _swarm(step)
+    owners = np.repeat(np.arange(len(swarm.codes)), swarm.arities)
+    giving = swarm.live[swarm.first :] & ~bad[swarm.first :]
+    suspects = [int(operation) for operation in np.unique(owners[bad[swarm.arguments]])[::-1] if giving[operation]]
+    totals = np.zeros_like(gradients)
+    np.add.at(totals, swarm.results, seeds)
+    for operation in suspects[:SUSPECTS]:
         op, own, places = swarm.applied(operation, step.ties)
         position = slice(swarm.first + operation, swarm.first + operation + 1)
         arguments = [values[place : place + 1] for place in places]
-        for contribution in op.vjp(own, gradients[position], arguments, values[position], arguments):
-            if contribution is not None and not np.isfinite(contribution).all():
-                return Inside(swarm.describe(swarm.first + operation, values), float(np.ravel(contribution)[0]))
-    return None
+        contributions: Iterable[Any] = op.vjp(own, gradients[position], arguments, values[position], arguments)
+        for place, contribution in zip(places, contributions, strict=True):
+            if contribution is not None and bad[place]:
+                totals[place] += np.ravel(contribution)[0]
+                if not np.isfinite(totals[place]):
+                    return Inside(swarm.describe(swarm.first + operation, values), float(totals[place]))
+    # Too many to be looked at, or only the kernel's order of adding leaves the range of floats.
+    return Inside(swarm.describe(swarm.first + suspects[0], values), float(gradients[bad][-1])) if suspects else None
+
+
+def _reach(step: Step, elements: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    swarm = _swarm(step)
+    reached = np.zeros(swarm.positions, np.bool_)
+    reached[: swarm.elements] = elements
+    order.reach(swarm.starts, swarm.arguments, swarm.first, reached)
+    return reached, reached[swarm.results]
 
 
 def _inner(step: Step) -> int:
@@ -427,7 +472,8 @@ SCALARS = Op(
     scratch=_scratch,
     packed=_packed,
     prepare=lambda attributes, shapes: Swarm(attributes, sum(map(size, shapes))),
-    tape=lambda step: _swarm(step).tape(step.ties),
+    tape=_tape,
+    reach=_reach,
     inner=_inner,
     bad_value=_bad_value,
     bad_gradient=_bad_gradient,
