@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 
 import psutil
+import pytest
 
 from tests.faults.conftest import Faults
 from tests.faults.crowd import crowd, until
@@ -17,6 +18,7 @@ from tests.integration.test_metrics import series
 WORKERS = 4
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_is_killed_every_second(faults: Faults) -> None:
     seconds, callers = faults.of(3, 30), faults.of(8, 32)
     with ServerProcess(flags=(f"--workers={WORKERS}",)) as server:
@@ -24,6 +26,8 @@ def test_a_worker_is_killed_every_second(faults: Faults) -> None:
         with crowd(server.address, callers) as seen:
             until(partial(seen.has_more_than, callers))
             for _ in range(seconds):
+                # However slowly this machine starts another one, somebody is there to answer.
+                until(lambda: series(server)["gradwire_workers_serving"] > 1)
                 workers = sorted(parent.children(), key=psutil.Process.create_time)
                 os.kill(workers[0].pid, signal.SIGKILL)
                 killed += 1
@@ -38,6 +42,7 @@ def test_a_worker_is_killed_every_second(faults: Faults) -> None:
     faults.tell("longest call", max(seen.seconds), "s")
 
 
+@pytest.mark.timeout(300)
 def test_two_replicas_are_restarted_in_turn(faults: Faults) -> None:
     rounds, callers = faults.of(1, 5), faults.of(6, 16)
     with ExitStack() as stack:

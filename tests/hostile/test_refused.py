@@ -99,6 +99,33 @@ def test_another_version_of_the_contract_is_unimplemented(raw: grpc.Channel) -> 
     assert [word for word in words if word not in answer.message] == [], answer.message
 
 
+def test_edges_give_the_same_bits_whatever_the_threads() -> None:
+    """Ties, zeros of either sign, subnormal numbers and the flat end of relu, by example."""
+    x, y = gw.input("x", per_example=True), gw.input("y", per_example=True)
+    tiny = 5e-324
+    rows = {"x": [1.0, 0.0, -0.0, -1.0, tiny, 0.0], "y": [1.0, 0.0, 0.0, -1.0, tiny, -tiny]}
+    cases = {
+        "max": (gw.maximum(x, y), [1, 0, 0, -1, tiny, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]),
+        "relu": (gw.relu(x) + 0 * y, [1, 0, 0, 0, tiny, 0], [1, 0, 0, 0, 1, 0], [0] * 6),
+        "product": (x * y, [1, 0, -0.0, 1, 0, -0.0], rows["y"], rows["x"]),
+    }
+    found = []
+    for threads in (1, 2):
+        with ServerProcess(flags=(f"--threads={threads}",)) as server, gw.connect(server.address) as client:
+            bits = []
+            for name, (loss, losses, *gradients) in cases.items():
+                value, given = client.value_and_grad(loss, reduction="none", wrt=["x", "y"])(rows)
+                np.testing.assert_array_equal(value, losses, name)
+                np.testing.assert_array_equal([given["x"], given["y"]], gradients, name)
+                bits += [array.tobytes() for array in (value, given["x"], given["y"])]
+            large = client.value_and_grad(gw.sum(gw.parameter("w", shape=(3,))) * x + y)
+            random = np.random.default_rng(5)
+            value, given = large(w=random.normal(size=3), x=random.normal(size=300_000), y=random.normal(size=300_000))
+            bits += [np.asarray(value).tobytes(), given["w"].tobytes()]
+        found.append(bits)
+    assert found[0] == found[1]
+
+
 def test_odd_but_good_requests(server: ServerProcess) -> None:
     """A chain of 100,000 nodes, deep sharing, tails, and names that are merely strange."""
     with gw.connect(server.address) as client:

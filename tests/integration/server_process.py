@@ -24,6 +24,8 @@ class ServerProcess:
 
     flags: tuple[str, ...] = ()
     environment: dict[str, str] | None = None
+    module: str = "gradwire_server"
+    """What Python runs."""
     port: int = 0
     metrics_port: int = 0
     address: str = field(default="", init=False)
@@ -34,7 +36,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start it, on the ports that it had before if it is started again."""
         command = [
-            *(sys.executable, "-m", "gradwire_server", "serve"),
+            *(sys.executable, "-m", self.module, "serve"),
             *(f"--port={self.port}", f"--metrics-port={self.metrics_port}", *self.flags),
         ]
         self.process = subprocess.Popen(

@@ -40,6 +40,7 @@ async def test_a_request_that_is_turned_away_is_made_again_by_the_sdk(how: str) 
         with gw.connect(server.address) as client, client.stream(short.loss) as stream:
             call = stream if how == "stream" else client.value_and_grad(short.loss)
             expected, _ = call(short.arrays)
+            await eventually(lambda: not is_busy(server))
             with ThreadPoolExecutor(1) as pool:
                 busy = pool.submit(client.value_and_grad(long.loss).evaluate, long.arrays)
                 await eventually(partial(is_busy, server))
@@ -66,6 +67,32 @@ def test_a_request_that_never_has_room_is_told_so_and_a_stream_goes_on(flag: str
         assert client.value_and_grad(small.loss)(small.arrays)[0] == 14
         found = series(server)
         assert found["gradwire_requests_in_flight_bytes"] == found["gradwire_requests_in_flight_memory_bytes"] == 0
+
+
+@pytest.mark.parametrize("setting", ["max_memory_bytes", "max_memory_in_flight"])
+def test_traces_and_checks_take_no_more_memory_than_they_may(setting: str) -> None:
+    large, small = sum_of_squares(100_000), sum_of_squares(3)
+    flag = f"--{setting.replace('_', '-')}=1000000"
+    with ServerProcess(flags=(flag,)) as server, gw.connect(server.address) as client:
+        for ask in (client.trace, client.check):
+            method: Any = ask
+            with pytest.raises(gw.LimitExceededError, match=setting) as raised:
+                method(large.loss, large.arrays)
+            assert raised.value.metadata["setting"] == setting
+            assert method(small.loss, small.arrays)
+        assert series(server)["gradwire_requests_in_flight_memory_bytes"] == 0
+
+
+def test_a_request_that_would_take_far_too_long_is_not_begun() -> None:
+    # Empty examples are much work in few bytes.
+    loss = gw.sum(gw.input("x", shape=(0,), per_example=True)) + gw.parameter("w")
+    arrays: dict[str, Any] = {"x": np.zeros((2**31, 0)), "w": 1.0}
+    with ServerProcess(flags=("--max-seconds=1", "--threads=1")) as server, gw.connect(server.address) as client:
+        for call in (client.value_and_grad(loss), client.stream(loss)):
+            with pytest.raises(gw.LimitExceededError, match="max_seconds") as raised:
+                call(arrays)
+            assert raised.value.metadata["setting"] == "max_seconds"
+        assert series(server)["gradwire_examples_processed_total"] == 0
 
 
 async def test_two_requests_that_have_no_room_together_are_turned_away() -> None:

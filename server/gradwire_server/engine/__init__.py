@@ -1,6 +1,6 @@
 """The engine: graph -> program -> job -> value and gradient. Numbers only; it knows neither gRPC nor protobuf."""
 
-from gradwire_server.engine.checking import SourceCheck, check
+from gradwire_server.engine.checking import SourceCheck, bind_check, check
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
 from gradwire_server.engine.executor import Checkpoint, unhurried
@@ -11,7 +11,7 @@ from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.engine.threads import ONE, Threads, of_process
-from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, trace
+from gradwire_server.engine.tracing import EdgeTrace, NodeTrace, Trace, bind_trace, run_trace, trace
 from gradwire_server.limits import Limits
 
 __all__ = [
@@ -42,10 +42,13 @@ __all__ = [
     "Ties",
     "Trace",
     "bind",
+    "bind_check",
+    "bind_trace",
     "check",
     "compile_graph",
     "of_process",
     "run",
+    "run_trace",
     "trace",
     "unhurried",
     "warm",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, isinf
 
 import numpy as np
@@ -12,7 +12,7 @@ from gradwire_server.engine import shapes
 from gradwire_server.engine.evaluation import run
 from gradwire_server.engine.executor import Checkpoint
 from gradwire_server.engine.graph import Array, Reduction, Shape
-from gradwire_server.engine.job import Job, Query, bind
+from gradwire_server.engine.job import Job, Query, bind, within
 from gradwire_server.engine.program import Program
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.limits import Limits
@@ -22,6 +22,9 @@ STEP = float(np.cbrt(np.finfo(np.float64).eps))
 
 TOLERANCES = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
 MAX_PROBES = 100
+
+WIDE = np.dtype(np.float64)
+"""What differences are taken in."""
 
 ROUNDING = 64
 """Rounding errors of one evaluation, in units of the machine epsilon of its value."""
@@ -64,6 +67,36 @@ class _Probe:
         return not self.agrees, np.inf if np.isnan(self.relative_error) else self.relative_error
 
 
+def bind_check(
+    program: Program,
+    arrays: Mapping[str, Array],
+    *,
+    dtype: np.dtype[np.floating],
+    reduction: Reduction = Reduction.MEAN,
+    wrt: tuple[str, ...] | None = None,
+    max_probes: int | None = None,
+    limits: Limits,
+) -> Job:
+    """Check what is to be compared; the job says what it costs, with all its differences.
+
+    Raises:
+        Refusal: as ``bind`` does; INVALID_REQUEST for a reduction of none.
+    """
+    if reduction is Reduction.NONE:
+        raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
+    job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits)
+    wide = {
+        name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
+        for name, array in arrays.items()
+    }
+    losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits)
+    copies = sum(array.size * WIDE.itemsize for array in wide.values())
+    gradients = sum(arrays[source.name].nbytes for source in job.wrt)
+    probes = sum(min(arrays[source.name].size, max_probes or MAX_PROBES) for source in job.wrt)
+    memory = max(job.memory, losses.memory + copies + gradients)
+    return within(replace(job, memory=memory, cost=job.cost + (1 + 2 * probes) * losses.cost), limits)
+
+
 def check(
     program: Program,
     arrays: Mapping[str, Array],
@@ -92,15 +125,13 @@ def check(
     for setting, value in (("step", step), ("tolerance", tolerance), ("max_probes", max_probes)):
         if not (value > 0 and np.isfinite(value)):
             raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be finite and above 0", setting)
-    if reduction is Reduction.NONE:
-        raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
-    query = Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt)
-    analytic = run(bind(program, query, limits), checkpoint).gradients
+    job = bind_check(program, arrays, dtype=dtype, reduction=reduction, wrt=wrt, max_probes=max_probes, limits=limits)
+    analytic = run(job, checkpoint).gradients
     wide = {
         name: np.array(array, order="C") if array.dtype == np.int64 else np.array(array, np.float64, order="C")
         for name, array in arrays.items()
     }
-    losses = bind(program, Query(arrays=wide, dtype=np.dtype(np.float64), reduction=reduction, wrt=()), limits)
+    losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits)
     middle = float(run(losses, checkpoint).loss)
     results = []
     for name, gradient in analytic.items():

@@ -128,6 +128,15 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1) -> Jo
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
     job = _planned(program, query, wrt, examples, limits, threads)
+    return within(job, limits)
+
+
+def within(job: Job, limits: Limits) -> Job:
+    """The job, if there may be as much memory as it takes.
+
+    Raises:
+        Refusal: LIMIT_EXCEEDED.
+    """
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
     return job

@@ -12,7 +12,7 @@ from gradwire_server.engine.diagnosis import bad_step
 from gradwire_server.engine.executor import Adjoints, Checkpoint, backward, forward
 from gradwire_server.engine.graph import Array, Input
 from gradwire_server.engine.instruction import Instruction
-from gradwire_server.engine.job import Query, bind
+from gradwire_server.engine.job import Job, Query, bind, within
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.memory import UNSET, Arena
 from gradwire_server.engine.nonfinite import NonFinite
@@ -47,6 +47,20 @@ class Trace:
     non_finite: NonFinite | None
 
 
+def bind_trace(program: Program, arrays: Mapping[str, Array], dtype: np.dtype[np.floating], limits: Limits) -> Job:
+    """Check what is to be traced; the job says what it costs.
+
+    Raises:
+        Refusal: INVALID_TENSOR, LIMIT_EXCEEDED.
+    """
+    single = _one_example(program)
+    everything = tuple(range(len(single.shapes)))
+    job = bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
+    # Values and gradients, these a second time while it is found out which is not finite, and what goes over edges.
+    elements = 3 * sum(single.sizes) + sum(single.sizes[operand] for n in everything for operand in single.operands(n))
+    return within(replace(job, memory=max(job.memory, elements * dtype.itemsize)), limits)
+
+
 def trace(
     program: Program,
     arrays: Mapping[str, Array],
@@ -59,9 +73,17 @@ def trace(
     Raises:
         Refusal: INVALID_TENSOR, LIMIT_EXCEEDED, INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
     """
-    single = _one_example(program)
+    return run_trace(bind_trace(program, arrays, dtype, limits), checkpoint)
+
+
+def run_trace(job: Job, checkpoint: Checkpoint) -> Trace:
+    """Trace what was bound.
+
+    Raises:
+        Refusal: INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
+    """
+    single, arrays, dtype = job.program, job.query.arrays, job.query.dtype
     everything = tuple(range(len(single.shapes)))
-    bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
     floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
     plan = single.plan(floats, everything, separate=False, plain=True)
     stage = plan.shared

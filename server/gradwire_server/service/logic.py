@@ -6,10 +6,11 @@ The embedded mode of the client uses it as it is; the gRPC skin adds threads, de
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
@@ -19,6 +20,8 @@ from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.cache import ProgramCache
 from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.version import VERSION
+
+R = TypeVar("R")
 
 _GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -92,6 +95,15 @@ class Prepared:
         return response
 
 
+@dataclass(frozen=True, slots=True)
+class Planned(Generic[R]):
+    """A request for a trace or a check that passed every check, ready to run, with estimates as a job has them."""
+
+    cost: float
+    memory: int
+    run: Callable[[Checkpoint], R]
+
+
 class GradientLogic:
     """The service without a transport. Safe to share among threads.
 
@@ -112,6 +124,11 @@ class GradientLogic:
         self._engine_limits = self.limits.of_engine()
         self._observer = observer or Unobserved()
         self._threads = threads
+
+    @property
+    def threads(self) -> int:
+        """Threads that a request may have."""
+        return self._threads.count
 
     def register_graph(
         self, request: pb.RegisterGraphRequest, checkpoint: Checkpoint = unhurried
@@ -162,6 +179,10 @@ class GradientLogic:
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
         """Every node's value and every edge's gradient, of one example."""
+        return self.prepare_trace(request, checkpoint).run(checkpoint)
+
+    def prepare_trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> Planned[pb.TraceGraphResponse]:
+        """Check a request for a trace; it has not cost anything yet."""
         program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
         arrays = codec.decode_arrays(request, dtype, self._engine_limits)
@@ -169,25 +190,40 @@ class GradientLogic:
         elements += sum(shapes.size(program.shapes[o]) for n in range(len(program.shapes)) for o in program.operands(n))
         if elements * dtype.itemsize > self.limits.max_message_bytes:
             raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
-        return codec.encode_trace(engine.trace(program, arrays, dtype, self._engine_limits, checkpoint))
+        job = engine.bind_trace(program, arrays, dtype, self._engine_limits)
+
+        def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
+            return codec.encode_trace(engine.run_trace(job, checkpoint))
+
+        return Planned(job.cost, job.memory, run)
 
     def check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
         """The gradient against central finite differences."""
+        return self.prepare_check(request, checkpoint).run(checkpoint)
+
+    def prepare_check(
+        self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint
+    ) -> Planned[pb.CheckGradientsResponse]:
+        """Check a request for a check; it has not cost anything yet."""
         program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        checks = engine.check(
-            program,
-            codec.decode_arrays(request, dtype, self._engine_limits),
-            dtype=dtype,
-            reduction=codec.decode_reduction(request),
-            wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
-            step=request.step if request.HasField("step") else None,
-            tolerance=request.tolerance if request.HasField("tolerance") else None,
-            max_probes=request.max_probes if request.HasField("max_probes") else None,
-            limits=self._engine_limits,
-            checkpoint=checkpoint,
-        )
-        return codec.encode_checks(checks)
+        ask: Any = {
+            "program": program,
+            "arrays": codec.decode_arrays(request, dtype, self._engine_limits),
+            "dtype": dtype,
+            "reduction": codec.decode_reduction(request),
+            "wrt": codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
+            "max_probes": request.max_probes if request.HasField("max_probes") else None,
+            "limits": self._engine_limits,
+        }
+        step = request.step if request.HasField("step") else None
+        tolerance = request.tolerance if request.HasField("tolerance") else None
+        job = engine.bind_check(**ask)
+
+        def run(checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
+            return codec.encode_checks(engine.check(**ask, step=step, tolerance=tolerance, checkpoint=checkpoint))
+
+        return Planned(job.cost, job.memory, run)
 
     def info(self) -> pb.GetServerInfoResponse:
         """Version, ops, limits and workers."""

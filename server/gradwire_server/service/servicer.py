@@ -50,8 +50,8 @@ MAX_PATH = 200
 SECONDS_PER_BYTE = 2e-8
 """Of parsing and checking a request, roughly; graphs take more, tensors less."""
 
-CHECK_SECONDS = 1.0
-"""What a check of gradients takes; it is not known before."""
+DOUBT = 10
+"""How many times as long as it may take a request is estimated to take before it is refused for that."""
 
 LAST_WORD = 0.1
 """Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
@@ -127,15 +127,11 @@ class GradientServicer:
 
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""
-        return await self._unary(
-            context, pb.TraceGraphRequest, raw, lambda r, _: Step(_seconds(len(raw)), partial(self._logic.trace, r))
-        )
+        return await self._unary(context, pb.TraceGraphRequest, raw, self._trace)
 
     async def CheckGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Compare with finite differences."""
-        return await self._unary(
-            context, pb.CheckGradientsRequest, raw, lambda r, _: Step(CHECK_SECONDS, partial(self._logic.check, r))
-        )
+        return await self._unary(context, pb.CheckGradientsRequest, raw, self._check)
 
     async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Tell version, ops and limits."""
@@ -244,7 +240,31 @@ class GradientServicer:
     def _compute(self, request: pb.ComputeGradientsRequest, checkpoint: Checkpoint) -> Step:
         return self._step(self._logic.prepare_compute(request, checkpoint=checkpoint))
 
+    def _check_cost(self, seconds: float) -> None:
+        limits = self._logic.limits
+        if seconds > DOUBT * limits.max_seconds * self._logic.threads:
+            raise refuse(
+                Reason.LIMIT_EXCEEDED,
+                f"the request would compute for about {seconds:.1e} s on one core; this server lets one compute for "
+                f"{limits.max_seconds} s (max_seconds) on {self._logic.threads} threads; send fewer examples at a "
+                "time, or a smaller graph",
+                found=f"{seconds:.1e}",
+                limit=limits.max_seconds,
+                setting="max_seconds",
+            )
+
+    def _trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> Step:
+        planned = self._logic.prepare_trace(request, checkpoint)
+        self._check_cost(planned.cost)
+        return Step(planned.cost, planned.run, planned.memory)
+
+    def _check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> Step:
+        planned = self._logic.prepare_check(request, checkpoint)
+        self._check_cost(planned.cost)
+        return Step(planned.cost, planned.run, planned.memory)
+
     def _step(self, prepared: Prepared) -> Step:
+        self._check_cost(prepared.cost)
         if prepared.reply_bytes > self._logic.limits.max_message_bytes:
             raise reply_too_large(
                 prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
@@ -387,6 +407,7 @@ class GradientServicer:
         if prepared is None:
             prepared = await self._jobs.run(caller, _seconds(request.ByteSize()), lambda: prepare(None))
         checked = prepared
+        self._check_cost(checked.cost)
         self._admission.reserve(caller, checked.job.memory)
         frames = await self._jobs.run(caller, checked.cost, lambda: answer(checked))
         self._admission.answered(caller, checked.reply_bytes)

@@ -135,7 +135,9 @@ class Supervisor:
                 self._stop.set()
                 raise StartError(f"worker {slot.number} did not start; it ended with {_ending(code)}")
             self._restarts.inc()
-            slot.unsettled = 0 if lasted > SETTLED else slot.unsettled + 1
+            # Whoever kills one that serves does not mean the next.
+            is_settled = lasted > SETTLED or (lasted > 0 and code == -signal.SIGKILL)
+            slot.unsettled = 0 if is_settled else slot.unsettled + 1
             pause = _pause(slot.unsettled)
             tell = self._log.error if pause else self._log.warning
             tell("worker ended; another one takes its place", worker=slot.number, ended=_ending(code), pause=pause)
