@@ -50,10 +50,14 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
         Refusal: INDEX_OUT_OF_RANGE; NON_FINITE if the query rejects it; whatever ``checkpoint`` raises.
     """
     with np.errstate(all="ignore"), threads.caller() if job.threads else nullcontext():
+        plain = None
         try:
             evaluation = _Evaluator(job, checkpoint).evaluate(threads)
         except NotFiniteError as error:
-            evaluation = _Evaluator(error.plain, checkpoint).evaluate(threads)
+            # Not at once, and without what led here, which holds on to all that was computed.
+            plain = error.with_traceback(None).plain
+        if plain is not None:
+            evaluation = _Evaluator(plain, checkpoint).evaluate(threads)
     if job.query.reject_non_finite and evaluation.non_finite is not None:
         report = evaluation.non_finite
         raise refuse(

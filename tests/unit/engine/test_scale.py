@@ -320,3 +320,26 @@ def test_the_estimate_of_memory_holds_for_gradients_of_examples(
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak <= job.memory
+
+
+def products(builder: Builder) -> None:
+    product = builder.op("mul", builder.parameter("w", (50, 30)), builder.input("x", (30,), per_example=True))
+    builder.op("sum", builder.op("power", builder.op("sum", product, axes=(-1,)), exponent=0.5))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("number", [0.0, np.nan])
+def test_the_estimate_of_memory_holds_for_what_runs_again_as_it_is_written(number: float, dtype: type) -> None:
+    builder = Builder()
+    products(builder)
+    program = builder.program()
+    arrays: dict[str, Any] = {"w": np.full((50, 30), number, dtype), "x": np.full((5000, 30), number, dtype)}
+    job = bind(program, Query(arrays=arrays, dtype=np.dtype(dtype), reduction=Reduction.NONE), LIMITS)
+    run(job, nothing)
+    program.idle.clear()
+    tracemalloc.start()
+    result = run(job, nothing)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.non_finite is not None
+    assert peak <= job.memory
