@@ -12,6 +12,7 @@ from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.kernels import tape as kernel
 from gradwire_server.engine.kernels.tape import TapeOpcode
+from gradwire_server.engine.kernels.vectors import LINE
 
 DTYPES = np.dtype(np.float64), np.dtype(np.float32)
 
@@ -125,7 +126,7 @@ class Tape:
             self.results,
             np.ascontiguousarray(adjoint).reshape(-1),
             adjoints,
-            np.empty(max(kernel.CHUNK, self.longest * width), dtype),
+            np.empty(max(kernel.CHUNK, self.longest * (LINE // dtype.itemsize)), dtype),
             self.elements,
             back,
             self.reached,

@@ -25,6 +25,8 @@ from numba import njit, typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
+from gradwire_server.engine.kernels.vectors import root
+
 _compiled = njit(
     error_model="numpy",  # x / 0 is an infinity: a check for it would be a branch
     forceinline=True,  # a call that LLVM leaves in a loop keeps it from making vectors
@@ -359,4 +361,4 @@ def softplus(x: float) -> float:
 @_compiled
 def power(x: float, exponent: float) -> float:
     """x to the exponent; to 1/2 the root, NaN of a negative infinity, where the C library's power is infinite."""
-    return np.sqrt(x) if exponent == _constants(x).half else x**exponent
+    return root(x) if exponent == _constants(exponent).half else x**exponent

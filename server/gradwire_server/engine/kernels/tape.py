@@ -17,6 +17,7 @@ from numba import njit
 
 from gradwire_server.engine.kernels import functions
 from gradwire_server.engine.kernels.caching import compiled
+from gradwire_server.engine.kernels.vectors import first_of, lanes_of, line, load, select, store
 
 _inlined = njit(nogil=True, error_model="numpy", forceinline=True)
 
@@ -53,10 +54,13 @@ _unsigned: Any = np.uint64
 """Of an index that is not unsigned Numba asks whether it counts from the end, and LLVM makes no vectors then."""
 
 
+# What follows serves one lane and a vector of lanes alike: ``one`` is a 1 or a vector of them, and says which.
+
+
 @_inlined
 def _larger(a: Any, b: Any) -> Any:
     """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
-    return a if a > b or a != a else b  # noqa: PLR0124  (NaN)
+    return select((a > b) | (a != a), a, b)  # noqa: PLR0124  (NaN)
 
 
 @_inlined
@@ -67,6 +71,222 @@ def _finite(d: Any, o: int, n: int) -> bool:
     for k in range(_unsigned(n)):
         bad = bad | (d[o + k] - d[o + k] != zero)
     return not bad
+
+
+@_inlined
+def _value(opcode: int, x: Any, y: Any, one: Any) -> Any:
+    """What an operation gives of its arguments, if it is no function."""
+    if opcode == MUL:
+        return x * y
+    if opcode == ADD:
+        return x + y
+    if opcode in (MAX, MAX_SPLIT):
+        return _larger(x, y)
+    if opcode == SQUARE:
+        return x * x
+    return one / x
+
+
+@_inlined
+def _shares(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
+    """What an operation passes back of its gradient ``g`` to its arguments; ``z`` is its value."""
+    zero = one - one
+    if opcode == MUL:
+        return g * y, g * x
+    if opcode == ADD:
+        return g, g
+    if opcode == MAX:
+        return select(x > y, g, zero), select(y > x, g, zero)
+    if opcode == MAX_SPLIT:
+        share = select(x == y, one / (one + one) * g, zero)
+        return select(x > y, g, share), select(y > x, g, share)
+    if opcode == SQUARE:
+        return g * (x + x), zero
+    return -(g * z) * z, zero
+
+
+@_inlined
+def _add_to(d: Any, i: int, share: Any, one: Any, mask: Any) -> None:
+    store(d, i, load(d, i, one, mask) + share, mask)
+
+
+# An operation ``k`` whose values begin at ``o``, forward and backward, for the lanes from ``lane`` on.
+
+
+@_inlined
+def _few(
+    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
+) -> None:
+    """Of one argument or two."""
+    x, y = load(v, _unsigned(a[k]) * w + lane, one, mask), load(v, _unsigned(b[k]) * w + lane, one, mask)
+    store(v, o + lane, _value(opcode, x, y, one), mask)
+
+
+@_inlined
+def _few_back(
+    opcode: int,
+    k: int,
+    o: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    lane: int,
+    one: Any,
+    mask: Any,
+    count: int,
+) -> None:
+    i, j = _unsigned(a[k]) * w + lane, _unsigned(b[k]) * w + lane
+    g, z = load(d, o + lane, one, mask), load(v, o + lane, one, mask)
+    first, second = _shares(opcode, g, load(v, i, one, mask), load(v, j, one, mask), z, one)
+    _add_to(d, i, first, one, mask)
+    if opcode in (MUL, ADD, MAX, MAX_SPLIT):
+        _add_to(d, j, second, one, mask)
+
+
+@_inlined
+def _power(
+    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
+) -> None:
+    store(v, o + lane, functions.power(load(v, _unsigned(a[k]) * w + lane, one, mask), powers[b[k]]), mask)
+
+
+@_inlined
+def _power_back(
+    opcode: int,
+    k: int,
+    o: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    lane: int,
+    one: Any,
+    mask: Any,
+    count: int,
+) -> None:
+    p = powers[b[k]]
+    if p != 0:
+        i = _unsigned(a[k]) * w + lane
+        _add_to(
+            d,
+            i,
+            load(d, o + lane, one, mask) * (p * functions.power(load(v, i, one, mask), p - powers.dtype.type(1))),
+            one,
+            mask,
+        )
+
+
+@_inlined
+def _many(
+    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
+) -> None:
+    """Of many arguments."""
+    result = load(v, _unsigned(lists[a[k]]) * w + lane, one, mask)
+    for t in range(_unsigned(a[k]) + _unsigned(1), _unsigned(b[k])):
+        x = load(v, _unsigned(lists[t]) * w + lane, one, mask)
+        if opcode == PRODUCT:
+            result = result * x
+        elif opcode == SUM:
+            result = result + x
+        else:
+            result = _larger(result, x)
+    store(v, o + lane, result, mask)
+
+
+@_inlined
+def _sum_back(
+    opcode: int,
+    k: int,
+    o: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    lane: int,
+    one: Any,
+    mask: Any,
+    count: int,
+) -> None:
+    g = load(d, o + lane, one, mask)
+    for t in range(_unsigned(a[k]), _unsigned(b[k])):
+        _add_to(d, _unsigned(lists[t]) * w + lane, g, one, mask)
+
+
+@_inlined
+def _product_back(
+    opcode: int,
+    k: int,
+    o: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    lane: int,
+    one: Any,
+    mask: Any,
+    count: int,
+) -> None:
+    g, next_ = load(d, o + lane, one, mask), _unsigned(1)
+    from_, last = _unsigned(a[k]), _unsigned(b[k]) - next_
+    # x: the products of what stands to the left; then from the right.
+    left = load(v, _unsigned(lists[from_]) * w + lane, one, mask)
+    for t in range(from_ + next_, last):
+        store(x, (t - from_) * count, left, None)
+        left = left * load(v, _unsigned(lists[t]) * w + lane, one, mask)
+    i = _unsigned(lists[last]) * w + lane
+    right = load(v, i, one, mask)
+    _add_to(d, i, g * left, one, mask)
+    for u in range(next_, last - from_):
+        t = last - u
+        i = _unsigned(lists[t]) * w + lane
+        _add_to(d, i, g * (load(x, (t - from_) * count, one, None) * right), one, mask)
+        right = right * load(v, i, one, mask)
+    _add_to(d, _unsigned(lists[from_]) * w + lane, g * right, one, mask)
+
+
+@_inlined
+def _largest_back(
+    opcode: int,
+    k: int,
+    o: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    lane: int,
+    one: Any,
+    mask: Any,
+    count: int,
+) -> None:
+    g, y, zero = load(d, o + lane, one, mask), load(v, o + lane, one, mask), one - one
+    tied = zero
+    for t in range(_unsigned(a[k]), _unsigned(b[k])):
+        tied = tied + select(load(v, _unsigned(lists[t]) * w + lane, one, mask) == y, one, zero)
+    share = select(tied > one, g / tied if opcode == LARGEST_SPLIT else zero, g)
+    for t in range(_unsigned(a[k]), _unsigned(b[k])):
+        i = _unsigned(lists[t]) * w + lane
+        _add_to(d, i, select(load(v, i, one, mask) == y, share, zero), one, mask)
 
 
 @_inlined
@@ -130,7 +350,7 @@ def _gather(v: Any, a: Any, begin: int, rows: int, w: int, target: Any, o: int) 
 @_inlined
 def _call(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, w: int) -> None:
     """A group of an elementary function."""
-    step = max(1, CHUNK // w)
+    step = max(1, CHUNK // int(w))
     for k in range(begin, end, step):
         rows = min(step, end - k)
         _gather(v, a, k, rows, w, v, (first + k) * w)
@@ -140,7 +360,7 @@ def _call(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, w: int)
 @_inlined
 def _call_back(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, d: Any, x: Any, w: int) -> None:
     """A group of an elementary function, backward."""
-    step = max(1, CHUNK // w)
+    step = max(1, CHUNK // int(w))
     for k in range(begin, end, step):
         rows = min(step, end - k)
         if opcode in (LOG, SOFTPLUS):
@@ -158,136 +378,74 @@ def _call_back(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, d:
 
 
 @_inlined
-def _forward_one(
-    opcode: int, begin: int, end: int, a: Any, b: Any, lists: Any, exponents: Any, first: int, v: Any
+def _forward_group(
+    operation: Any,
+    opcode: int,
+    begin: int,
+    end: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    first: int,
+    v: Any,
+    w: int,
+    one: Any,
 ) -> None:
-    """A group, of one lane."""
-    one = v.dtype.type(1)
-    start, stop, base = _unsigned(begin), _unsigned(end), _unsigned(first)
-    if opcode == MUL:
-        for k in range(start, stop):
-            v[base + k] = v[a[k]] * v[b[k]]
-    elif opcode == ADD:
-        for k in range(start, stop):
-            v[base + k] = v[a[k]] + v[b[k]]
-    elif opcode in (MAX, MAX_SPLIT):
-        for k in range(start, stop):
-            v[base + k] = _larger(v[a[k]], v[b[k]])
-    elif opcode == SQUARE:
-        for k in range(start, stop):
-            v[base + k] = v[a[k]] * v[a[k]]
-    elif opcode == RECIPROCAL:
-        for k in range(start, stop):
-            v[base + k] = one / v[a[k]]
-    elif opcode == POWER:
-        for k in range(start, stop):
-            v[base + k] = functions.power(v[a[k]], exponents[b[k]])
-    elif opcode == PRODUCT:
-        for k in range(start, stop):
-            result = v[lists[a[k]]]
-            for i in range(_unsigned(a[k]) + _unsigned(1), _unsigned(b[k])):
-                result *= v[lists[i]]
-            v[base + k] = result
-    elif opcode == SUM:
-        for k in range(start, stop):
-            result = v[lists[a[k]]]
-            for i in range(_unsigned(a[k]) + _unsigned(1), _unsigned(b[k])):
-                result += v[lists[i]]
-            v[base + k] = result
-    else:
-        for k in range(start, stop):
-            result = v[lists[a[k]]]
-            for i in range(_unsigned(a[k]) + _unsigned(1), _unsigned(b[k])):
-                result = _larger(result, v[lists[i]])
-            v[base + k] = result
+    """A group of an operation."""
+    if w == 1:
+        for k in range(_unsigned(begin), _unsigned(end)):
+            operation(opcode, k, _unsigned(first) + k, a, b, lists, powers, v, _unsigned(1), _unsigned(0), one, None)
+        return
+    ones = line(one)
+    count = lanes_of(ones)
+    whole = w - w % count
+    rest = first_of(w - whole, ones)
+    for k in range(_unsigned(begin), _unsigned(end)):
+        o = (_unsigned(first) + k) * w
+        for lane in range(_unsigned(0), whole, count):
+            operation(opcode, k, o, a, b, lists, powers, v, w, lane, ones, None)
+        if whole < w:
+            operation(opcode, k, o, a, b, lists, powers, v, w, whole, ones, rest)
 
 
 @_inlined
-def _backward_one(
-    opcode: int, begin: int, end: int, a: Any, b: Any, lists: Any, exponents: Any, first: int, v: Any, d: Any, x: Any
+def _backward_group(
+    operation: Any,
+    opcode: int,
+    begin: int,
+    end: int,
+    a: Any,
+    b: Any,
+    lists: Any,
+    powers: Any,
+    first: int,
+    v: Any,
+    d: Any,
+    x: Any,
+    w: int,
+    one: Any,
 ) -> None:
-    """A group, of one lane, backward."""
-    zero, half, one = d.dtype.type(0), d.dtype.type(0.5), d.dtype.type(1)
-    step, stop, base, n = _unsigned(1), _unsigned(end), _unsigned(first), _unsigned(end - begin)
-    if opcode == MUL:
-        for m in range(n):
-            k = stop - step - m
-            g, i, j = d[base + k], a[k], b[k]
-            d[i] += g * v[j]
-            d[j] += g * v[i]
-    elif opcode == ADD:
-        for m in range(n):
-            k = stop - step - m
-            g = d[base + k]
-            d[a[k]] += g
-            d[b[k]] += g
-    elif opcode == MAX:
-        for m in range(n):
-            k = stop - step - m
-            g, i, j = d[base + k], a[k], b[k]
-            x0, y0 = v[i], v[j]
-            d[i] += g if x0 > y0 else zero
-            d[j] += g if y0 > x0 else zero
-    elif opcode == MAX_SPLIT:
-        for m in range(n):
-            k = stop - step - m
-            g, i, j = d[base + k], a[k], b[k]
-            x0, y0 = v[i], v[j]
-            share = half * g if x0 == y0 else zero
-            d[i] += g if x0 > y0 else share
-            d[j] += g if y0 > x0 else share
-    elif opcode == SQUARE:
-        for m in range(n):
-            k = stop - step - m
-            i = a[k]
-            d[i] += d[base + k] * (v[i] + v[i])
-    elif opcode == RECIPROCAL:
-        for m in range(n):
-            k = stop - step - m
-            y = v[base + k]
-            d[a[k]] += -(d[base + k] * y) * y
-    elif opcode == POWER:
-        for m in range(n):
-            k = stop - step - m
-            p = exponents[b[k]]
-            if p != zero:
-                i = a[k]
-                d[i] += d[base + k] * (p * functions.power(v[i], p - one))
-    elif opcode == PRODUCT:
-        for m in range(n):
-            k = stop - step - m
-            g = d[base + k]
-            from_, to = _unsigned(a[k]), _unsigned(b[k])
-            # x: the products of what stands to the left; then from the right.
-            left = v[lists[from_]]
-            for i in range(from_ + step, to):
-                x[i - from_] = left
-                left *= v[lists[i]]
-            right = v[lists[to - step]]
-            d[lists[to - step]] += g * x[to - step - from_]
-            for t in range(_unsigned(2), to - from_):
-                i = to - t
-                d[lists[i]] += g * (x[i - from_] * right)
-                right *= v[lists[i]]
-            d[lists[from_]] += g * right
-    elif opcode == SUM:
-        for m in range(n):
-            k = stop - step - m
-            g = d[base + k]
-            for i in range(_unsigned(a[k]), _unsigned(b[k])):
-                d[lists[i]] += g
-    else:
-        for m in range(n):
-            k = stop - step - m
-            y = v[base + k]
-            tied = 0
-            for i in range(_unsigned(a[k]), _unsigned(b[k])):
-                tied += v[lists[i]] == y
-            share = d[base + k]
-            if tied > 1:
-                share = zero if opcode == LARGEST else d.dtype.type(share / tied)
-            for i in range(_unsigned(a[k]), _unsigned(b[k])):
-                d[lists[i]] += share if v[lists[i]] == y else zero
+    """The same, backward."""
+    next_ = _unsigned(1)
+    if w == 1:
+        for m in range(_unsigned(end - begin)):
+            k = _unsigned(end) - next_ - m
+            operation(
+                opcode, k, _unsigned(first) + k, a, b, lists, powers, v, d, x, next_, _unsigned(0), one, None, next_
+            )
+        return
+    ones = line(one)
+    count = lanes_of(ones)
+    whole = w - w % count
+    rest = first_of(w - whole, ones)
+    for m in range(_unsigned(end - begin)):
+        k = _unsigned(end) - next_ - m
+        o = (_unsigned(first) + k) * w
+        for lane in range(_unsigned(0), whole, count):
+            operation(opcode, k, o, a, b, lists, powers, v, d, x, w, lane, ones, None, count)
+        if whole < w:
+            operation(opcode, k, o, a, b, lists, powers, v, d, x, w, whole, ones, rest, count)
 
 
 @_inlined
@@ -367,156 +525,6 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: i
         d[last] = total
 
 
-@_inlined
-def _forward_many(
-    opcode: int, begin: int, end: int, a: Any, b: Any, lists: Any, exponents: Any, first: int, v: Any, w: int
-) -> None:
-    """A group, of several lanes."""
-    one = v.dtype.type(1)
-    w = _unsigned(w)
-    for k in range(_unsigned(begin), _unsigned(end)):
-        o = (_unsigned(first) + k) * w
-        if opcode >= PRODUCT:
-            from_, to = _unsigned(a[k]), _unsigned(b[k])
-            i = _unsigned(lists[from_]) * w
-            for lane in range(w):
-                v[o + lane] = v[i + lane]
-            for m in range(from_ + _unsigned(1), to):
-                i = _unsigned(lists[m]) * w
-                if opcode == PRODUCT:
-                    for lane in range(w):
-                        v[o + lane] *= v[i + lane]
-                elif opcode == SUM:
-                    for lane in range(w):
-                        v[o + lane] += v[i + lane]
-                else:
-                    for lane in range(w):
-                        v[o + lane] = _larger(v[o + lane], v[i + lane])
-            continue
-        i, j = _unsigned(a[k]) * w, _unsigned(b[k]) * w
-        if opcode == MUL:
-            for lane in range(w):
-                v[o + lane] = v[i + lane] * v[j + lane]
-        elif opcode == ADD:
-            for lane in range(w):
-                v[o + lane] = v[i + lane] + v[j + lane]
-        elif opcode in (MAX, MAX_SPLIT):
-            for lane in range(w):
-                v[o + lane] = _larger(v[i + lane], v[j + lane])
-        elif opcode == SQUARE:
-            for lane in range(w):
-                v[o + lane] = v[i + lane] * v[i + lane]
-        elif opcode == RECIPROCAL:
-            for lane in range(w):
-                v[o + lane] = one / v[i + lane]
-        else:
-            for lane in range(w):
-                v[o + lane] = functions.power(v[i + lane], exponents[b[k]])
-
-
-@_inlined
-def _backward_many(
-    opcode: int,
-    begin: int,
-    end: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    exponents: Any,
-    first: int,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-) -> None:
-    """A group, of several lanes, backward."""
-    zero, half, one = d.dtype.type(0), d.dtype.type(0.5), d.dtype.type(1)
-    w, step = _unsigned(w), _unsigned(1)
-    for m in range(_unsigned(end - begin)):
-        k = _unsigned(end) - step - m
-        o = (_unsigned(first) + k) * w
-        if opcode >= PRODUCT:
-            from_, to = _unsigned(a[k]), _unsigned(b[k])
-            if opcode == SUM:
-                for t in range(from_, to):
-                    i = _unsigned(lists[t]) * w
-                    for lane in range(w):
-                        d[i + lane] += d[o + lane]
-            elif opcode == PRODUCT:
-                last = to - step
-                i = _unsigned(lists[from_]) * w
-                for lane in range(w):
-                    x[lane] = v[i + lane]
-                for t in range(from_ + step, last):
-                    i, p = _unsigned(lists[t]) * w, (t - from_) * w
-                    for lane in range(w):
-                        x[p + lane] = x[p - w + lane] * v[i + lane]
-                i, p = _unsigned(lists[last]) * w, (last - from_) * w
-                for lane in range(w):
-                    d[i + lane] += d[o + lane] * x[p - w + lane]
-                    x[p + lane] = v[i + lane]
-                for u in range(step, last - from_):
-                    t = last - u
-                    i, q = _unsigned(lists[t]) * w, (t - from_) * w
-                    for lane in range(w):
-                        d[i + lane] += d[o + lane] * (x[q - w + lane] * x[p + lane])
-                        x[p + lane] *= v[i + lane]
-                i = _unsigned(lists[from_]) * w
-                for lane in range(w):
-                    d[i + lane] += d[o + lane] * x[p + lane]
-            else:
-                for lane in range(w):
-                    x[lane] = zero
-                for t in range(from_, to):
-                    i = _unsigned(lists[t]) * w
-                    for lane in range(w):
-                        x[lane] += one if v[i + lane] == v[o + lane] else zero
-                for lane in range(w):
-                    split = d[o + lane] / x[lane] if opcode == LARGEST_SPLIT else zero
-                    x[lane] = d[o + lane] if x[lane] <= one else split
-                for t in range(from_, to):
-                    i = _unsigned(lists[t]) * w
-                    for lane in range(w):
-                        d[i + lane] += x[lane] if v[i + lane] == v[o + lane] else zero
-            continue
-        i, j = _unsigned(a[k]) * w, _unsigned(b[k]) * w
-        if opcode == MUL:
-            for lane in range(w):
-                d[i + lane] += d[o + lane] * v[j + lane]
-            for lane in range(w):
-                d[j + lane] += d[o + lane] * v[i + lane]
-        elif opcode == ADD:
-            for lane in range(w):
-                d[i + lane] += d[o + lane]
-            for lane in range(w):
-                d[j + lane] += d[o + lane]
-        elif opcode == MAX:
-            for lane in range(w):
-                d[i + lane] += d[o + lane] if v[i + lane] > v[j + lane] else zero
-            for lane in range(w):
-                d[j + lane] += d[o + lane] if v[j + lane] > v[i + lane] else zero
-        elif opcode == MAX_SPLIT:
-            for lane in range(w):
-                g = d[o + lane]
-                share = half * g if v[i + lane] == v[j + lane] else zero
-                d[i + lane] += g if v[i + lane] > v[j + lane] else share
-            for lane in range(w):
-                g = d[o + lane]
-                share = half * g if v[i + lane] == v[j + lane] else zero
-                d[j + lane] += g if v[j + lane] > v[i + lane] else share
-        elif opcode == SQUARE:
-            for lane in range(w):
-                d[i + lane] += d[o + lane] * (v[i + lane] + v[i + lane])
-        elif opcode == RECIPROCAL:
-            for lane in range(w):
-                d[i + lane] += -(d[o + lane] * v[o + lane]) * v[o + lane]
-        else:
-            p = exponents[b[k]]
-            if p != zero:
-                for lane in range(w):
-                    d[i + lane] += d[o + lane] * (p * functions.power(v[i + lane], p - one))
-
-
 @compiled
 def forward(
     groups: Any,
@@ -544,9 +552,9 @@ def forward(
         lanes: Lanes in all.
         width: Lanes at a time; so many values of all places stay in the cache.
     """
-    places = len(values) // lanes
+    places, one = len(values) // lanes, values.dtype.type(1)
     for start in range(0, lanes, width):
-        w = min(width, lanes - start)
+        w = _unsigned(min(width, lanes - start))
         v = values[places * start : places * (start + w)]
         for r in range(len(groups)):
             kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
@@ -558,10 +566,24 @@ def forward(
                 opcode = opcodes[k]
                 if EXP <= opcode <= SOFTPLUS:
                     _call(opcode, k, k + step, a, first, v, w)
-                elif w == 1:
-                    _forward_one(opcode, k, k + step, a, b, lists, exponents, first, v)
+                elif opcode == MUL:
+                    _forward_group(_few, MUL, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == SQUARE:
+                    _forward_group(_few, SQUARE, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == RECIPROCAL:
+                    _forward_group(_few, RECIPROCAL, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == ADD:
+                    _forward_group(_few, ADD, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode in (MAX, MAX_SPLIT):
+                    _forward_group(_few, MAX, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == POWER:
+                    _forward_group(_power, POWER, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == PRODUCT:
+                    _forward_group(_many, PRODUCT, k, k + step, a, b, lists, exponents, first, v, w, one)
+                elif opcode == SUM:
+                    _forward_group(_many, SUM, k, k + step, a, b, lists, exponents, first, v, w, one)
                 else:
-                    _forward_many(opcode, k, k + step, a, b, lists, exponents, first, v, w)
+                    _forward_group(_many, LARGEST, k, k + step, a, b, lists, exponents, first, v, w, one)
 
 
 @compiled
@@ -600,21 +622,21 @@ def backward(
         results: Places.
         seeds: Their gradients, [results, lanes].
         adjoints: Room for [places, width] gradients.
-        scratch: Room for an array of lanes for each of the most arguments that an operation has, and for CHUNK numbers.
+        scratch: Room for a line for each of the most arguments that an operation has, and for CHUNK numbers.
         elements: Of operands.
         back: Room for their gradients, [elements, lanes].
         reached: For each place, whether it gets a gradient; none if all do.
     """
-    places = len(values) // lanes
+    places, one = len(values) // lanes, values.dtype.type(1)
     finite = True
     for start in range(0, lanes, width):
-        w = min(width, lanes - start)
+        w = _unsigned(min(width, lanes - start))
         v = values[places * start : places * (start + w)]
         d = adjoints[: places * w]
         d[:] = 0
         for r in range(len(results)):
-            p, s = _unsigned(results[r]) * _unsigned(w), _unsigned(r * lanes + start)
-            for lane in range(_unsigned(w)):
+            p, s = _unsigned(results[r]) * w, _unsigned(r * lanes + start)
+            for lane in range(w):
                 d[p + lane] += seeds[s + lane]
         for r in range(len(groups) - 1, -1, -1):
             kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
@@ -626,13 +648,45 @@ def backward(
                 opcode = opcodes[k]
                 if EXP <= opcode <= SOFTPLUS:
                     _call_back(opcode, k, k + step, a, first, v, d, scratch, w)
-                elif w == 1:
-                    _backward_one(opcode, k, k + step, a, b, lists, exponents, first, v, d, scratch)
+                elif opcode == MUL:
+                    _backward_group(_few_back, MUL, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
+                elif opcode == SQUARE:
+                    _backward_group(
+                        _few_back, SQUARE, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
+                elif opcode == RECIPROCAL:
+                    _backward_group(
+                        _few_back, RECIPROCAL, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
+                elif opcode == ADD:
+                    _backward_group(_few_back, ADD, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
+                elif opcode == MAX:
+                    _backward_group(_few_back, MAX, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
+                elif opcode == MAX_SPLIT:
+                    _backward_group(
+                        _few_back, MAX_SPLIT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
+                elif opcode == POWER:
+                    _backward_group(
+                        _power_back, POWER, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
+                elif opcode == PRODUCT:
+                    _backward_group(
+                        _product_back, PRODUCT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
+                elif opcode == SUM:
+                    _backward_group(_sum_back, SUM, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
+                elif opcode == LARGEST:
+                    _backward_group(
+                        _largest_back, LARGEST, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
                 else:
-                    _backward_many(opcode, k, k + step, a, b, lists, exponents, first, v, d, scratch, w)
+                    _backward_group(
+                        _largest_back, LARGEST_SPLIT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
+                    )
         for e in range(elements):
-            p, s = _unsigned(e * w), _unsigned(e * lanes + start)
-            for lane in range(_unsigned(w)):
+            p, s = _unsigned(e) * w, _unsigned(e * lanes + start)
+            for lane in range(w):
                 back[s + lane] = d[p + lane]
         if not _finite(d, 0, len(d)):
             if len(reached) == 0:
