@@ -46,7 +46,8 @@ class Admission:
         self._limits = {resource: getattr(limits, setting) for resource, setting in SETTINGS.items()}
         self._metrics = metrics
         self._held: dict[Caller, _Held] = {}
-        self._totals = dict.fromkeys(Resource, 0)
+        self._totals: dict[Resource, int] = dict.fromkeys(_COUNTED, 0)
+        self._calls, self._max_calls, self._max_requests = 0, limits.max_calls, limits.max_requests
         self._turned_away = TurnedAway()
         self.full = {
             resource: self._overloaded(resource, self._limits[resource], 1)
@@ -61,22 +62,21 @@ class Admission:
 
     def open(self) -> None:
         """A call begins, of whatever method; its message may be still to come."""
-        self._totals[Resource.CALLS] += 1
+        self._calls += 1
 
     def close(self) -> None:
         """A call has ended."""
-        self._totals[Resource.CALLS] -= 1
+        self._calls -= 1
 
     def turns_away(self, *, admitted: bool) -> Resource | None:
         """Why a call that comes now is to be refused as ``full`` says, if it is; it counts as turned away then.
 
         Only if it is to be ``admitted`` requests count too.
         """
-        totals, limits = self._totals, self._limits
-        if totals[Resource.CALLS] >= limits[Resource.CALLS]:
+        if self._calls >= self._max_calls:
             self._count_turned_away(Resource.CALLS)
             return Resource.CALLS
-        if admitted and totals[Resource.REQUESTS] >= limits[Resource.REQUESTS]:
+        if admitted and self._totals[Resource.REQUESTS] >= self._max_requests:
             self._count_turned_away(Resource.REQUESTS)
             return Resource.REQUESTS
         return None

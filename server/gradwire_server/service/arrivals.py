@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
+from typing import Any
 
 from gradwire_server.errors import Reason, refuse
-from gradwire_server.service.jobs import current_task
 from gradwire_server.service.metrics import Metrics, Stage
 
 
@@ -27,16 +27,18 @@ class Arrivals:
 
     def __enter__(self) -> None:
         now = monotonic()
-        self._began[current_task()] = now
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a wait belongs to a task")
+        self._began[task] = now
         if self._timer is None:
             self._look_again(now)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        task = current_task()
-        self._began.pop(task, None)
-        if task not in self._late:
+        task: Any = asyncio.current_task()
+        if self._began.pop(task, None) is not None:
             return
-        self._late.remove(task)
+        self._late.discard(task)
         if kind is asyncio.CancelledError and task.uncancel() == 0:
             self._metrics.cancelled(Stage.RECEIVING)
             self._metrics.refused(Reason.DEADLINE_EXCEEDED)

@@ -124,11 +124,11 @@ class Waits:
     def __enter__(self) -> None:
         if self._patience == 0:
             raise refuse(Reason.SHUTTING_DOWN, SHUTTING_DOWN)
-        task = current_task()
+        task = _current_task()
         self._tasks[task] = self._timer(task)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        task = current_task()
+        task = _current_task()
         timer = self._tasks.pop(task)
         if timer is not None:
             timer.cancel()
@@ -160,8 +160,7 @@ class Waits:
         return asyncio.get_running_loop().call_later(self._patience, task.cancel)
 
 
-def current_task() -> asyncio.Task[object]:
-    """The task that runs."""
+def _current_task() -> asyncio.Task[object]:
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("a wait belongs to a task")
