@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
-from typing import Any
-
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.service.metrics import Metrics, Stage
+from gradwire_server.service.time_limit import TimeLimit
 
 
-class Arrivals:
+class Arrivals(TimeLimit):
     """Ends the waits for messages that take too long, whether their senders are slow or stand still.
 
-    Used as a context manager around the wait, which then raises a Refusal (DEADLINE_EXCEEDED). There is one timer for
-    all waits, which costs a call less than one of its own.
+    Such a wait raises a Refusal (DEADLINE_EXCEEDED).
     """
 
     def __init__(self, seconds: float, metrics: Metrics) -> None:
-        self._seconds = seconds
+        super().__init__(seconds)
         self._metrics = metrics
-        self._began: dict[asyncio.Task[object], float] = {}
-        """When each wait began, the oldest first."""
-        self._late: set[asyncio.Task[object]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __enter__(self) -> None:
-        now = monotonic()
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a wait belongs to a task")
-        self._began[task] = now
-        if self._timer is None:
-            self._look_again(now)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        task: Any = asyncio.current_task()
-        if self._began.pop(task, None) is not None:
-            return
-        self._late.discard(task)
-        if kind is asyncio.CancelledError and task.uncancel() == 0:
+        try:
+            super().__exit__(kind, error, trace)
+        except TimeoutError:
             self._metrics.cancelled(Stage.RECEIVING)
             self._metrics.refused(Reason.DEADLINE_EXCEEDED)
             raise refuse(
@@ -49,18 +30,3 @@ class Arrivals:
                 limit=f"{self._seconds:g}",
                 setting="max_arrival",
             ) from None
-
-    def _look_again(self, oldest: float) -> None:
-        delay = max(0, oldest + self._seconds - monotonic())
-        self._timer = asyncio.get_running_loop().call_later(delay, self._end_late)
-
-    def _end_late(self) -> None:
-        self._timer = None
-        late = monotonic() - self._seconds
-        for task, began in list(self._began.items()):
-            if began > late:
-                self._look_again(began)
-                return
-            del self._began[task]
-            self._late.add(task)
-            task.cancel()

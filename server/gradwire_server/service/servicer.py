@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -29,11 +28,11 @@ from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_
 from gradwire_server.service.metrics import Metrics, Stage
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import abort, error_frame
+from gradwire_server.service.time_limit import TimeLimit
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
-T = TypeVar("T")
 R = TypeVar("R", bound=Message)
 
 SMALL_BYTES = 1 << 18
@@ -74,8 +73,7 @@ def _told(refusal: Refusal) -> dict[str, str]:
     return {"reason": refusal.reason.value, "path": refusal.findings[0].path[:MAX_PATH]}
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """Work that was checked and is ready to run, with rough estimates of the seconds and the memory that it takes."""
 
     cost: float
@@ -116,6 +114,7 @@ class GradientServicer:
         self._metrics = metrics
         self._max_stall = max_stall
         """Seconds that a stream may stand still in the middle of a request or a response."""
+        self._sending = TimeLimit(max_stall)
 
     async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Check a graph and keep it."""
@@ -140,21 +139,22 @@ class GradientServicer:
 
     async def StreamGradients(self, _: object, context: Context) -> None:  # noqa: N802
         """Evaluate and differentiate many times."""
-        await self._guard(context, "StreamGradients", self._stream(context))
-
-    async def _guard(self, context: Context, method: str, work: Awaitable[T]) -> T:
-        """Do the work; whatever goes wrong becomes a status."""
         try:
-            return await work
-        except Refusal as refusal:
-            self._metrics.refused(refusal.reason)
+            await self._stream(context)
+        except Exception as error:  # noqa: BLE001  (a status tells of it)
+            await self._fail(context, "StreamGradients", error)
+
+    async def _fail(self, context: Context, method: str, error: Exception) -> NoReturn:
+        """End a call that raised; whatever went wrong becomes a status."""
+        if isinstance(error, grpc.aio.BaseError):
+            raise error
+        if isinstance(error, Refusal):
+            self._metrics.refused(error.reason)
             # For the line of the call.
-            bind_contextvars(**_told(refusal))
-            await abort(context, refusal)
-        except grpc.aio.BaseError:
-            raise
-        except Exception:  # noqa: BLE001  (its text is not for the caller)
-            await abort(context, self._fault(method))
+            bind_contextvars(**_told(error))
+            await abort(context, error)
+        # Its text is not for the caller.
+        await abort(context, self._fault(method))
 
     def _fault(self, method: str) -> Refusal:
         error_id = uuid4().hex
@@ -167,22 +167,23 @@ class GradientServicer:
     async def _unary(
         self, context: Context, kind: type[R], raw: bytes, begin: Begin[R], begin_quickly: BeginQuickly[R] | None = None
     ) -> bytes:
-        method = kind.DESCRIPTOR.name.removesuffix("Request")
-        caller = Caller(context.time_remaining())
         self._metrics.received(len(raw))
-        reply = await self._guard(context, method, self._answer(context, caller, kind, raw, begin, begin_quickly))
+        try:
+            reply = await self._answer(context, kind, raw, begin, begin_quickly)
+        except Exception as error:  # noqa: BLE001  (a status tells of it)
+            await self._fail(context, kind.DESCRIPTOR.name.removesuffix("Request"), error)
         self._metrics.sent(len(reply))
         return reply
 
     async def _answer(
         self,
         context: Context,
-        caller: Caller,
         kind: type[R],
         raw: bytes,
         begin: Begin[R],
         begin_quickly: BeginQuickly[R] | None,
     ) -> bytes:
+        caller = Caller(context.time_remaining())
         self._admission.check(caller)
         self._check_size(raw)
         step = None
@@ -283,7 +284,9 @@ class GradientServicer:
                     caller = Caller(context.time_remaining())
                 replies = await self._answer_frame(context, assembler, caller, raw)
                 if replies:
-                    await self._send(context, replies)
+                    with SPANS.part("send"):
+                        for reply in replies:
+                            await self._write(context, reply)
                 if assembler.idle:
                     self._admission.release(caller)
         finally:
@@ -291,11 +294,6 @@ class GradientServicer:
         # A call that was cancelled seems to end its messages first; word of that comes at once or a little later.
         await asyncio.sleep(0 if assembler.idle else LAST_WORD)
         assembler.end()
-
-    async def _send(self, context: Context, replies: Iterable[bytes]) -> None:
-        with SPANS.part("send"):
-            for reply in replies:
-                await self._write(context, reply)
 
     async def _next(self, context: Context, assembler: Assembler, pace: _Pace) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
@@ -318,7 +316,7 @@ class GradientServicer:
 
     async def _write(self, context: Context, reply: bytes) -> None:
         try:
-            async with asyncio.timeout(self._max_stall):
+            with self._sending:
                 await context.write(reply)
         except TimeoutError:
             self._metrics.cancelled(Stage.SENDING)

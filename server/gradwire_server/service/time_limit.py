@@ -1,0 +1,54 @@
+"""Waits that may not take longer than so many seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+
+class TimeLimit:
+    """Ends the waits that take too long.
+
+    Used as a context manager around each wait, which then raises a TimeoutError. There is one timer for all of them,
+    which costs a call or message less than one of its own.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._began: dict[asyncio.Task[object], float] = {}
+        """When each wait began, the oldest first."""
+        self._late: set[asyncio.Task[object]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        now = monotonic()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a wait belongs to a task")
+        self._began[task] = now
+        if self._timer is None:
+            self._look_again(now)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        task: Any = asyncio.current_task()
+        if self._began.pop(task, None) is not None:
+            return
+        self._late.discard(task)
+        if kind is asyncio.CancelledError and task.uncancel() == 0:
+            raise TimeoutError from None
+
+    def _look_again(self, oldest: float) -> None:
+        delay = max(0, oldest + self._seconds - monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._end_late)
+
+    def _end_late(self) -> None:
+        self._timer = None
+        late = monotonic() - self._seconds
+        for task, began in list(self._began.items()):
+            if began > late:
+                self._look_again(began)
+                return
+            del self._began[task]
+            self._late.add(task)
+            task.cancel()
