@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -224,10 +224,17 @@ class _Evaluator:
     # What examples share, backward.
 
     def _backward_shared(self) -> None:
+        seeded = self.total is None
         total = self.total = self._summed()
         adjoints = self.workspace.adjoints(total)
         steps, scheduled = self.plan.shared.backward, self.plan.shared.schedule.backward
-        begun = total.flat.copy() if steps else total.flat
+        begun = total.flat.copy() if steps and not seeded else None
+
+        def begin_again() -> None:
+            if begun is None:
+                self._seed(total)
+            else:
+                total.flat[...] = begun
 
         def pass_back(steps: Sequence[Step]) -> bool:
             """Compute the gradients; whether they are finite."""
@@ -243,9 +250,9 @@ class _Evaluator:
             pass_back(scheduled)
         elif steps and not pass_back(scheduled):
             # As in a block.
-            total.flat[...] = begun
+            begin_again()
             if not pass_back(steps):
-                self._diagnose_shared(total.flat, begun, adjoints)
+                self._diagnose_shared(total.flat, begin_again, adjoints)
 
     def _leave(self) -> dict[str, Array]:
         """The gradients, of which none is in the workspace if that is kept for the next evaluation."""
@@ -275,16 +282,20 @@ class _Evaluator:
         if total is None:
             total = self.workspace.sums()
             total.open(1)
-            total.flat.fill(0)
-            seed = None if self.blockwise_loss else total.get(self.loss)
-            if seed is not None:
-                seed.fill(count if reduction is Reduction.SUM else 1)
+            self._seed(total)
             return total
         total_sum = total.flat if self.wide_sum is None else self.wide_sum
         divisor = count if reduction is Reduction.MEAN else 1
         if divisor > 1 or total_sum is not total.flat:
             np.divide(total_sum, divisor, out=total.flat, casting="same_kind")
         return total
+
+    def _seed(self, total: Arena) -> None:
+        """Have there what the backward steps begin with if no block has given any."""
+        total.flat.fill(0)
+        seed = None if self.blockwise_loss else total.get(self.loss)
+        if seed is not None:
+            seed.fill(self.job.examples if self.job.query.reduction is Reduction.SUM else 1)
 
     def _backward_run(self, adjoints: Stored[Array | None], total: Arena, run: Run | TapeRun) -> bool:
         values = self.shared.storage
@@ -294,12 +305,12 @@ class _Evaluator:
         walk.backward(run.rows, run.exponents[self.dtype], run.lists, values, values, own, own, 1, False)
         return True
 
-    def _diagnose_shared(self, flat: Array, begun: Array, adjoints: Adjoints) -> None:
+    def _diagnose_shared(self, flat: Array, begin_again: Callable[[], None], adjoints: Adjoints) -> None:
         look_closer(self.job)
         if self.report is not None and self.report.phase is Phase.VALUE:
             return
         kept = flat.copy()
-        flat[...] = begun
+        begin_again()
         self._note(
             bad_step(self.program, self.plan, self.plan.shared.backward, self.values, adjoints, 0, self.checkpoint)
         )

@@ -52,34 +52,31 @@ class Tape:
     reached: NDArray[np.bool_]
     """For each place, whether it gets a gradient; none if all do."""
 
-    @property
-    def first(self) -> int:
-        """Place of the first operation."""
-        return self.elements + len(self.constants)
-
-    @property
-    def places(self) -> int:
-        """How many there are."""
-        return self.first + len(self.a)
+    first: int
+    """Place of the first operation."""
+    places: int
+    """How many there are."""
 
     def width(self, lanes: int, itemsize: int) -> int:
         """How many lanes run together."""
+        if lanes <= NARROWEST:
+            return lanes
         fitting = WIDE_BYTES // (2 * self.places * itemsize)
         return min(lanes, WIDEST, max(NARROWEST, 1 << max(0, fitting.bit_length() - 1)))
 
     def forward(self, operands: Sequence[Array], workspace: Array, lanes: int) -> None:
         """Compute the values of all places into the workspace, [places * lanes]."""
         width = self.width(lanes, workspace.itemsize)
-        for first, space in self._parts(workspace, lanes, width):
-            stop = first + space.shape[0] * space.shape[2]
-            start = 0
+        if lanes <= width:
+            space, start = workspace.reshape(-1, lanes), 0
             for operand in operands:
                 flat = operand.reshape(-1, operand.shape[-1])
-                into = space[:, start : start + len(flat)].swapaxes(0, 1)
-                shared = operand.shape[-1] == 1
-                into[...] = flat[:, :, np.newaxis] if shared else flat[:, first:stop].reshape(into.shape)
+                space[start : start + len(flat)] = flat
                 start += len(flat)
-            space[:, start : self.first] = self.constants[:, np.newaxis]
+            if start < self.first:
+                space[start : self.first] = self.constants[:, np.newaxis]
+        else:
+            self._fill_parts(operands, workspace, lanes, width)
         exponents = self.exponents[workspace.dtype]
         kernel.forward(
             self.groups,
@@ -93,6 +90,18 @@ class Tape:
             lanes,
             width,
         )
+
+    def _fill_parts(self, operands: Sequence[Array], workspace: Array, lanes: int, width: int) -> None:
+        for first, space in self._parts(workspace, lanes, width):
+            stop = first + space.shape[0] * space.shape[2]
+            start = 0
+            for operand in operands:
+                flat = operand.reshape(-1, operand.shape[-1])
+                into = space[:, start : start + len(flat)].swapaxes(0, 1)
+                shared = operand.shape[-1] == 1
+                into[...] = flat[:, :, np.newaxis] if shared else flat[:, first:stop].reshape(into.shape)
+                start += len(flat)
+            space[:, start : self.first] = self.constants[:, np.newaxis]
 
     def take(self, places: NDArray[np.integer], workspace: Array, lanes: int) -> Array:
         """The values of these places, [places, lanes]."""
@@ -169,6 +178,8 @@ def make_tape(
         exponents={dtype: raised.astype(dtype) for dtype in DTYPES},
         constants=constants,
         elements=elements,
+        first=first,
+        places=first + len(operations),
         results=places[results],
         operations=operations,
         longest=int((starts[operations + 1] - starts[operations]).max(initial=1)),
