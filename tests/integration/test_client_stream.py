@@ -121,7 +121,7 @@ def test_a_timeout_is_of_one_request_and_the_stream_goes_on(server: ServerProces
 def test_a_timeout_holds_in_the_process_too() -> None:
     case = perceptron(2_000_000)
     with gw.connect("local") as client, client.stream(case.loss) as stream, pytest.raises(gw.DeadlineExceededError):
-        stream(**case.arrays, timeout=0.1)
+        stream(**case.arrays, timeout=0.05)
 
 
 def test_a_timeout_holds_whatever_the_stream_waits_for() -> None:
