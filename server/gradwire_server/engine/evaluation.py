@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -73,20 +73,22 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
 
 def _workspace(job: Job) -> Workspace:
     """That which the program has idle, if the job can have it, or a new one."""
-    shared, own = job.plan.shared, job.plan.lanes
-    needs = Needs(
-        plan=job.plan,
-        shared=(shared.values, shared.adjoints),
-        own=(own.values, own.adjoints),
-        dtype=job.query.dtype,
-        lanes=job.lanes_at_once,
-        lanes_of_sums=job.lanes_at_once if job.per_example_gradients else 1,
+    plan, dtype, lanes = job.plan, job.query.dtype, job.lanes_at_once
+    if job.program.idle:
+        with suppress(IndexError):
+            idle = job.program.idle.pop()
+            if idle.needs.plan is plan and idle.needs.dtype == dtype and idle.needs.lanes == lanes:
+                return idle
+    return Workspace(
+        Needs(
+            plan=plan,
+            shared=(plan.shared.values, plan.shared.adjoints),
+            own=(plan.lanes.values, plan.lanes.adjoints),
+            dtype=dtype,
+            lanes=lanes,
+            lanes_of_sums=lanes if job.per_example_gradients else 1,
+        )
     )
-    try:
-        idle = job.program.idle.pop()
-    except IndexError:
-        return Workspace(needs)
-    return idle if needs.met_by(idle.needs) else Workspace(needs)
 
 
 class _Evaluator:

@@ -28,11 +28,6 @@ class Needs:
     lanes_of_sums: int
     """As many if each example has gradients of its own of what all share, else one."""
 
-    def met_by(self, other: Needs) -> bool:
-        """Whether storage for the others serves."""
-        sizes = self.dtype, self.lanes, self.lanes_of_sums
-        return self.plan is other.plan and sizes == (other.dtype, other.lanes, other.lanes_of_sums)
-
 
 class Room:
     """Storage for the examples of one block after another, which one thread at a time uses."""
