@@ -181,7 +181,7 @@ class Block:
             return known
         shared = sum(self._program.sizes[node] for node in shared_adjoints(plan))
         a_lane = self._dtype.itemsize * (plan.lanes.adjoints.elements + shared)
-        at_once = max(1, min(self._job.lanes, BLOCK_BYTES // max(1, a_lane)))
+        at_once = max(1, min(self.room.lanes, BLOCK_BYTES // max(1, a_lane)))
         step = bad_step_of_block(self._program, plan, self._values, start, at_once, known, self._checkpoint)
         return nonfinite.first(nonfinite.first(known, step), bad_sum(self._program, plan, self._adjoints))
 

@@ -143,8 +143,14 @@ class Ordered(Generic[R]):
                 self._count = self._begun
                 while self._running:
                     self._changed.wait()
-        if self._failure is not None:
-            raise self._failure
+            failure, self._failure = self._failure, None
+            self._done.clear()
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                # It knows this frame, and so all that was computed: not in a circle, which would be kept for a while.
+                del failure
 
     def _part(self) -> bool:
         with self._changed:
@@ -164,6 +170,7 @@ class Ordered(Generic[R]):
             self._done[number] = result
             if isinstance(result, _Failure):
                 self._count = self._begun
+            del result  # A failure knows this frame.
         self._take_from(number)
         with self._changed:
             self._running -= 1

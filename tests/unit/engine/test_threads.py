@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -255,6 +257,27 @@ def test_the_error_is_that_of_the_first_part_also_where_a_later_one_fails_first(
         with pytest.raises(ValueError, match=r"^0$"):
             done.result(30)
     assert fan.taken == []
+
+
+def test_nothing_is_kept_of_what_failed_on_several_threads() -> None:
+    both = threading.Barrier(2)
+    kept: list[weakref.ref[Any]] = []
+
+    def do(number: int) -> None:
+        computed = np.empty(1000)
+        kept.append(weakref.ref(computed))
+        both.wait(30)
+        raise ValueError(number)
+
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match=r"^0$") as raised:
+            Ordered(2, 2, do, print).run(Threads(2), 2)
+        raised.value.with_traceback(None)
+        del raised
+        assert [reference() for reference in kept] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_helpers_make_room_for_callers() -> None:
