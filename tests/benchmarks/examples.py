@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from gradwire.v1 import graph_pb2 as pb
+from gradwire_server.engine import Evaluation
 from tests.benchmarks.peers import scalar
-from tests.benchmarks.random_graphs import SOURCES, build, packed, recipe
+from tests.benchmarks.random_graphs import SOURCES, Recipe, build, packed, recipe
 from tests.benchmarks.running import evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, interleave
@@ -30,16 +31,24 @@ IN_TORCH = (torch.add, torch.mul, torch.maximum, torch.sigmoid, torch.tanh)
 IN_AUTOGRAD = (anp.add, anp.multiply, anp.maximum, lambda x: 1 / (1 + anp.exp(-x)), anp.tanh)
 
 
-def compare_batch() -> Iterator[Row]:
-    """Per node and example."""
-    written = recipe(NODES)
+def _examples() -> tuple[Any, Any]:
     random = np.random.default_rng(1)
-    x, w = random.normal(size=(BATCH, SOURCES - SHARED)), random.normal(size=SHARED)
+    return random.normal(size=(BATCH, SOURCES - SHARED)), random.normal(size=SHARED)
+
+
+def _engine(written: Recipe, x: Any, w: Any) -> Callable[[], Evaluation]:
     sources = [
         pb.Node(name="x", input=pb.Input(shape=[SOURCES - SHARED], per_example=True)),
         pb.Node(name="w", parameter=pb.Parameter(shape=[SHARED])),
     ]
-    ours = evaluation(prepare(packed(written, sources)), {"x": x, "w": w})
+    return evaluation(prepare(packed(written, sources)), {"x": x, "w": w})
+
+
+def compare_batch() -> Iterator[Row]:
+    """Per node and example."""
+    written = recipe(NODES)
+    x, w = _examples()
+    ours = _engine(written, x, w)
     with jax.enable_x64(True):
 
         def one(w: Any, x: Any) -> Any:
@@ -96,10 +105,18 @@ def compare_single() -> Iterator[Row]:
     np.testing.assert_allclose(in_torch()[1][0].numpy(), gradient, rtol=1e-8)
     np.testing.assert_allclose(slope(x), gradient, rtol=1e-8)
     np.testing.assert_allclose(in_python(), gradient, rtol=1e-8)
-    contestants = {"engine": ours, "torch": in_torch, "autograd": lambda: slope(x), "Python": in_python}
-    timings = interleave(contestants, seconds=10)
+    peers: dict[str, Callable[[], Any]] = {"torch": in_torch, "autograd": lambda: slope(x), "Python": in_python}
+    timings = interleave({"engine": ours, "examples": _engine(written, *_examples()), **peers}, seconds=12)
     work = f"scalar graph, {NODES:,} nodes"
-    yield from rows(work, timings, "engine", {"torch": 500, "autograd": None, "Python": 500}, 1e-6)
+    yield from rows(work, timings, "engine", dict.fromkeys(peers), 1e-6)
+    each = {peer: [BATCH * seconds for seconds in timings.rounds[peer]] for peer in peers}
+    yield from rows(
+        f"{work} x {BATCH} examples, by the peer one after another, a node and example",
+        Timings({"engine": timings.rounds["examples"], **each}),
+        "engine",
+        {"torch": 500, "autograd": None, "Python": 500},
+        1e-9 * NODES * BATCH,
+    )
     with jax.enable_x64(True):
         start = perf_counter()
         jitted = jax.jit(jax.value_and_grad(lambda x: build(written, list(x), IN_JAX)))
