@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
+from weakref import ref
 
 import numpy as np
 
@@ -113,23 +115,20 @@ class Program:
         """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
         self.widest_empty = max((addressed(shape) for shape in shapes if 0 in shape), default=0)
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
-        self.cast_constants = cache(self._cast)
+        self.cast_constants = cache(partial(_cast, self.constants))
         """The constants as a request of this dtype sees them: [*shape, 1]."""
         self.equal_constants = equal_constants(graph)
         """For small constants that are equal to an earlier one, the first of those."""
         self.folded, self._folded_elements = self._fold()
         """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
-        self._plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
+        self.plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
+        """How many of its plans are kept."""
         self.idle: list[Workspace] = []
         """Storage that the next request may have; one at most, or none while it is used."""
-        self.plan = lru_cache(self._plans_kept)(self._plan)
+        # By a weak reference: else a program would be in a cycle, and its memory be free only some time after its end.
+        self.plan = lru_cache(self.plans_kept)(partial(_plan, ref(self)))
         """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
         self.plan(tuple(source.node for source in self.sources if source.parameter), (), separate=False)
-
-    def _plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False) -> Plan:
-        # A merged plan needs the plain one beside it.
-        plain = plain or self._plans_kept == 1
-        return make_plan(self, wrt, outputs, separate=separate, plain=plain)
 
     @property
     def nbytes(self) -> int:
@@ -145,14 +144,14 @@ class Program:
     def _own_bytes(self) -> int:
         operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
-        a_node = NODE_BYTES + PLANNED_BYTES * (self._plans_kept - 1)
+        a_node = NODE_BYTES + PLANNED_BYTES * (self.plans_kept - 1)
         inside = 0
         for own in self.instructions:
             if own is not None:
                 packed, arguments = own.op.packed(own.step.attributes)
                 inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
         a_plan = PLAN_BYTES + FOLDED_BYTES * self._folded_elements
-        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + a_plan * self._plans_kept + inside
+        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + a_plan * self.plans_kept + inside
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""
@@ -190,12 +189,22 @@ class Program:
                 elements += needs
         return frozenset(folded), elements
 
-    def _cast(self, dtype: np.dtype[np.floating]) -> tuple[tuple[int, Array], ...]:
-        with np.errstate(over="ignore"):
-            return tuple(
-                (i, (value if value.dtype == np.int64 else value.astype(dtype, copy=False))[..., np.newaxis])
-                for i, value in self.constants
-            )
+
+def _plan(
+    own: ref[Program], wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False
+) -> Plan:
+    program = own()
+    assert program is not None  # noqa: S101  (whoever asks it for a plan has it)
+    # A merged plan needs the plain one beside it.
+    return make_plan(program, wrt, outputs, separate=separate, plain=plain or program.plans_kept == 1)
+
+
+def _cast(constants: Iterable[tuple[int, Array]], dtype: np.dtype[np.floating]) -> tuple[tuple[int, Array], ...]:
+    with np.errstate(over="ignore"):
+        return tuple(
+            (i, (value if value.dtype == np.int64 else value.astype(dtype, copy=False))[..., np.newaxis])
+            for i, value in constants
+        )
 
 
 def _is_finite(constant: Constant) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -132,6 +134,20 @@ def test_the_estimate_of_what_a_program_takes_holds_whatever_is_asked_of_it(node
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert taken <= program.nbytes
+
+
+def test_a_program_that_nobody_has_any_more_is_free_at_once() -> None:
+    gc.disable()
+    try:
+        builder = Builder()
+        builder.op("mul", builder.parameter("w"), builder.input("x", per_example=True))
+        program = builder.program()
+        evaluate(program, {"w": 1, "x": [2, 3]}, np.float32)
+        kept = weakref.ref(program)
+        del program
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_what_would_take_too_much_memory_is_refused_before_it_is_taken() -> None:
