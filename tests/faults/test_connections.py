@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from itertools import chain, repeat
 from threading import Event
 from time import perf_counter
@@ -24,6 +24,7 @@ from tests.integration.proxy import NEVER, proxy
 from tests.integration.raw import SERVICE
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_metrics import series
+from tests.integration.test_service import tensors
 from tests.losses import hinge, sum_of_squares
 
 HALF = 32 << 20
@@ -118,31 +119,57 @@ def _dropped(port: int) -> None:
         dropped.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-@pytest.mark.timeout(1800)
+def _streamed(server: ServerProcess, frame: bytes, calls: int) -> None:
+    """Calls of a stream, of which as many are under way as its windows hold."""
+    with grpc.insecure_channel(server.address) as opened:
+        method: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        assert sum(1 for _ in method(repeat(frame, calls))) == calls
+
+
+async def _unary(server: ServerProcess, request: bytes, calls: int) -> None:
+    """Calls of their own, 32 at a time on four connections: what takes them, not what makes them, bounds their rate."""
+    lacking = iter(range(calls))
+
+    async def ask(method: Any) -> None:
+        for _ in lacking:
+            await method(request)
+
+    async with AsyncExitStack() as stack:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        opened = [await stack.enter_async_context(grpc.aio.insecure_channel(server.address, options)) for _ in range(4)]
+        methods: list[Any] = [channel.unary_unary(f"/{SERVICE}/ComputeGradients") for channel in opened]
+        await asyncio.gather(*(ask(method) for method in 8 * methods))
+
+
+@pytest.mark.timeout(3600)
 def test_memory_stays_where_it_is(faults: Faults) -> None:
     case = hinge()
     rounds = (
-        ("small calls", faults.of(2000, 1_000_000)),
+        ("small calls, half of them on streams", faults.of(2000, 1_000_000)),
         ("registrations", faults.of(200, 10_000)),
         ("dropped connections", faults.of(50, 1000)),
     )
     with ServerProcess(flags=("--max-cache-bytes=2000000",)) as server, gw.connect(server.address) as client:
-        with client.stream(case.loss) as stream:
+        message = pb.ComputeGradientsRequest(graph_id=client.register(case.loss), tensors=tensors(case))
+        request = message.SerializeToString()
+        frame = pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=message)).SerializeToString()
 
-            def go_on(share: float) -> None:
-                (_, calls), (_, registrations), (_, drops) = rounds
-                for _ in range(int(share * calls / 50)):
-                    for future in [stream.submit(case.arrays) for _ in range(50)]:
-                        future.result()
-                for number in range(int(share * registrations)):
-                    client.register(gw.parameter("w", shape=(3,)).sum() * float(number + share))
-                for _ in range(int(share * drops)):
-                    _dropped(server.port)
-                client.info()
+        def go_on(share: float) -> None:
+            (_, calls), (_, registrations), (_, drops) = rounds
+            client.register(case.loss)
+            _streamed(server, frame, int(share * calls / 2))
+            asyncio.run(_unary(server, request, int(share * calls / 2)))
+            for number in range(int(share * registrations)):
+                client.register(gw.parameter("w", shape=(3,)).sum() * float(number + share))
+            for _ in range(int(share * drops)):
+                _dropped(server.port)
+            client.info()
 
-            go_on(0.1)
-            before = rss(server)
-            go_on(0.9)
+        go_on(0.1)
+        before = rss(server)
+        go_on(0.9)
+        computed = series(server)["gradwire_examples_processed_total"]
+        assert computed == sum(2 * int(share * rounds[0][1] / 2) for share in (0.1, 0.9)) * len(case.arrays["y"])
         for what, count in rounds:
             faults.tell(what, count)
         faults.tell("memory of the server after them", rss(server) / before, "x", most=1.05)
