@@ -9,14 +9,13 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 from numba import config
 
 from gradwire_server.engine import warm
-from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.kernels.__main__ import main
-from tests.unit.engine.graphs import Builder, evaluate
+
+ROOT = Path(__file__).parents[3]
 
 KERNEL = """
 from kernel_functions import grow
@@ -146,16 +145,35 @@ def test_numba_s_setting_for_locators_is_not_in_the_way(tree: Tree, monkeypatch:
     assert tree.run() == "2 loaded"
 
 
+CALLS = """
+import numpy as np
+from gradwire_server.engine import Reduction, warm
+from gradwire_server.engine.kernels import order, tape, walk
+from gradwire_server.engine.kernels.finite import all_finite
+from gradwire_server.engine.kernels.outer import outer
+from tests.unit.engine.graphs import Builder, evaluate
+from tests.unit.engine.swarms import columns
+warm()
+kernels = [walk.forward, walk.backward, tape.forward, tape.backward, all_finite, outer]
+kernels += [order.mark, order.reach, order.count_levels, order.arrange, order.tabulate]
+before = [list(kernel.signatures) for kernel in kernels]
+builder = Builder()
+w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
+product = builder.op("matmul", builder.parameter("m", (3, 2)), builder.op("mul", builder.op("exp", w), x))
+swarm = builder.op("scalars", product, **columns([("power", [0], 3.0), ("mul", [1, 2]), ("add", [3, 4, 3])], [4, 5]))
+builder.op("sum", swarm)
+for dtype in (np.float64, np.float32):
+    for reduction in Reduction:
+        arrays = {"w": [0, 1], "m": np.ones((3, 2)), "x": np.ones((40, 2))}
+        evaluate(builder.program(), arrays, dtype, reduction=reduction)
+assert [list(kernel.signatures) for kernel in kernels] == before
+assert not warm()
+"""
+
+
 def test_what_is_warm_is_what_the_engine_calls() -> None:
-    warm()
-    before = [list(kernel.signatures) for kernel in (walk.forward, walk.backward)]
-    builder = Builder()
-    w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
-    builder.op("sum", builder.op("mul", builder.op("exp", builder.op("exp", w)), builder.op("exp", x)))
-    for dtype in (np.float64, np.float32):
-        evaluate(builder.program(), {"w": [0, 1], "x": [[1, 2]]}, dtype)
-    assert [list(kernel.signatures) for kernel in (walk.forward, walk.backward)] == before
-    assert not warm()
+    # In a process of its own, where nothing else has called a kernel yet.
+    subprocess.run([sys.executable, "-c", CALLS], cwd=ROOT, check=True)
 
 
 READ_ONLY = """
@@ -172,7 +190,7 @@ assert all_finite.signatures == before
 
 
 def test_what_is_warm_takes_numbers_of_a_message_which_cannot_be_written() -> None:
-    # In a process of its own, where nothing else has called it yet.
+    # As above.
     subprocess.run([sys.executable, "-c", READ_ONLY], check=True)
 
 
