@@ -23,13 +23,13 @@ SHOWN = 16
 def of_value(instruction: Instruction, operands: Sequence[Array], out: Array, position: Shape) -> list[float]:
     """For each of the first operands, the element that the result's element at ``position`` was made from.
 
-    If that read several, the first one that is not finite, or else the largest.
+    Operands without elements are left out. If that read several, the first one that is not finite, or else the largest.
     """
     place = (*position, 0)
     if instruction.op.elementwise:
         return _aligned(operands, out.shape, place)
     read = _read(instruction, operands, out, place)
-    return [float(a[_worst(a, mask)]) for a, mask in zip(operands[:SHOWN], read, strict=False)]
+    return [float(a[_worst(a, mask)]) for a, mask in zip(operands[:SHOWN], read, strict=False) if a.size]
 
 
 def of_gradient(
@@ -44,7 +44,7 @@ def of_gradient(
     here[(*position, 0)] = True
     if not instruction.op.elementwise:
         masks = [here if i == slot else np.ones(a.shape, np.bool_) for i, a in enumerate(operands[:SHOWN])]
-        return [float(a[_worst(a, mask)]) for a, mask in zip(operands, masks, strict=False)]
+        return [float(a[_worst(a, mask)]) for a, mask in zip(operands, masks, strict=False) if a.size]
     step = instruction.step._replace(written=frozenset())
     terms: Any = next(islice(instruction.op.vjp(step, adjoint, operands, out, operands), slot, None))
     place = _worst(np.broadcast_to(terms, out.shape), np.broadcast_to(here, out.shape))
