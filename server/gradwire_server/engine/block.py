@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 
 from gradwire_server.engine import nonfinite, shapes
-from gradwire_server.engine.diagnosis import bad_step_of_block, bad_sum, shared_adjoints
+from gradwire_server.engine.diagnosis import bad_step_of_block, bad_sum
 from gradwire_server.engine.executor import Checkpoint, backward, forward
 from gradwire_server.engine.graph import Array, Reduction
-from gradwire_server.engine.job import BLOCK_BYTES, Job
+from gradwire_server.engine.job import Job
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena
@@ -179,10 +179,7 @@ class Block:
         look_closer(self._job)
         if known is not None and known.phase is Phase.VALUE:
             return known
-        shared = sum(self._program.sizes[node] for node in shared_adjoints(plan))
-        a_lane = self._dtype.itemsize * (plan.lanes.adjoints.elements + shared)
-        at_once = max(1, min(self.room.lanes, BLOCK_BYTES // max(1, a_lane)))
-        step = bad_step_of_block(self._program, plan, self._values, start, at_once, known, self._checkpoint)
+        step = bad_step_of_block(self._program, plan, self._values, start, known, self._checkpoint)
         return nonfinite.first(nonfinite.first(known, step), bad_sum(self._program, plan, self._adjoints))
 
     def _pass_back(self, sums: Arena, steps: Sequence[Step]) -> bool:

@@ -17,6 +17,9 @@ from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program
 from gradwire_server.engine.shapes import one_lane
 
+AT_ONCE_BYTES = 1 << 20
+"""Bytes that the gradients of the examples may take that are looked at together, unless one alone takes more."""
+
 
 class _FoundError(Exception):
     """Ends the backward steps at the first non-finite gradient."""
@@ -82,12 +85,22 @@ def shared_adjoints(plan: Plan) -> list[int]:
     return sorted((*plan.shared.adjoints.places, *plan.direct), reverse=True)
 
 
+def gradients_of_lane(program: Program, plan: Plan) -> int:
+    """Elements of the gradients of an example whose backward steps are run one by one."""
+    shared = plan.shared.adjoints.elements + sum(program.sizes[node] for node in plan.direct)
+    return plan.lanes.adjoints.elements + shared
+
+
+def lanes_at_once(elements: int, lanes: int, itemsize: int) -> int:
+    """How many of the examples are looked at together, if the gradients of each have so many elements."""
+    return max(1, min(lanes, AT_ONCE_BYTES // max(1, elements * itemsize)))
+
+
 def bad_step_of_block(
     program: Program,
     plan: Plan,
     values: Values,
     start: int,
-    lanes_at_once: int,
     known: NonFinite | None,
     checkpoint: Checkpoint,
 ) -> NonFinite | None:
@@ -98,11 +111,12 @@ def bad_step_of_block(
     steps = sorted((*plan.lanes.backward, *plan.shared.backward), key=lambda step: -step.node)
     loss = values[program.graph.loss]
     lanes = loss.shape[-1]
-    own = Arena(plan.lanes.adjoints, lanes_at_once, loss.dtype)
-    shared = Arena(Layout.of(shared_adjoints(plan), program.shapes), lanes_at_once, loss.dtype)
+    at_once = lanes_at_once(gradients_of_lane(program, plan), lanes, loss.itemsize)
+    own = Arena(plan.lanes.adjoints, at_once, loss.dtype)
+    shared = Arena(Layout.of(shared_adjoints(plan), program.shapes), at_once, loss.dtype)
     report: NonFinite | None = None
-    for first in range(0, lanes, lanes_at_once):
-        last = min(lanes, first + lanes_at_once)
+    for first in range(0, lanes, at_once):
+        last = min(lanes, first + at_once)
         part = [
             values[node][..., first:last] if per_example else values[node]
             for node, per_example in enumerate(program.per_example)

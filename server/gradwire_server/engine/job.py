@@ -10,11 +10,16 @@ from itertools import islice
 import numpy as np
 
 from gradwire_server.engine import shapes
+from gradwire_server.engine.diagnosis import gradients_of_lane
+from gradwire_server.engine.diagnosis import lanes_at_once as lanes_diagnosed
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.kernels.walk import scratch as kernel_scratch
 from gradwire_server.engine.measure import Measure
+from gradwire_server.engine.memory import VIEW_BYTES
+from gradwire_server.engine.ops.op import lanes_at_once
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
+from gradwire_server.engine.shapes import accumulator
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.limits import MAX_RANK, Limits
 
@@ -51,6 +56,9 @@ SECONDS_PER_STEP = 1e-9
 
 MEASURES = 8
 """Numbers of examples for which a plan remembers what a job takes."""
+
+REPORT_BYTES = 64 << 10
+"""Of objects of Python, and of a report on what is not finite."""
 
 SECONDS_PER_THREAD = 5e-4
 """Of work that another thread is worth."""
@@ -317,15 +325,22 @@ def _measure(
     work = own.work * examples + shared.work + results
     cost = SECONDS_PER_CALL * calls + SECONDS_PER_STEP * work
     in_block = min(lanes, max(1, examples))
-    sums = shared.adjoints.elements * (in_block if separate else 1)
+    sums = shared.adjoints.elements
+    wide = accumulator(query.dtype, blocks) != query.dtype
+    gradients = gradients_of_lane(program, plan)
+    diagnosed = 3 * gradients * lanes_diagnosed(gradients, in_block, query.dtype.itemsize)
+    kernel = kernel_scratch(in_block)
 
     def memory(threads: int) -> int:
-        a_thread = in_block * (a_lane + plan.scratch) + plan.shared_scratch + 2 * kernel_scratch(in_block)
-        a_thread += _traced(program, plan, in_block, query.dtype.itemsize)
-        waiting = _ahead(threads, blocks) * (sums + kernel_scratch(in_block))
+        # Values and gradients of a block; what operations take; and the search for what made a gradient not finite.
+        a_thread = in_block * (own.values.elements + own.adjoints.elements) + 2 * kernel
+        a_thread += in_block * plan.scratch + diagnosed + plan.shared_scratch
+        a_thread += plan.part_scratch * lanes_at_once(plan.part_scratch, in_block)
+        waiting = max(1, _ahead(threads, blocks)) * (sums * (in_block if separate else 1) + kernel)
         # A sum over many blocks of float32 is in float64, and is kept while what examples share is differentiated.
-        once = shared.values.elements + 3 * sums + 2 * kernel_scratch(1)
-        return query.dtype.itemsize * (threads * a_thread + waiting + once + results)
+        once = shared.values.elements + (5 if wide else 3) * sums + 2 * kernel_scratch(1)
+        objects = threads * (REPORT_BYTES + 3 * VIEW_BYTES * len(program.shapes))
+        return query.dtype.itemsize * (threads * a_thread + waiting + once + results) + objects
 
     threads = min(threads, max(1, blocks), round(cost / SECONDS_PER_THREAD))
     while threads > 1 and memory(threads) > limits.max_memory_bytes:
@@ -338,12 +353,6 @@ def _measure(
         cost=cost,
         memory=memory(max(1, threads)),
     )
-
-
-def _traced(program: Program, plan: Plan, lanes: int, itemsize: int) -> int:
-    """Elements of the gradients that are results otherwise, while it is found out which of them is not finite."""
-    a_lane = sum(program.sizes[node] for node in plan.direct)
-    return 3 * min(lanes * a_lane, max(a_lane, BLOCK_BYTES // itemsize))
 
 
 def _ahead(threads: int, blocks: int) -> int:

@@ -81,6 +81,8 @@ class Plan:
     """Elements an example has in the streamed inputs."""
     scratch: int
     """Elements a lane takes in temporary arrays, at most, for itself."""
+    part_scratch: int
+    """Elements that each of the lanes takes besides that an op takes at once which goes through them in parts."""
     shared_scratch: int
     """Elements that temporary arrays take besides, whatever the number of lanes."""
     folded: dict[np.dtype[np.floating], Array] = field(default_factory=dict)
@@ -135,7 +137,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
     shared, lanes = _stages(program, instructions, wanted, active, copied, written, direct)
     taped = (step.instruction.operands for step in shared.schedule.forward if isinstance(step, TapeRun))
     copied_ones = {*shared.resident, *chain.from_iterable(taped)}
-    scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
+    scratch, part_scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
     return Plan(
         shared=shared,
         lanes=lanes,
@@ -157,6 +159,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         lost=reach.lost,
         direct=tuple(direct),
         scratch=scratch,
+        part_scratch=part_scratch,
         shared_scratch=shared_scratch,
     )
 
@@ -185,9 +188,10 @@ def _is_direct(program: Program, node: int, instruction: Instruction, slot: int)
 
 def _scratch(
     program: Program, stages: Sequence[Stage], active: Sequence[bool], direct: Sequence[int], *, separate: bool
-) -> tuple[int, int]:
-    """Elements that temporary arrays take, of a lane and of all lanes together."""
+) -> tuple[int, int, int]:
+    """Elements that temporary arrays take, of a lane, of a lane of a part, and of all lanes together."""
     a_lane = together = 1
+    in_part = 0
     known: set[object] = set()
     for stage in stages:
         for i in stage.instructions:
@@ -200,10 +204,12 @@ def _scratch(
             if a_case in known:
                 continue
             known.add(a_case)
-            together = max(together, i.op.scratch(i.step, shapes, out, [True] * len(own)))
+            part, once = i.op.in_parts(i.step)
+            in_part = max(in_part, part)
+            together = max(together, once + i.op.scratch(i.step, shapes, out, [True] * len(own)))
             if separate or stage is stages[-1]:
                 a_lane = max(a_lane, i.op.scratch(i.step, shapes, out, own))
-    return a_lane, together
+    return a_lane, in_part, together
 
 
 def _stages(

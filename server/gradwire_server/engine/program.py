@@ -150,7 +150,13 @@ class Program:
             if own is not None:
                 packed, arguments = own.op.packed(own.step.attributes)
                 inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
-        a_plan = PLAN_BYTES + FOLDED_BYTES * self._folded_elements
+        applied = [own for own in self.instructions if own is not None]
+        masks = 0
+        if any(own.op.reach is not None for own in applied):
+            # What gets a gradient, of what is inside, twice, and of what that gives and is moved.
+            given = [own for own in applied if own.op.reach is not None or own.op.moves]
+            masks = sum(2 * own.op.inner(own.step) + self.sizes[own.node] for own in given)
+        a_plan = PLAN_BYTES + FOLDED_BYTES * self._folded_elements + masks
         return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + a_plan * self.plans_kept + inside
 
     def label(self, index: int) -> str:

@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, Ties, bind, compile_graph, run
+from gradwire_server.engine.threads import Threads
 from gradwire_server.errors import Reason, Refusal
 from tests.losses import hinge
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from tests.unit.engine.swarms import columns
 from tests.unit.engine.test_hinge import program as hinge_program
 
 ROOT = Path(__file__).parents[3]
@@ -359,3 +361,59 @@ def test_the_estimate_of_memory_holds_for_what_runs_again_as_it_is_written(numbe
     tracemalloc.stop()
     assert result.non_finite is not None
     assert peak <= job.memory
+
+
+def perceptron(builder: Builder) -> None:
+    w, x = builder.parameter("w", (40, 30)), builder.input("x", (30,), per_example=True)
+    hidden = builder.op("power", builder.op("matmul", w, x), exponent=0.5)
+    builder.op(
+        "sum",
+        builder.op("mul", builder.op("matmul", builder.parameter("v", (5, 40)), hidden), builder.parameter("b", (5,))),
+    )
+
+
+def packed(builder: Builder) -> None:
+    """All alive, and as wide as deep."""
+    operations: list[Any] = [("mul", [k % 20, 20 + k % 7]) for k in range(300)]
+    operations += [(("tanh", [27 + k]) if k % 2 else ("power", [27 + k], 0.5)) for k in range(300)]
+    x, w = builder.input("x", (20,), per_example=True), builder.parameter("w", (7,))
+    builder.op("sum", builder.op("scalars", x, w, **columns(operations, list(range(327, 627)))))
+
+
+def packed_with_dead_ones(builder: Builder) -> None:
+    operations: list[Any] = [("power", [0], 0.5), *(("mul", [2 + k, 1]) for k in range(1000))]
+    w, x = builder.parameter("w"), builder.input("x", per_example=True)
+    builder.op("sum", builder.op("scalars", w, x, **columns(operations, [2, 12])))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("reduction", [Reduction.MEAN, Reduction.NONE])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("examples", [1, 5000])
+@pytest.mark.parametrize("write", [perceptron, packed, packed_with_dead_ones])
+def test_the_estimate_of_memory_holds_for_finite_numbers_and_others_and_is_not_far_above(
+    write: Callable[[Builder], None], examples: int, dtype: type, reduction: Reduction, threads: int
+) -> None:
+    builder = Builder()
+    write(builder)
+    program = builder.program()
+    peaks = []
+    # The root of zero has a gradient that is not finite.
+    for number in (1.0, 0.0, np.nan):
+        arrays: dict[str, Any] = {
+            source.name: np.full(((examples,) if source.per_example else ()) + source.shape, number, dtype)
+            for source in program.sources
+        }
+        job = bind(program, Query(arrays=arrays, dtype=np.dtype(dtype), reduction=reduction), LIMITS, threads)
+        pool = Threads(threads)
+        run(job, nothing, pool)
+        program.idle.clear()
+        tracemalloc.start()
+        result = run(job, nothing, pool)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (result.non_finite is None) == (number == 1)
+    # What runs again as it is written takes more than what runs at first.
+    largest = max(peaks) if job.plain else peaks[0]
+    assert max(peaks) <= job.memory
+    assert job.memory <= max(12 << 20, 3 * largest)

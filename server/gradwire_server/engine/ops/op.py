@@ -91,6 +91,15 @@ def scratch_arrays(count: int) -> Scratch:
     return lambda step, shapes, out, own: count * max(size(out), *map(size, shapes))
 
 
+LANES_AT_ONCE, ELEMENTS_AT_ONCE = 32, 1 << 17
+"""Lanes that an op takes at once in any case, and elements in temporary arrays for which it takes more."""
+
+
+def lanes_at_once(elements: int, lanes: int) -> int:
+    """How many of the lanes an op takes at once that goes through them in parts, if each takes so many elements."""
+    return min(lanes, max(LANES_AT_ONCE, ELEMENTS_AT_ONCE // max(1, elements)))
+
+
 def _never(shapes: Sequence[Shape], slot: int) -> bool:
     return False
 
@@ -153,6 +162,8 @@ class Op:
     scratch: Scratch = _FEW_ARRAYS
     """How many elements a lane takes in temporary arrays, at most, for operands and a result of these shapes. The third
     argument says for each operand whether each lane has its own, or makes a gradient of its own for it."""
+    in_parts: Callable[[Step], tuple[int, int]] = lambda _: (0, 0)
+    """Elements in temporary arrays that each of the ``lanes_at_once`` takes besides, and those of a report."""
     direct: Callable[[Sequence[Shape], int], bool] = _never
     """Whether, for operands of these shapes, each lane's gradient of an operand that all share is written with its lane
     first, as a result has it, as fast as with its lane last, and without temporary arrays."""

@@ -20,7 +20,7 @@ from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.kernels.tape import TapeOpcode
 from gradwire_server.engine.ops.elementwise import ELEMENTWISE, RECIPROCAL, SQUARE
-from gradwire_server.engine.ops.op import Attributes, Inside, Looked, Op, OperandError, Spec, Step
+from gradwire_server.engine.ops.op import Attributes, Inside, Looked, Op, OperandError, Spec, Step, lanes_at_once
 from gradwire_server.engine.shapes import size
 from gradwire_server.engine.tape import Tape, make_tape
 
@@ -100,6 +100,14 @@ class Swarm:
         new = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
         cuts = [0, *(np.flatnonzero(new) + 1).tolist(), len(self.ordered)]
         return [(start, stop, int(keys[-1][start])) for start, stop in pairwise(cuts) if start < stop and live[start]]
+
+    @cached_property
+    def widest(self) -> int:
+        """Elements that NumPy takes for a group: arguments, what goes back along them, and a few for each operation."""
+        return max(
+            ((stop - start) * (2 * int(self.arities[self.ordered[start]]) + 6) for start, stop, _ in self.groups),
+            default=0,
+        )
 
     @cached_property
     def ordered(self) -> NDArray[np.int64]:
@@ -288,9 +296,9 @@ def _swarm(step: Step) -> Swarm:
     return swarm
 
 
-def _groups(step: Step) -> Iterator[_Group]:
+def _groups(step: Step, *, backward: bool = False) -> Iterator[_Group]:
     swarm = _swarm(step)
-    for start, stop, _ in swarm.groups:
+    for start, stop, _ in reversed(swarm.groups) if backward else swarm.groups:
         operations = swarm.ordered[start:stop]
         one = int(operations[0])
         op = _BY_NAME[CODES[swarm.codes[one]]]
@@ -342,12 +350,12 @@ def _vjp(
     step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Sequence[Array | None]
 ) -> Iterator[Looked]:
     swarm, lanes = _swarm(step), adjoint.shape[-1]
-    if swarm.small:
-        back = _passed_back(step, adjoint, values_of(step, operands, out.dtype))
-        finite = bool(np.isfinite(back if step.reached is None else back[step.reached]).all())
-    else:
-        tape = _tape(step)
-        back, _, finite = tape.backward(adjoint, _run(tape, operands, lanes, out.dtype), lanes)
+    back, finite = np.empty((swarm.elements, lanes), out.dtype), True
+    width = lanes_at_once(_in_parts(step)[0], lanes)
+    for first in range(0, lanes, width):
+        part = slice(first, first + width)
+        back[:, part], own = _vjp_of_part(step, adjoint[:, part], _lanes(operands, part))
+        finite &= own
     start = 0
     for operand in operands:
         stop = start + size(operand.shape[:-1])
@@ -355,12 +363,27 @@ def _vjp(
         start = stop
 
 
+def _lanes(operands: Iterable[Array], part: slice) -> list[Array]:
+    return [a if a.shape[-1] == 1 else a[..., part] for a in operands]
+
+
+def _vjp_of_part(step: Step, adjoint: Array, operands: Sequence[Array]) -> tuple[Array, bool]:
+    """The gradients of the elements of operands, and whether those of all positions are finite."""
+    swarm, lanes, dtype = _swarm(step), adjoint.shape[-1], adjoint.dtype
+    if swarm.small:
+        back = _passed_back(step, adjoint, values_of(step, operands, dtype))
+        return back[: swarm.elements], bool(np.isfinite(back if step.reached is None else back[step.reached]).all())
+    tape = _tape(step)
+    back, _, finite = tape.backward(adjoint, _run(tape, operands, lanes, dtype), lanes)
+    return back, finite
+
+
 def _passed_back(step: Step, adjoint: Array, values: Array) -> Array:
     """The gradients of all positions, [positions, lanes]."""
     swarm = _swarm(step)
     adjoints = np.zeros((swarm.positions, adjoint.shape[-1]), adjoint.dtype)
     np.add.at(adjoints, swarm.results, adjoint)
-    for group in reversed(list(_groups(step))):
+    for group in _groups(step, backward=True):
         arguments = list(values[group.arguments])
         contributions: Iterable[Any] = group.op.vjp(
             group.step, adjoints[group.places], arguments, values[group.places], arguments
@@ -375,17 +398,22 @@ def _bad_value(step: Step, operands: Sequence[Array]) -> Inside | None:
     swarm, tape = _swarm(step), _swarm(step).tape(step.ties)
     lanes = max((operand.shape[-1] for operand in operands), default=1)
     dtype = operands[0].dtype if operands else np.dtype(np.float64)
-    workspace = _run(tape, operands, lanes, dtype)
-    inside = np.arange(tape.elements, tape.places)
-    bad = ~np.isfinite(tape.take(inside, workspace, lanes))
-    bad[: tape.first - tape.elements] &= swarm.live[tape.elements : tape.first, np.newaxis]
-    if not bad.any():
-        return None
-    lane = int(bad.any(axis=0).argmax())
-    values = swarm.by_position(tape, tape.take(np.arange(tape.places), workspace, lanes)[:, lane])
-    position = int(swarm.positions_of(tape)[inside[bad[:, lane]]].min())
-    result = _first(swarm.results == position)
-    return Inside(swarm.describe(position, values), float(values[position]), lane, () if result is None else (result,))
+    width = tape.width(lanes, dtype.itemsize)
+    for first in range(0, lanes, width):
+        wide = min(width, lanes - first)
+        numbers = _run(tape, _lanes(operands, slice(first, first + wide)), wide, dtype).reshape(tape.places, wide)
+        bad = ~np.isfinite(numbers)
+        bad[: tape.elements] = False
+        bad[tape.elements : tape.first] &= swarm.live[tape.elements : tape.first, np.newaxis]
+        if not bad.any():
+            continue
+        lane = int(bad.any(axis=0).argmax())
+        values = swarm.by_position(tape, numbers[:, lane])
+        position = int(swarm.positions_of(tape)[bad[:, lane]].min())
+        result = _first(swarm.results == position)
+        place = () if result is None else (result,)
+        return Inside(swarm.describe(position, values), float(values[position]), first + lane, place)
+    return None
 
 
 def _bad_gradient(step: Step, adjoint: Array, operands: Sequence[Array]) -> Inside | None:
@@ -395,7 +423,7 @@ def _bad_gradient(step: Step, adjoint: Array, operands: Sequence[Array]) -> Insi
         part = slice(first, first + width)
         seeds = adjoint[:, part]
         wide = seeds.shape[-1]
-        workspace = _run(tape, [a if a.shape[-1] == 1 else a[..., part] for a in operands], wide, adjoint.dtype)
+        workspace = _run(tape, _lanes(operands, part), wide, adjoint.dtype)
         _, adjoints, finite = tape.backward(seeds, workspace, wide)
         if finite:
             continue
@@ -416,10 +444,11 @@ def _bad_step(step: Step, values: Array, gradients: Array, bad: Array, seeds: Ar
     swarm = _swarm(step)
     owners = np.repeat(np.arange(len(swarm.codes)), swarm.arities)
     giving = swarm.live[swarm.first :] & ~bad[swarm.first :]
-    suspects = [int(operation) for operation in np.unique(owners[bad[swarm.arguments]])[::-1] if giving[operation]]
+    suspected = np.unique(owners[bad[swarm.arguments]])[::-1]
+    suspects: list[int] = suspected[giving[suspected]][:SUSPECTS].tolist()
     totals = np.zeros_like(gradients)
     np.add.at(totals, swarm.results, seeds)
-    for operation in suspects[:SUSPECTS]:
+    for operation in suspects:
         op, own, places = swarm.applied(operation, step.ties)
         position = slice(swarm.first + operation, swarm.first + operation + 1)
         arguments = [values[place : place + 1] for place in places]
@@ -451,10 +480,14 @@ def _work(step: Step, shapes: Sequence[Shape], out: Shape) -> int:
 
 
 def _scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[bool]) -> int:
-    # Values and gradients of all positions; arguments and what goes back along them, and an array object for each.
-    swarm = _swarm(step)
-    arguments = len(swarm.arguments)
-    return 3 * swarm.positions + (20 * arguments if swarm.small else arguments) + 4 * size(out)
+    return sum(map(size, shapes)) + 4 * size(out)
+
+
+def _in_parts(step: Step) -> tuple[int, int]:
+    swarm, places = _swarm(step), _swarm(step).tape(step.ties).places
+    # Who made it is looked for among all positions and arguments, with numbers as wide as two of float32.
+    report = 8 * swarm.positions + 8 * len(swarm.arguments)
+    return 3 * swarm.positions + swarm.widest if swarm.small else 3 * places, report
 
 
 SCALARS = Op(
@@ -470,6 +503,7 @@ SCALARS = Op(
     strided=True,
     work=_work,
     scratch=_scratch,
+    in_parts=_in_parts,
     packed=_packed,
     prepare=lambda attributes, shapes: Swarm(attributes, sum(map(size, shapes))),
     tape=_tape,
