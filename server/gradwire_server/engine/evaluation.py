@@ -73,6 +73,7 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
 
 def _workspace(job: Job) -> Workspace:
     """That which the program has idle, if the job can have it, or a new one."""
+    # Whether each example has gradients of its own the plan says already.
     plan, dtype, lanes = job.plan, job.query.dtype, job.lanes_at_once
     if job.program.idle:
         with suppress(IndexError):

@@ -63,7 +63,7 @@ class Source:
 
 
 class Program:
-    """A checked graph with its shapes and plans; immutable, and safe to share among threads."""
+    """A checked graph with its shapes and plans, and idle storage of its evaluations; safe to share among threads."""
 
     def __init__(
         self,
