@@ -328,7 +328,8 @@ def _measure(
     sums = shared.adjoints.elements
     wide = accumulator(query.dtype, blocks) != query.dtype
     gradients = gradients_of_lane(program, plan)
-    diagnosed = 3 * gradients * lanes_diagnosed(gradients, in_block, query.dtype.itemsize)
+    # What examples share is searched in the places that it has.
+    diagnosed = 3 * gradients * lanes_diagnosed(gradients, in_block, query.dtype.itemsize) if blocks else 0
     kernel = kernel_scratch(in_block)
 
     def memory(threads: int) -> int:
