@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 import gradwire as gw
 from tests.integration.server_process import ServerProcess
@@ -24,23 +22,6 @@ def products() -> gw.Expression:
 
 
 NUMBERS: dict[str, Any] = {"x": np.linspace(0, 1, SIDE)[:, np.newaxis], "y": np.linspace(0, 1, SIDE)[np.newaxis]}
-
-
-def blas_threads() -> dict[str, int]:
-    """How many each BLAS of this process has, by its file."""
-    return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-
-
-def test_in_the_process_it_has_one_during_a_call_and_the_others_back_after_it() -> None:
-    before = blas_threads()
-    with gw.connect("local") as client, ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.value_and_grad(products()), **NUMBERS)
-        during = blas_threads()
-        while not call.done() and set(during.values()) != {1}:
-            during = blas_threads()
-        assert set(during.values()) == {1}
-        call.result()
-    assert blas_threads() | before == blas_threads()
 
 
 def test_in_a_server_one_thread_makes_a_product() -> None:
