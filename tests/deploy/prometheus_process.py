@@ -63,6 +63,6 @@ def _address(process: subprocess.Popen[str]) -> str:
     log = ""
     for line in process.stderr:
         log += line
-        if READY in line and (found := LISTENING.search(log)):
+        if READY in log and (found := LISTENING.search(log)):  # it says the two in either order
             return found[1]
     raise AssertionError(f"Prometheus does not serve: {log}")
