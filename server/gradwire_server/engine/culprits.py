@@ -20,21 +20,20 @@ SHOWN = 16
 """Operands that are looked at; sums can have a million."""
 
 
-def of_value(instruction: Instruction, operands: Sequence[Array], out: Array, position: Shape) -> list[float]:
+def of_value(instruction: Instruction, operands: Sequence[Array], out: Array, position: Shape) -> list[float | None]:
     """For each of the first operands, the element that the result's element at ``position`` was made from.
 
-    Operands without elements are left out. If that read several, the first one that is not finite, or else the largest.
+    If that read several, the first one that is not finite, or else the largest; None of an operand without elements.
     """
     place = (*position, 0)
     if instruction.op.elementwise:
         return _aligned(operands, out.shape, place)
-    read = _read(instruction, operands, out, place)
-    return [float(a[_worst(a, mask)]) for a, mask in zip(operands[:SHOWN], read, strict=False) if a.size]
+    return _picked(operands, _read(instruction, operands, out, place))
 
 
 def of_gradient(
     instruction: Instruction, operands: Sequence[Array], out: Array, adjoint: Array, slot: int, position: Shape
-) -> list[float]:
+) -> list[float | None]:
     """For each of the first operands, the element that the gradient of operand ``slot`` at ``position`` was made from.
 
     Where the gradient is a sum over broadcast axes, those of its first term that is not finite, or else of the
@@ -44,16 +43,22 @@ def of_gradient(
     here[(*position, 0)] = True
     if not instruction.op.elementwise:
         masks = [here if i == slot else np.ones(a.shape, np.bool_) for i, a in enumerate(operands[:SHOWN])]
-        return [float(a[_worst(a, mask)]) for a, mask in zip(operands, masks, strict=False) if a.size]
+        return _picked(operands, masks)
     step = instruction.step._replace(written=frozenset())
     terms: Any = next(islice(instruction.op.vjp(step, adjoint, operands, out, operands), slot, None))
     place = _worst(np.broadcast_to(terms, out.shape), np.broadcast_to(here, out.shape))
     return _aligned(operands, out.shape, place)
 
 
-def _aligned(operands: Sequence[Array], shape: Shape, place: Shape) -> list[float]:
+def _aligned(operands: Sequence[Array], shape: Shape, place: Shape) -> list[float | None]:
     """The elements that NumPy's broadcasting to ``shape`` brings together at ``place``."""
     return [float(np.broadcast_to(operand, shape)[place]) for operand in operands[:SHOWN]]
+
+
+def _picked(operands: Sequence[Array], masks: Sequence[Array]) -> list[float | None]:
+    """Of each of the first operands, the element to show of those that its mask holds for."""
+    pairs = zip(operands[:SHOWN], masks, strict=False)
+    return [float(operand[_worst(operand, mask)]) if operand.size else None for operand, mask in pairs]
 
 
 def _read(instruction: Instruction, operands: Sequence[Array], out: Array, place: Shape) -> list[Array]:

@@ -154,9 +154,12 @@ def report(
     array: Array,
     found: tuple[Shape, int],
     example: int | None = None,
-    operands: Sequence[float] = (),
+    operands: Sequence[float | None] = (),
 ) -> NonFinite:
-    """A report on the element ``found``, a position and a lane, of ``array``; ``operands`` are those of ``node``."""
+    """A report on the element ``found``, a position and a lane, of ``array``.
+
+    ``operands`` are those of ``node``; one that is None has none to show.
+    """
     position, lane = found
     return NonFinite(
         phase=phase,
@@ -168,5 +171,6 @@ def report(
         operands=tuple(
             OperandValue(node=operand, name=program.label(operand), value=value)
             for operand, value in zip(program.operands(node), operands, strict=False)
+            if value is not None
         ),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradwire_server.engine import NonFinite, Phase, Reduction, trace
-from gradwire_server.engine.nonfinite import first
+from gradwire_server.engine.nonfinite import bad_value, first
 from gradwire_server.errors import Reason
 from tests.unit.engine.graphs import (
     LIMITS,
@@ -19,6 +19,7 @@ from tests.unit.engine.graphs import (
     squares,
     unary,
 )
+from tests.unit.engine.swarms import columns
 
 INF, NAN = np.inf, np.nan
 
@@ -278,3 +279,24 @@ class TestOperandsOfReports:
         report = reported(builder, {"a": [[0, 1e-9], [9, 0]], "b": [[5, -7], [1, 1e10]]})
         assert (report.phase, report.name, report.position) == (Phase.GRADIENT, "product", (0, 1))
         assert shown(report) == {"a": 1e-9, "b": 1e10}
+
+    @pytest.mark.parametrize("order", [("w", "empty"), ("empty", "w")])
+    def test_of_a_value_there_are_none_of_an_operand_without_elements(self, order: tuple[str, str]) -> None:
+        builder = Builder()
+        sources = {"w": builder.parameter("w", (1,)), "empty": builder.input("empty", (0,), per_example=True)}
+        node = builder.op("scalars", *(sources[name] for name in order), **columns([], [0]))
+        builder.op("sum", node)
+        program, values = builder.program(), [np.array([[NAN]]), np.empty((0, 1)), np.array([[NAN]])]
+        report = bad_value(program, [node], values, 0)
+        assert report is not None
+        assert list(shown(report)) == ["w"]
+
+    @pytest.mark.parametrize("order", [("w", "empty"), ("empty", "w")])
+    def test_of_a_gradient_there_are_none_of_an_operand_without_elements(self, order: tuple[str, str]) -> None:
+        builder = Builder()
+        sources = {"w": builder.parameter("w", (1,)), "empty": builder.input("empty", (0,))}
+        node = builder.op("scalars", *(sources[name] for name in order), name="twice", **columns([], [0, 0]))
+        builder.op("sum", builder.op("mul", node, builder.constant(1.5e308)))
+        report = reported(builder, {"w": [0.5], "empty": np.empty(0)})
+        assert (report.phase, report.name, report.value) == (Phase.GRADIENT, "twice", INF)
+        assert shown(report) == {"w": 0.5}
