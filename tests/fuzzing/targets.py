@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import grpc
 from google.protobuf.message import Message
@@ -12,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal
+from gradwire_server.service import request_ids
 from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.status import CODES
@@ -87,42 +89,57 @@ def well_told(code: grpc.StatusCode, message: str) -> None:
     assert message.isprintable(), message
 
 
-def play(opened: grpc.Channel, data: bytes) -> list[grpc.StatusCode]:
+def play(opened: grpc.Channel, data: bytes, log_of: Callable[[str], str]) -> list[grpc.StatusCode]:
     """Play a script to a server; gives how each call, and each request of a stream that failed, ended.
 
+    ``log_of`` gives what the server logs of a call, by its request id.
+
     Raises:
-        AssertionError: A call has an answer that none may have, or none in time.
+        AssertionError: A call has an answer that none may have, or none in time; it has what the server logged of it.
     """
     ids: list[str] = []
     codes: list[grpc.StatusCode] = []
     for method, messages in sendings(script_of(data), ids):
+        request_id = uuid4().hex
         try:
-            if method == STREAM:
-                replies = _stream(opened, messages)
-            else:
-                replies = [_unary(opened, method, raw) for raw in messages[:1]]
-        except grpc.RpcError as error:
-            told = refused(error)
-            well_told(told.code, told.message)
-            assert told.nbytes < 4096
-            codes.append(told.code)
-            continue
-        codes.append(grpc.StatusCode.OK)
-        for reply in replies:
-            if isinstance(reply, pb.RegisterGraphResponse):
-                ids.append(reply.graph_id)
-            if isinstance(reply, pb.StreamGradientsResponse) and reply.HasField("error"):
-                [code] = [code for code in grpc.StatusCode if code.value[0] == reply.error.code]
-                well_told(code, reply.error.message)
-                codes.append(code)
+            codes += _call(opened, method, messages, request_id, ids)
+        except AssertionError as error:
+            error.add_note(f"{method} {request_id}\n{log_of(request_id)}")
+            raise
     return codes
 
 
-def _unary(opened: grpc.Channel, method: str, raw: bytes) -> Message:
+def _call(
+    opened: grpc.Channel, method: str, messages: list[bytes], request_id: str, ids: list[str]
+) -> list[grpc.StatusCode]:
+    """How it, and each of its requests that failed, ended; adds the graph that it registers to ``ids``."""
+    options: Any = {"timeout": SECONDS, "metadata": ((request_ids.KEY, request_id),)}
+    try:
+        if method == STREAM:
+            replies = _stream(opened, messages, options)
+        else:
+            replies = [_unary(opened, method, raw, options) for raw in messages[:1]]
+    except grpc.RpcError as error:
+        told = refused(error)
+        well_told(told.code, told.message)
+        assert told.nbytes < 4096
+        return [told.code]
+    codes = [grpc.StatusCode.OK]
+    for reply in replies:
+        if isinstance(reply, pb.RegisterGraphResponse):
+            ids.append(reply.graph_id)
+        if isinstance(reply, pb.StreamGradientsResponse) and reply.HasField("error"):
+            [code] = [code for code in grpc.StatusCode if code.value[0] == reply.error.code]
+            well_told(code, reply.error.message)
+            codes.append(code)
+    return codes
+
+
+def _unary(opened: grpc.Channel, method: str, raw: bytes, options: Any) -> Message:
     call: Any = opened.unary_unary(f"/{SERVICE}/{method}")
-    return GetMessageClass(_METHODS[method].output_type).FromString(call(raw, timeout=SECONDS))
+    return GetMessageClass(_METHODS[method].output_type).FromString(call(raw, **options))
 
 
-def _stream(opened: grpc.Channel, messages: list[bytes]) -> list[Message]:
+def _stream(opened: grpc.Channel, messages: list[bytes], options: Any) -> list[Message]:
     call: Any = opened.stream_stream(f"/{SERVICE}/{STREAM}")
-    return [pb.StreamGradientsResponse.FromString(reply) for reply in call(iter(messages), timeout=SECONDS)]
+    return [pb.StreamGradientsResponse.FromString(reply) for reply in call(iter(messages), **options)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -63,8 +64,13 @@ class ServerProcess:
     @property
     def log(self) -> str:
         """What it wrote to stderr."""
-        self._log.seek(0)
-        return self._log.read()
+        file = self._log.fileno()
+        # Where it goes on to write is where this file stands: reading must not move that.
+        return os.pread(file, os.fstat(file).st_size, 0).decode()
+
+    def log_of(self, request_id: str) -> str:
+        """What it wrote to stderr about a call, with traces as one reads them."""
+        return "\n".join(line.replace("\\n", "\n") for line in self.log.splitlines() if request_id in line)
 
     def metrics(self) -> str:
         """The page that Prometheus reads."""
