@@ -1,6 +1,6 @@
 """The engine: graph -> program -> job -> value and gradient. Numbers only; it knows neither gRPC nor protobuf."""
 
-from gradwire_server.engine.checking import SourceCheck, bind_check, check
+from gradwire_server.engine.checking import Check, SourceCheck, bind_check, run_check
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
 from gradwire_server.engine.executor import Checkpoint, unhurried
@@ -17,6 +17,7 @@ from gradwire_server.limits import Limits
 __all__ = [
     "ONE",
     "OPS",
+    "Check",
     "Checkpoint",
     "Constant",
     "EdgeTrace",
@@ -44,10 +45,10 @@ __all__ = [
     "bind",
     "bind_check",
     "bind_trace",
-    "check",
     "compile_graph",
     "of_process",
     "run",
+    "run_check",
     "run_trace",
     "trace",
     "unhurried",

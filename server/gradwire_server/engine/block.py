@@ -17,7 +17,7 @@ from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
-from gradwire_server.engine.reach import forget
+from gradwire_server.engine.reach import clear
 from gradwire_server.engine.workspace import Room
 
 
@@ -194,7 +194,7 @@ class Block:
         if self._job.per_example_gradients:
             # Their values have one lane, their gradients as many as there are examples: that is NumPy's.
             finite &= backward(self._plan.shared.backward, self._values, self._adjoints, self._checkpoint)
-        forget(self._plan.lost, self._adjoints)
+        clear(self._plan.lost, self._adjoints)
         return finite and self.room.own_adjoints.is_finite() and sums.is_finite()
 
     def _write_gradients(self, start: int, stop: int) -> None:

@@ -67,37 +67,24 @@ class _Probe:
         return not self.agrees, np.inf if np.isnan(self.relative_error) else self.relative_error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A check whose request fits its program, ready to run."""
+
+    job: Job
+    """Of the gradient."""
+    losses: Job
+    """Of the loss in float64, on arrays of no memory."""
+    step: float
+    tolerance: float
+    max_probes: int
+    cost: float
+    """Rough estimate of the computing time, with all differences, in seconds on one core."""
+    memory: int
+    """Estimate of the memory at the peak, in bytes."""
+
+
 def bind_check(
-    program: Program,
-    arrays: Mapping[str, Array],
-    *,
-    dtype: np.dtype[np.floating],
-    reduction: Reduction = Reduction.MEAN,
-    wrt: tuple[str, ...] | None = None,
-    max_probes: int | None = None,
-    limits: Limits,
-) -> Job:
-    """Check what is to be compared; the job says what it costs, with all its differences.
-
-    Raises:
-        Refusal: as ``bind`` does; INVALID_REQUEST for a reduction of none.
-    """
-    if reduction is Reduction.NONE:
-        raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
-    job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits)
-    wide = {
-        name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
-        for name, array in arrays.items()
-    }
-    losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits)
-    copies = sum(array.size * WIDE.itemsize for array in wide.values())
-    gradients = sum(arrays[source.name].nbytes for source in job.wrt)
-    probes = sum(min(arrays[source.name].size, max_probes or MAX_PROBES) for source in job.wrt)
-    memory = max(job.memory, losses.memory + copies + gradients)
-    return within(replace(job, memory=memory, cost=job.cost + (1 + 2 * probes) * losses.cost), limits)
-
-
-def check(
     program: Program,
     arrays: Mapping[str, Array],
     *,
@@ -108,42 +95,64 @@ def check(
     tolerance: float | None = None,
     max_probes: int | None = None,
     limits: Limits,
-    checkpoint: Checkpoint,
-) -> tuple[SourceCheck, ...]:
-    """Compare the gradient in ``dtype`` with central differences, always taken in float64.
-
-    An element agrees if |analytic - numeric| is at most ``tolerance`` times the larger of the two plus what rounding
-    explains. Where the slopes to the left and to the right differ, at a kink such as a tie of max, every slope between
-    them is a subgradient and agrees.
+) -> Check:
+    """Check what is to be compared: a gradient in ``dtype`` with central differences, always taken in float64.
 
     Raises:
-        Refusal: as ``bind`` and ``run`` do; INVALID_REQUEST for a reduction of none and for bad settings.
+        Refusal: as ``bind`` does; INVALID_REQUEST for a reduction of none and for bad settings.
     """
+    if reduction is Reduction.NONE:
+        raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
     step = STEP if step is None else step
     tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     max_probes = MAX_PROBES if max_probes is None else max_probes
     for setting, value in (("step", step), ("tolerance", tolerance), ("max_probes", max_probes)):
         if not (value > 0 and np.isfinite(value)):
             raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be finite and above 0", setting)
-    job = bind_check(program, arrays, dtype=dtype, reduction=reduction, wrt=wrt, max_probes=max_probes, limits=limits)
-    analytic = run(job, checkpoint).gradients
+    job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits)
     wide = {
-        name: np.array(array, order="C") if array.dtype == np.int64 else np.array(array, np.float64, order="C")
+        name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
         for name, array in arrays.items()
     }
     losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits)
+    copies = sum(array.size * WIDE.itemsize for array in wide.values())
+    gradients = sum(arrays[source.name].nbytes for source in job.wrt)
+    probes = sum(min(arrays[source.name].size, max_probes) for source in job.wrt)
+    memory = max(job.memory, losses.memory + copies + gradients)
+    within(replace(job, memory=memory), limits)
+    cost = job.cost + (1 + 2 * probes) * losses.cost
+    return Check(
+        job=job, losses=losses, step=step, tolerance=tolerance, max_probes=max_probes, cost=cost, memory=memory
+    )
+
+
+def run_check(check: Check, checkpoint: Checkpoint) -> tuple[SourceCheck, ...]:
+    """Compare the gradient with the differences.
+
+    An element agrees if |analytic - numeric| is at most ``tolerance`` times the larger of the two plus what rounding
+    explains. Where the slopes to the left and to the right differ, at a kink such as a tie of max, every slope between
+    them is a subgradient and agrees.
+
+    Raises:
+        Refusal: as ``run`` does; INVALID_REQUEST if the step is lost in an element.
+    """
+    analytic = run(check.job, checkpoint).gradients
+    wide = {
+        name: np.array(array, array.dtype if array.dtype == np.int64 else WIDE, order="C")
+        for name, array in check.job.query.arrays.items()
+    }
+    losses = replace(check.losses, query=replace(check.losses.query, arrays=wide))
     middle = float(run(losses, checkpoint).loss)
     results = []
     for name, gradient in analytic.items():
-        flat = np.linspace(0, gradient.size - 1, min(gradient.size, max_probes)).astype(np.int64)
+        flat = np.linspace(0, gradient.size - 1, min(gradient.size, check.max_probes)).astype(np.int64)
         probes = []
         for index in flat:
             place = tuple(int(i) for i in np.unravel_index(index, gradient.shape))
             checkpoint()
-            points = _points(program, name, place, float(wide[name][place]), step)
-            probes.append(
-                _probe(losses, wide[name], place, points, float(gradient[place]), middle, tolerance, checkpoint)
-            )
+            points = _points(check.job.program, name, place, float(wide[name][place]), check.step)
+            analytic_here = float(gradient[place])
+            probes.append(_probe(losses, wide[name], place, points, analytic_here, middle, check.tolerance, checkpoint))
         results.append(_judged(name, probes))
     return tuple(results)
 

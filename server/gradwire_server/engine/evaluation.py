@@ -175,7 +175,7 @@ class _Evaluator:
         kept = self.workspace.nbytes <= self.program.idle_bytes
         gradients = {source.name: self._gradient(source, total, kept=kept) for source in self.job.wrt}
         if kept:
-            self.workspace.forget(self.plan.streamed, self.plan.direct)
+            self.workspace.release(self.plan.streamed, self.plan.direct)
             self.program.idle[:] = (self.workspace,)
         return gradients
 

@@ -35,7 +35,7 @@ Kernel = Callable[[Run | TapeRun], bool]
 """Does the rows of a run, or a tape; gives whether all is finite that it has looked at, which is inside of tapes."""
 
 
-def none(run: Run | TapeRun) -> bool:
+def no_runs(run: Run | TapeRun) -> bool:
     """For steps without runs."""
     raise AssertionError(run)
 
@@ -53,7 +53,7 @@ def forward(
     values: Values,
     start: int,
     checkpoint: Checkpoint,
-    kernel: Callable[[Run | TapeRun], object] = none,
+    kernel: Callable[[Run | TapeRun], object] = no_runs,
 ) -> None:
     """Compute the value of each instruction's node into its place in ``values``; the kernel does runs.
 
@@ -98,7 +98,7 @@ def backward(
     adjoints: Adjoints,
     checkpoint: Checkpoint,
     observe: Callable[[Instruction, int, Array], None] | None = None,
-    kernel: Kernel = none,
+    kernel: Kernel = no_runs,
 ) -> bool:
     """Add each node's gradient, times the local derivatives, to its operands' gradients in ``adjoints``.
 

@@ -86,7 +86,7 @@ class Reach:
         return out[..., 0]
 
 
-def forget(lost: Mapping[int, NDArray[np.bool_]], adjoints: ByNode[Array | None]) -> None:
+def clear(lost: Mapping[int, NDArray[np.bool_]], adjoints: ByNode[Array | None]) -> None:
     """Set to zero what was added to the gradients of elements that get none."""
     for node, elements in lost.items():
         adjoint = adjoints[node]

@@ -14,7 +14,7 @@ from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.lowering import Run, Step, TapeRun
 from gradwire_server.engine.memory import Arena
 from gradwire_server.engine.nonfinite import NonFinite, Phase
-from gradwire_server.engine.reach import forget
+from gradwire_server.engine.reach import clear
 from gradwire_server.engine.workspace import Workspace
 
 
@@ -145,5 +145,5 @@ class Shared:
             return True
 
         finite = backward(steps, self.values, adjoints, self._checkpoint, kernel=kernel)
-        forget(self._plan.lost, adjoints)
+        clear(self._plan.lost, adjoints)
         return finite and total.is_finite()

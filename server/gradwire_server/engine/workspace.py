@@ -103,7 +103,7 @@ class Workspace:
             self._total, self._adjoints = total, Stored(None, total)
         return self._adjoints
 
-    def forget(self, streamed: Iterable[int], direct: Iterable[int]) -> None:
+    def release(self, streamed: Iterable[int], direct: Iterable[int]) -> None:
         """Let go of arrays that are elsewhere: those given, values of ``streamed``, and gradients of ``direct``."""
         self.values.given = {}
         for room in self.idle_rooms:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import perf_counter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
@@ -207,23 +207,22 @@ class GradientLogic:
         """Check a request for a check; it has not cost anything yet."""
         program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        ask: Any = {
-            "program": program,
-            "arrays": codec.decode_arrays(request, dtype, self._engine_limits),
-            "dtype": dtype,
-            "reduction": codec.decode_reduction(request),
-            "wrt": codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
-            "max_probes": request.max_probes if request.HasField("max_probes") else None,
-            "limits": self._engine_limits,
-        }
-        step = request.step if request.HasField("step") else None
-        tolerance = request.tolerance if request.HasField("tolerance") else None
-        job = engine.bind_check(**ask)
+        check = engine.bind_check(
+            program,
+            codec.decode_arrays(request, dtype, self._engine_limits),
+            dtype=dtype,
+            reduction=codec.decode_reduction(request),
+            wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
+            step=request.step if request.HasField("step") else None,
+            tolerance=request.tolerance if request.HasField("tolerance") else None,
+            max_probes=request.max_probes if request.HasField("max_probes") else None,
+            limits=self._engine_limits,
+        )
 
         def run(checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
-            return codec.encode_checks(engine.check(**ask, step=step, tolerance=tolerance, checkpoint=checkpoint))
+            return codec.encode_checks(engine.run_check(check, checkpoint))
 
-        return Planned(job.cost, job.memory, run)
+        return Planned(check.cost, check.memory, run)
 
     def info(self) -> pb.GetServerInfoResponse:
         """Version, ops, limits and workers."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_server.engine import OPS, Op, Phase, Reduction, SourceCheck, Ties, Trace, check, trace
+from gradwire_server.engine import OPS, Op, Phase, Reduction, SourceCheck, Ties, Trace, bind_check, run_check, trace
 from gradwire_server.errors import Refusal
 from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
 
@@ -94,7 +94,7 @@ def checked(
     builder: Builder, arrays: dict[str, Any], dtype: type = np.float64, **options: Any
 ) -> tuple[SourceCheck, ...]:
     given: dict[str, Any] = {name: np.asarray(value, dtype) for name, value in arrays.items()}
-    return check(builder.program(), given, dtype=np.dtype(dtype), limits=LIMITS, checkpoint=nothing, **options)
+    return run_check(bind_check(builder.program(), given, dtype=np.dtype(dtype), limits=LIMITS, **options), nothing)
 
 
 def cube() -> Builder:
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_passed_before_each_probe_of_a_loss_that_is_no_operation
     passed: list[int] = []
     arrays = {"w": np.array(1.0), "others": np.zeros(50)}
     dtype = np.dtype(np.float64)
-    check(builder.program(w), arrays, dtype=dtype, limits=LIMITS, checkpoint=lambda: passed.append(1))
+    run_check(bind_check(builder.program(w), arrays, dtype=dtype, limits=LIMITS), lambda: passed.append(1))
     assert len(passed) >= 51
 
 
