@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
-import psutil
 import pytest
 import yaml
 
@@ -20,6 +19,7 @@ import gradwire as gw
 from tests.deploy.prometheus_process import Prometheus, prometheus
 from tests.integration.raw import channel, send
 from tests.integration.server_process import ServerProcess
+from tests.integration.test_workers import workers_of
 from tests.integration.waiting import eventually
 from tests.losses import hinge, perceptron
 
@@ -111,7 +111,7 @@ def traffic(server: ServerProcess) -> Iterator[None]:
     """A worker that ends, calls of every method, good and bad, and one that goes on as long as the block does."""
     case, large = hinge(), perceptron(500_000)
     stop = Event()
-    psutil.Process(server.process.pid).children()[0].kill()
+    workers_of(server)[0].kill()
     with gw.connect(server.address) as client, ThreadPoolExecutor(1) as pool:
         client.info()
         client.trace(case.loss, case.arrays | {"phi": case.arrays["phi"][0], "y": case.arrays["y"][0]})

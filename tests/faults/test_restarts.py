@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from contextlib import ExitStack
 from functools import partial
+from time import perf_counter
 
 import psutil
 import pytest
 
 from tests.faults.conftest import Faults
-from tests.faults.crowd import crowd, until
+from tests.faults.crowd import crowd, percentile, until
 from tests.integration.server_process import ServerProcess
-from tests.integration.test_metrics import series
+from tests.integration.test_workers import serving, workers_of
 
 WORKERS = 4
 
@@ -22,22 +21,22 @@ WORKERS = 4
 def test_a_worker_is_killed_every_second(faults: Faults) -> None:
     seconds, callers = faults.of(3, 30), faults.of(8, 32)
     with ServerProcess(flags=(f"--workers={WORKERS}",)) as server:
-        parent, killed = psutil.Process(server.process.pid), 0
+        away: list[float] = []
         with crowd(server.address, callers) as seen:
             until(partial(seen.has_more_than, callers))
-            for _ in range(seconds):
-                # However slowly this machine starts another one, somebody is there to answer.
-                until(lambda: series(server)["gradwire_workers_serving"] > 1)
-                workers = sorted(parent.children(), key=psutil.Process.create_time)
-                os.kill(workers[0].pid, signal.SIGKILL)
-                killed += 1
-                seen.stop.wait(1)
+            begin = perf_counter()
+            for killed in range(1, seconds + 1):
+                min(workers_of(server), key=psutil.Process.create_time).kill()
+                away.append(until(partial(serving, server, WORKERS, killed)))
+                seen.stop.wait(begin + killed - perf_counter())
+            took = perf_counter() - begin
             # Whoever waits is served.
             until(partial(seen.has_more_than, seen.count() + callers))
-        until(lambda: series(server)["gradwire_workers_serving"] == WORKERS)
-        assert series(server)["gradwire_worker_restarts_total"] == killed
         assert server.stop() == 0
-    faults.tell("workers killed", killed)
+    faults.tell("workers killed", len(away))
+    faults.tell("time in which they were", took, "s", most=1.1 * seconds)
+    faults.tell("until another one serves, in the middle", percentile(away, 0.5), "s")
+    faults.tell("until another one serves, at the longest", max(away), "s")
     faults.tell("calls, all answered and right", seen.count())
     faults.tell("longest call", max(seen.seconds), "s")
 

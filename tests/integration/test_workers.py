@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +25,13 @@ WORKERS = ("--workers=2",)
 CALLS = f"grpc_server_started_total{{{LABELS}}}"
 
 
-def children(server: ServerProcess) -> list[psutil.Process]:
-    found: list[psutil.Process] = psutil.Process(server.process.pid).children()
+def fork_server(server: ServerProcess) -> psutil.Process:
+    [found] = psutil.Process(server.process.pid).children()
+    return found
+
+
+def workers_of(server: ServerProcess) -> list[psutil.Process]:
+    found: list[psutil.Process] = fork_server(server).children()
     return found
 
 
@@ -35,7 +41,9 @@ def serving(server: ServerProcess, count: int, restarts: int) -> bool:
 
 
 def running(process: psutil.Process) -> bool:
-    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 async def test_calls_and_streams_find_their_graph_whichever_worker_they_reach() -> None:
@@ -70,7 +78,7 @@ async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> No
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:
         value_and_grad = client.value_and_grad(case.loss)
         expected, _ = value_and_grad(**case.arrays)
-        for restarts, worker in enumerate(children(server), 1):
+        for restarts, worker in enumerate(workers_of(server), 1):
             worker.kill()
             assert value_and_grad(**case.arrays)[0] == expected
             await eventually(partial(serving, server, 2, restarts))
@@ -78,6 +86,25 @@ async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> No
         assert series(server)[CALLS] >= 3
         assert server.stop() == 0
         assert server.log.count("another one takes its place") == 2
+
+
+async def test_workers_live_on_without_the_process_that_forked_them_and_are_still_replaced() -> None:
+    case = sum_of_squares(3)
+    with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:
+        value_and_grad = client.value_and_grad(case.loss)
+        expected, _ = value_and_grad(**case.arrays)
+        forked, first = workers_of(server), fork_server(server)
+        # A fork would leave other threads, and the locks that they hold, behind.
+        assert first.num_threads() == 1
+        first.kill()
+        await eventually(lambda: not running(first))
+        assert value_and_grad(**case.arrays)[0] == expected
+        assert all(map(running, forked))
+        forked[0].kill()
+        await eventually(partial(serving, server, 2, 1))
+        assert value_and_grad(**case.arrays)[0] == expected
+        assert server.stop() == 0
+        assert "the process that forks workers ended" in server.log
 
 
 async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
@@ -97,7 +124,7 @@ async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> No
 
 async def test_workers_end_with_a_parent_that_is_killed() -> None:
     with ServerProcess(flags=WORKERS) as server:
-        workers = children(server)
+        workers = workers_of(server)
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
         await eventually(lambda: not any(map(running, workers)))
         # The port is free again.
@@ -124,6 +151,19 @@ def test_servers_do_not_share_a_port_though_workers_do() -> None:
             done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
             assert (done.returncode, done.stdout) == (1, "")
             assert f"cannot listen on 127.0.0.1:{server.port}; is another server running there?" in done.stderr
+
+
+def test_workers_for_which_kernels_are_compiled_are_not_waited_for_at_the_end(tmp_path: Path) -> None:
+    # Nothing is cached for a processor that nobody has.
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "gradwire_server", "serve", *WORKERS, "--port=0", "--metrics-port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stderr is not None
+    assert "compiling kernels" in process.stderr.readline()
+    process.terminate()
+    ready, log = process.communicate()
+    assert (ready, process.returncode) == ("", 0)
+    assert '"event": "stopped"' in log
 
 
 def test_a_worker_that_does_not_start_ends_the_server() -> None:

@@ -38,7 +38,6 @@ from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
 from gradwire_server.service.tracing import Tracing
-from gradwire_server.service.worker import READY
 from gradwire_server.settings import Settings, StartError, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
@@ -69,17 +68,18 @@ GIVE_UP = 0.9
 class Server:
     """A server that is wired up but not yet listening.
 
-    As one of several workers it shares its port; its metrics others serve, and it writes ``worker.READY``.
+    One of several workers has ``tell_serving``, to be called when it serves. It shares its port, others serve its
+    metrics, and its kernels are warm before it begins.
 
     Raises:
         StartError: if it would not be safe, or certificate, key or tokens cannot be used.
     """
 
-    def __init__(self, settings: Settings, *, shares: bool = False) -> None:
+    def __init__(self, settings: Settings, tell_serving: Callable[[], None] | None = None) -> None:
         self._settings = settings
         self._credentials = credentials(settings)
         self._tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
-        self._shares = shares
+        self._tell_serving = tell_serving
         self._registry = CollectorRegistry()
         self._waits, self._arrivals = Waits(), Waits()
         metrics = Metrics(self._registry)
@@ -90,7 +90,7 @@ class Server:
         services = [SERVICE, HEALTH, *([] if settings.no_reflection else [REFLECTION])]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
-        self._grpc = grpc.aio.server(options=_options(settings, shares=shares))
+        self._grpc = grpc.aio.server(options=_options(settings, shares=tell_serving is not None))
         servicer = GradientServicer(
             logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
         )
@@ -123,24 +123,19 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        # A worker takes no connection that another one would serve at once.
-        if self._shares and not await self._warm(stop):
-            return await self._leave()
         address = self._listen()
-        metrics_url = (
-            None if self._shares else serve_metrics(self._settings, self._registry, lambda: self._health.ready)
-        )
+        tell_serving = self._tell_serving
+        if tell_serving is None:
+            metrics_url = serve_metrics(self._settings, self._registry, lambda: self._health.ready)
+            tell_serving = partial(announce, address, metrics_url)
         await self._health.start(ready=False)
         await self._grpc.start()
-        if not self._shares and not await self._warm(stop):
+        if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
         await self._health.start(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
-        if metrics_url is None:
-            print(READY, end="", flush=True)  # noqa: T201  (for the supervisor)
-        else:
-            announce(address, metrics_url)
+        tell_serving()
         await stop.wait()
         return await self._drain()
 
@@ -236,8 +231,8 @@ def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, *, shares: bool = False) -> None:
-    """Serve in this process until a signal ends it; ``shares`` is for one of several workers, see ``Server``.
+def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) -> None:
+    """Serve in this process until a signal ends it; ``tell_serving`` is for one of several workers, see ``Server``.
 
     Raises:
         StartError: if the process cannot serve here.
@@ -252,7 +247,7 @@ def serve(settings: Settings, *, shares: bool = False) -> None:
     threadpool_limits(1, user_api="blas")
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
     with Tracing(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        stopped = runner.run(_serve(settings, shares=shares))
+        stopped = runner.run(_serve(settings, tell_serving))
     if not stopped:
         # Python would wait for the threads.
         logging.shutdown()
@@ -269,9 +264,9 @@ def _let_open(files: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(settings: Settings, *, shares: bool) -> bool:
+async def _serve(settings: Settings, tell_serving: Callable[[], None] | None) -> bool:
     # gRPC binds its server to the loop that runs when it is made.
-    return await Server(settings, shares=shares).run()
+    return await Server(settings, tell_serving).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

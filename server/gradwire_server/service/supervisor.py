@@ -1,7 +1,7 @@
 """Several server processes on one port, watched over by a parent that serves nothing but metrics.
 
-Workers are started afresh, not forked: neither gRPC nor the threads of BLAS and Numba survive a fork. So the parent
-has nothing that could break, and a worker that replaces another begins as the first one did.
+It does not fork them itself: the process that does has to be without threads. So there is little in the parent that
+could break, and a worker that replaces another begins as the first one did.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import PIPE, Process
-from contextlib import suppress
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -21,7 +24,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from gradwire_server.service import worker
+from gradwire_server.service import forkserver
 from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
 from gradwire_server.settings import Settings, StartError
 
@@ -40,7 +43,7 @@ class _Slot:
     """A worker's place: one process after another."""
 
     number: int
-    process: Process | None = None
+    pid: int | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Whether its process serves."""
     unsettled: int = 0
@@ -48,9 +51,9 @@ class _Slot:
 
     def send(self, number: signal.Signals) -> None:
         """Send its process a signal, if it has one."""
-        if self.process is not None:
+        if self.pid is not None:
             with suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                os.kill(self.pid, number)
 
 
 class Supervisor:
@@ -64,6 +67,9 @@ class Supervisor:
         self._started = False
         """Whether all of them served at one time."""
         self._stop = asyncio.Event()
+        self._commands, self._asked = socket.socketpair()
+        """By which the fork server is asked for workers. What it has not read when it ends, the next one reads."""
+        self._fork_server: asyncio.subprocess.Process | None = None
         self._registry = CollectorRegistry()
         MultiProcessCollector(self._registry, folder)  # type: ignore[no-untyped-call]  # it has no annotations
         self._restarts = Counter(
@@ -81,12 +87,13 @@ class Supervisor:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
-        with reserve(self._settings) as kept:
+        with reserve(self._settings) as kept, self._commands:
             port = kept.getsockname()[1]
             self._settings = self._settings.model_copy(update={"port": port})
             metrics_url = serve_metrics(self._settings, self._registry, self._is_ready)
+            forks = asyncio.create_task(self._keep_fork_server())
             keepers: list[asyncio.Task[None]] = []
-            # The first one compiles the kernels if need be; the others find them.
+            # What is wrong with the settings the first one tells; the others would say the same.
             for slots in (self._slots[:1], self._slots[1:]):
                 keepers += [asyncio.create_task(self._keep(slot)) for slot in slots]
                 for slot in slots:
@@ -95,7 +102,7 @@ class Supervisor:
                 self._started = True
                 announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
                 await self._stop.wait()
-            await self._drain(keepers)
+            await self._drain(forks, keepers)
 
     def _is_ready(self) -> bool:
         """Whether calls find a worker, and may go on to come."""
@@ -108,10 +115,15 @@ class Supervisor:
         for wait in waits:
             wait.cancel()
 
-    async def _drain(self, keepers: list[asyncio.Task[None]]) -> None:
+    async def _drain(self, forks: asyncio.Task[None], keepers: list[asyncio.Task[None]]) -> None:
         self._log.info("draining", workers=len(keepers))
         for slot in self._slots:
             slot.send(signal.SIGTERM)
+        # There are no more workers to come, and those that there are need it no more.
+        self._asked.close()
+        if self._fork_server is not None and self._fork_server.returncode is None:
+            self._fork_server.kill()
+        await forks
         _, late = await asyncio.wait(keepers, timeout=self._settings.announce + self._settings.grace + MARGIN)
         if late:
             self._log.error("workers did not end within their grace time and are killed", workers=len(late))
@@ -119,6 +131,37 @@ class Supervisor:
             slot.send(signal.SIGKILL)
         await asyncio.gather(*keepers)
         self._log.info("stopped")
+
+    async def _keep_fork_server(self) -> None:
+        """Have one until the workers are to stop; those that one has forked live on without it.
+
+        Raises:
+            StartError: if the first one does not start.
+        """
+        failed = 0
+        while not self._stop.is_set():
+            start = monotonic()
+            process = self._fork_server = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", forkserver.__name__, str(self._asked.fileno())),
+                stdin=PIPE,
+                pass_fds=[self._asked.fileno()],
+                # With threads of BLAS it could not fork.
+                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
+                # A terminal tells the parent alone of Ctrl-C.
+                start_new_session=True,
+            )
+            if self._stop.is_set():
+                process.kill()
+            await process.communicate(self._settings.model_dump_json().encode())
+            ended = _ending(await process.wait())
+            if self._stop.is_set():
+                return
+            if not self._started:
+                self._stop.set()
+                raise StartError(f"no worker started; the process that forks them ended with {ended}")
+            failed = 0 if monotonic() - start > SETTLED else failed + 1
+            self._log.error("the process that forks workers ended; another one takes its place", ended=ended)
+            await self._rest(_pause(failed))
 
     async def _keep(self, slot: _Slot) -> None:
         """Have a worker in this place until they are to stop.
@@ -141,36 +184,44 @@ class Supervisor:
             pause = _pause(slot.unsettled)
             tell = self._log.error if pause else self._log.warning
             tell("worker ended; another one takes its place", worker=slot.number, ended=_ending(code), pause=pause)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stop.wait()
+            await self._rest(pause)
 
-    async def _serve(self, slot: _Slot) -> tuple[float, int]:
-        """Run one process; the seconds that it served, and its exit code."""
-        slot.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", worker.__name__, str(slot.number)),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder},
-            # A terminal tells the parent alone of Ctrl-C.
-            start_new_session=True,
-        )
-        stdin, stdout = slot.process.stdin, slot.process.stdout
-        if stdin is None or stdout is None:
-            raise RuntimeError("the pipes that were asked for are not there")
-        if self._stop.is_set():
-            slot.send(signal.SIGTERM)
-        # Stays open: its end is how the worker learns of ours.
-        stdin.write(self._settings.model_dump_json().encode() + b"\n")
-        start = monotonic()
-        if await stdout.readline() == worker.READY.encode():
-            start = monotonic()
-            slot.ready.set()
-        code = await slot.process.wait()
-        lasted = monotonic() - start if slot.ready.is_set() else 0
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the workers are to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+
+    async def _serve(self, slot: _Slot) -> tuple[float, int | None]:
+        """Have one process; the seconds that it served, and its exit code, if there was somebody to learn it."""
+        start, lasted, code = 0.0, 0.0, None
+        async for line in _lines(forkserver.ask(self._commands, slot.number)):
+            match line.decode().split():
+                case [forkserver.PID, pid]:
+                    slot.pid = int(pid)
+                    if self._stop.is_set():
+                        slot.send(signal.SIGTERM)
+                case [forkserver.SERVES]:
+                    start = monotonic()
+                    slot.ready.set()
+                case [forkserver.CODE, found]:
+                    code = int(found)
+        if slot.ready.is_set():
+            lasted = monotonic() - start
         slot.ready.clear()
-        slot.process = None
+        slot.pid = None
         return lasted, code
+
+
+async def _lines(pipe: int) -> AsyncIterator[bytes]:
+    """What comes through a pipe, until it ends."""
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        partial(asyncio.StreamReaderProtocol, reader), os.fdopen(pipe, "rb", 0)
+    )
+    with closing(transport):
+        async for line in reader:
+            yield line
 
 
 def _pause(unsettled: int) -> float:
@@ -178,7 +229,9 @@ def _pause(unsettled: int) -> float:
     return 0 if unsettled <= FREE_RESTARTS else min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (unsettled - FREE_RESTARTS - 1))
 
 
-def _ending(code: int) -> str:
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "an exit code that nobody learnt"
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
