@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -48,7 +48,7 @@ class Partial:
 class NotFiniteError(Exception):
     """What a job gives is not finite, and only its plain form can say why."""
 
-    def __init__(self, plain: Job) -> None:
+    def __init__(self, plain: Callable[[], Job]) -> None:
         super().__init__()
         self.plain = plain
 
@@ -57,7 +57,7 @@ def look_closer(job: Job) -> None:
     """Go on only if this job can say what is not finite.
 
     Raises:
-        NotFiniteError: with the job that can.
+        NotFiniteError: with what gives the job that can.
     """
     if job.plain is not None:
         raise NotFiniteError(job.plain)
@@ -87,8 +87,8 @@ class Block:
         self._job = job
         self._checkpoint = checkpoint
         self._results = results
-        self._program, self._plan, self._dtype = job.program, job.plan, job.query.dtype
-        self._loss = job.program.graph.loss
+        self._program, self._plan, self._dtype = job.runs, job.plan, job.query.dtype
+        self._loss = job.runs.graph.loss
         self._shared = shared
         self.room = room
         self._values = room.values

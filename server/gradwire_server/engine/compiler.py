@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gradwire_server.engine import shapes
+from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.canonical import graph_id
+from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.executor import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
 from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.kernels import order
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
+from gradwire_server.engine.ops.scalars import CODES, POWER
+from gradwire_server.engine.packing import pack
 from gradwire_server.engine.program import Program
 from gradwire_server.errors import Findings, Reason, refuse, shown
 from gradwire_server.limits import Limits
 
 FLOAT_BYTES = 8
+
+_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Program:
@@ -28,12 +40,14 @@ def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurri
     count = len(graph.nodes)
     if count == 0:
         raise refuse(Reason.INVALID_GRAPH, "the graph has no nodes; give at least the loss", "nodes")
-    operations = [node for node in graph.nodes if isinstance(node, Operation)]
+    columns = columns_of(graph.nodes)
+    others = [graph.nodes[index] for index in np.flatnonzero(columns.codes == 0).tolist()]
+    operations = [node for node in others if isinstance(node, Operation)]
     packed = [OPS[node.op].packed(node.attributes) for node in operations if node.op in OPS]
     _check_limit("nodes", "nodes", count + sum(nodes for nodes, _ in packed), limits.max_nodes, "max_nodes")
-    edges = sum(len(node.operands) for node in operations) + sum(arguments for _, arguments in packed)
+    edges = len(columns.operands) + sum(arguments for _, arguments in packed)
     _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
-    return _Compiler(graph, limits, checkpoint).program()
+    return _Compiler(graph, columns, limits, checkpoint).program()
 
 
 def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
@@ -49,34 +63,62 @@ def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> 
 
 
 class _Compiler:
-    def __init__(self, graph: Graph, limits: Limits, checkpoint: Checkpoint) -> None:
+    def __init__(self, graph: Graph, columns: Columns, limits: Limits, checkpoint: Checkpoint) -> None:
         self.graph = graph
+        self.columns = columns
         self.limits = limits
         self.checkpoint = checkpoint
         self.findings = Findings()
-        self.shapes: list[Shape | None] = []
+        count = len(graph.nodes)
+        self.scalar = np.zeros(count, np.bool_)
+        """For each node, whether it is a float scalar."""
+        self.shapes: list[Shape | None] = [()] * count
         """None where a finding left the shape unknown."""
-        self.instructions: list[Instruction | None] = []
-        self.attributes: list[Mapping[str, Any]] = []
+        self.instructions: list[Instruction | None] = [None] * count
+        self.attributes: list[Mapping[str, Any]] = [_NO_ATTRIBUTES] * count
         self.names: dict[str, int] = {}
         self.fitting: set[Shape] = set()
         """Shapes of tensors that may be taken on."""
 
     def program(self) -> Program:
-        for index, node in enumerate(self.graph.nodes):
-            if index % BETWEEN_CHECKPOINTS == 0:
+        nodes, columns = self.graph.nodes, self.columns
+        # Where a name is wrong, every node is looked at by itself.
+        fitting = self._names_fit() and self.limits.max_tensor_bytes >= FLOAT_BYTES
+        codes = columns.codes if fitting else np.zeros_like(columns.codes)
+        index, checked = 0, -BETWEEN_CHECKPOINTS
+        while True:
+            # Operations on scalars have nothing that could be wrong but their operands.
+            index = order.find_scalars(codes, columns.starts, columns.operands, self.scalar, index)
+            if index - checked >= BETWEEN_CHECKPOINTS:
+                checked = index
                 self.checkpoint()
-            self._name(index, node)
-            self.attributes.append({})
-            self.instructions.append(None)
-            shape = self._operation(index, node) if isinstance(node, Operation) else tuple(node.shape)
-            self.shapes.append(self._fitting(index, node, shape))
+            if index == len(nodes):
+                break
+            self._node(index, nodes[index])
+            index += 1
         self._loss()
         self.findings.check()
         known = tuple(shape for shape in self.shapes if shape is not None)
+        scalars = np.flatnonzero(self.scalar & (columns.codes > 0))
+        for index in np.flatnonzero(columns.codes == POWER).tolist():
+            self.attributes[index] = {"exponent": float(columns.exponents[index])}
         identity = graph_id(self.graph, self.attributes)
         self.checkpoint()
-        return Program(self.graph, known, tuple(self.instructions), identity)
+        applied = Applied(self.instructions, partial(_on_scalars, self.graph, columns, scalars))
+        packed = pack(self.graph, columns, scalars, known, applied, identity)
+        return Program(self.graph, known, applied, identity, columns, packed)
+
+    def _node(self, index: int, node: Node) -> None:
+        self._name(index, node)
+        shape = self._operation(index, node) if isinstance(node, Operation) else tuple(node.shape)
+        shape = self.shapes[index] = self._fitting(index, node, shape)
+        self.scalar[index] = shape == () and not (isinstance(node, Input | Constant) and node.integer)
+
+    def _names_fit(self) -> bool:
+        names = [node.name for node in self.graph.nodes if node.name]
+        longest = max(map(len, names), default=0)
+        unique = len(set(names)) == len(names)
+        return unique and longest <= self.limits.max_name_length and all(map(str.isprintable, names))
 
     def _find(self, message: str, path: str, reason: Reason = Reason.INVALID_GRAPH, **metadata: object) -> None:
         self.findings.add(reason, message, path, **metadata)
@@ -237,3 +279,20 @@ class _Compiler:
                 "it must have shape (), so reduce it first (sum, reduce_max, reshape)",
                 "loss",
             )
+
+
+def _on_scalars(graph: Graph, columns: Columns, nodes: NDArray[np.integer]) -> Iterator[Instruction]:
+    """The instructions of these nodes, which are operations on scalars."""
+    known: dict[object, Instruction] = {}
+    codes, exponents = columns.codes[nodes].tolist(), columns.exponents[nodes].tolist()
+    for index, code, exponent in zip(nodes.tolist(), codes, exponents, strict=True):
+        node = graph.nodes[index]
+        assert isinstance(node, Operation)  # noqa: S101  (for mypy)
+        key = code, exponent, len(node.operands)
+        like = known.get(key)
+        if like is None:
+            op = OPS[CODES[code]]
+            step = Step({"exponent": exponent} if code == POWER else _NO_ATTRIBUTES, graph.ties)
+            work = op.work(step, [()] * len(node.operands), ())
+            like = known[key] = Instruction(index, op, node.operands, step, work)
+        yield Instruction(index, like.op, node.operands, like.step, like.work)

@@ -52,7 +52,7 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
             # Not at once, and without what led here, which holds on to all that was computed.
             plain = error.with_traceback(None).plain
         if plain is not None:
-            evaluation = _Evaluator(plain, checkpoint).evaluate(threads)
+            evaluation = _Evaluator(plain(), checkpoint).evaluate(threads)
     if job.query.reject_non_finite and evaluation.non_finite is not None:
         report = evaluation.non_finite
         raise refuse(
@@ -70,9 +70,9 @@ def _workspace(job: Job) -> Workspace:
     """That which the program has idle, if the job can have it, or a new one."""
     # Whether each example has gradients of its own the plan says already.
     plan, dtype, lanes = job.plan, job.query.dtype, job.lanes_at_once
-    if job.program.idle:
+    if job.runs.idle:
         with suppress(IndexError):
-            idle = job.program.idle.pop()
+            idle = job.runs.idle.pop()
             if idle.needs.plan is plan and idle.needs.dtype == dtype and idle.needs.lanes == lanes:
                 return idle
     return Workspace(
@@ -93,14 +93,14 @@ class _Evaluator:
     def __init__(self, job: Job, checkpoint: Checkpoint) -> None:
         self.job = job
         self.checkpoint = checkpoint
-        self.program, self.plan, self.dtype = job.program, job.plan, job.query.dtype
-        self.loss = job.program.graph.loss
-        self.blockwise_loss = job.program.per_example[self.loss]
+        self.program, self.plan, self.dtype = job.runs, job.plan, job.query.dtype
+        self.loss = job.runs.graph.loss
+        self.blockwise_loss = job.runs.per_example[self.loss]
         """Whether the loss differs among examples."""
         self.separate = job.per_example_gradients
         self.report: NonFinite | None = None
-        self.given = dict(job.program.cast_constants(self.dtype))
-        for source in job.program.sources:
+        self.given = dict(job.runs.cast_constants(self.dtype))
+        for source in job.runs.sources:
             if not source.per_example:
                 self.given[source.node] = job.query.arrays[source.name][..., np.newaxis]
         self.workspace = _workspace(job)
@@ -124,7 +124,7 @@ class _Evaluator:
         return Evaluation(
             loss=self._reduced_loss(),
             gradients=self._leave(total),
-            outputs=self.results.outputs,
+            outputs={node: self.results.outputs[own] for node, own in zip(job.query.outputs, job.outputs, strict=True)},
             non_finite=self.report,
             examples=job.examples,
             blocks=job.blocks,
@@ -142,7 +142,7 @@ class _Evaluator:
         for source in job.wrt:
             if self.separate or source.per_example:
                 results.gradients[source.name] = np.zeros((count, *source.shape), self.dtype)
-        for node in job.query.outputs:
+        for node in job.outputs:
             if program.per_example[node]:
                 dtype = np.dtype(np.int64) if program.is_integer(node) else self.dtype
                 results.outputs[node] = np.empty((count, *program.shapes[node]), dtype)

@@ -79,13 +79,14 @@ def forward(
 
 def _out_of_range(program: Program, i: Instruction, error: IndexRangeError, start: int) -> Refusal:
     label = program.label(i.node)
+    node = program.origins[i.node] if program.origins else i.node
     own = any(program.per_example[i.operands[slot]] for slot in i.op.index_operands)
     example = f" of example {start + error.lane}" if own else ""
     return refuse(
         Reason.INDEX_OUT_OF_RANGE,
-        f'node "{label}" (nodes[{i.node}]): index {error.index} at position '
+        f'node "{label}" (nodes[{node}]): index {error.index} at position '
         f"{shapes.text(error.position)}{example} is out of range for {error.rows} rows",
-        f"graph.nodes[{i.node}]",
+        f"graph.nodes[{node}]",
         node=label,
         index=error.index,
         rows=error.rows,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from gradwire_server.engine.ops.op import lanes_at_once
 from gradwire_server.engine.plan import Plan
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.engine.shapes import accumulator
+from gradwire_server.engine.takes import Takes
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.limits import MAX_RANK, Limits
 
@@ -85,9 +87,15 @@ class Job:
     """A query that fits its program, ready to run."""
 
     program: Program
+    """The graph as it was sent."""
     query: Query
+    runs: Program
+    """What runs for it: the program itself, or one in its place."""
     plan: Plan
+    """Of what runs; so are sources and outputs."""
     wrt: tuple[Source, ...]
+    outputs: tuple[int, ...]
+    """The nodes whose values were asked for, in that order."""
     examples: int
     """N, or 1 if the graph has no per-example input."""
     lanes: int
@@ -101,8 +109,8 @@ class Job:
     """Rough estimate of the computing time, in seconds on one core."""
     memory: int
     """Estimate of the memory at the peak, results included, in bytes."""
-    plain: Job | None = None
-    """To be run if what this one gives is not finite; None if this one says all about it."""
+    plain: Callable[[], Job] | None = None
+    """Gives what is to be run if what this one gives is not finite; None if this one says all about it."""
 
     def __str__(self) -> str:
         """What it takes, in a line."""
@@ -272,52 +280,98 @@ def _not_addressable(program: Program, examples: int) -> Refusal:
     )
 
 
+class _Asked(NamedTuple):
+    """What is asked of a program, by its own nodes."""
+
+    program: Program
+    wrt: tuple[Source, ...]
+    outputs: tuple[int, ...]
+    examples: int
+    dtype: np.dtype[np.floating]
+    separate: bool
+    """Whether each example has gradients of its own."""
+
+    def packed(self) -> _Asked | None:
+        """The same of what may run in its place, if all nodes are there that it is about."""
+        packed = self.program.packed
+        if packed is None or any(node not in packed.places for node in self.outputs):
+            return None
+        wrt = tuple([packed.program.by_name[source.name] for source in self.wrt])
+        outputs = tuple([packed.places[node] for node in self.outputs])
+        return self._replace(program=packed.program, wrt=wrt, outputs=outputs)
+
+
 def _planned(
+    program: Program, query: Query, wrt: tuple[Source, ...], examples: int, limits: Limits, threads: int
+) -> Job:
+    separate = program.batched and query.reduction is Reduction.NONE
+    asked = _Asked(program, wrt, query.outputs, examples, query.dtype, separate)
+    packed = asked.packed()
+    if packed is not None:
+        job = _job(program, query, packed, limits, threads)
+
+        def as_sent() -> Job:
+            # In the same blocks, and in the memory that is counted for it.
+            within = replace(limits, max_memory_bytes=job.memory)
+            return _job(program, query, asked, within, threads, plain=True, lanes=job.lanes)
+
+        return replace(job, plain=as_sent)
+    job = _job(program, query, asked, limits, threads)
+    if not job.plan.merged:
+        return job
+    plain = _job(program, query, asked, limits, threads, plain=True)
+    return replace(job, memory=max(job.memory, plain.memory), plain=lambda: plain)
+
+
+def _job(
     program: Program,
     query: Query,
-    wrt: tuple[Source, ...],
-    examples: int,
+    asked: _Asked,
     limits: Limits,
     threads: int,
     *,
     plain: bool = False,
+    lanes: int | None = None,
 ) -> Job:
-    separate = program.batched and query.reduction is Reduction.NONE
-    plan = program.plan(tuple([source.node for source in wrt]), query.outputs, separate=separate, plain=plain)
-    asked = examples, query.dtype, threads, limits.max_memory_bytes
-    measure = plan.measures.get(asked)
+    wrt = tuple([source.node for source in asked.wrt])
+    plan = asked.program.plan(wrt, asked.outputs, separate=asked.separate, plain=plain)
+    case = asked.examples, asked.dtype, threads, limits.max_memory_bytes, lanes
+    measure = plan.measures.get(case)
     if measure is None:
-        measure = _measure(program, plan, wrt, query, examples, limits, threads)
+        instead = None if asked.program is program else program.at_most
+        measure = _measure(asked, plan, limits, threads, lanes, instead)
         if len(plan.measures) >= MEASURES:
             plan.measures.clear()
-        plan.measures[asked] = measure
-    instead = _planned(program, query, wrt, examples, limits, threads, plain=True) if plan.merged else None
-    if instead is not None:
-        measure = {**measure, "memory": max(measure["memory"], instead.memory)}
-    return Job(program=program, query=query, plan=plan, wrt=wrt, examples=examples, plain=instead, **measure)
+        plan.measures[case] = measure
+    return Job(
+        program=program,
+        query=query,
+        runs=asked.program,
+        plan=plan,
+        wrt=asked.wrt,
+        outputs=asked.outputs,
+        examples=asked.examples,
+        **measure,
+    )
 
 
 def _measure(
-    program: Program,
-    plan: Plan,
-    wrt: Sequence[Source],
-    query: Query,
-    examples: int,
-    limits: Limits,
-    threads: int,
+    asked: _Asked, plan: Plan, limits: Limits, threads: int, lanes: int | None, instead: Takes | None
 ) -> Measure:
-    separate = program.batched and query.reduction is Reduction.NONE
+    """What a job takes, in blocks of so many examples if that is said; with memory to run ``instead`` on one thread."""
+    program, wrt, outputs, examples, dtype, separate = asked
     shared, own = plan.shared, plan.lanes
     a_lane = own.values.elements + own.adjoints.elements
     if separate:
         a_lane += shared.adjoints.elements
     unshared = a_lane - own.values.elements + own.schedule.whole[1]
-    lanes = _lanes(plan, max(1, (unshared + plan.streamed_elements) * query.dtype.itemsize))
-    dependent = program.per_example[program.graph.loss] or any(program.per_example[node] for node in query.outputs)
+    if lanes is None:
+        lanes = _lanes(plan, max(1, (unshared + plan.streamed_elements) * dtype.itemsize))
+    dependent = program.per_example[program.graph.loss] or any(program.per_example[node] for node in outputs)
     blocks = -(-examples // lanes) if dependent else 0
     results = sum(
         shapes.size(source.shape) * (examples if separate or source.per_example else 1) for source in wrt
-    ) + sum(shapes.size(program.shapes[n]) * (examples if program.per_example[n] else 1) for n in query.outputs)
+    ) + sum(shapes.size(program.shapes[n]) * (examples if program.per_example[n] else 1) for n in outputs)
     if separate:
         results += examples  # The losses.
     calls = blocks * (len(own.schedule.forward) + (len(shared.backward) if separate else 0))
@@ -325,34 +379,51 @@ def _measure(
     work = own.work * examples + shared.work + results
     cost = SECONDS_PER_CALL * calls + SECONDS_PER_STEP * work
     in_block = min(lanes, max(1, examples))
-    sums = shared.adjoints.elements
-    wide = accumulator(query.dtype, blocks) != query.dtype
-    gradients = gradients_of_lane(program, plan)
-    # What examples share is searched in the places that it has.
-    diagnosed = 3 * gradients * lanes_diagnosed(gradients, in_block, query.dtype.itemsize) if blocks else 0
+    wide = accumulator(dtype, blocks) != dtype
     kernel = kernel_scratch(in_block)
 
-    def memory(threads: int) -> int:
+    def memory(takes: Takes, threads: int) -> int:
+        # What examples share is searched in the places that it has.
+        at_once = lanes_diagnosed(takes.gradients, in_block, dtype.itemsize)
+        diagnosed = 3 * takes.gradients * at_once if blocks else 0
         # Values and gradients of a block; what operations take; and the search for what made a gradient not finite.
-        a_thread = in_block * (own.values.elements + own.adjoints.elements) + 2 * kernel
-        a_thread += in_block * plan.scratch + diagnosed + plan.shared_scratch
-        a_thread += plan.part_scratch * lanes_at_once(plan.part_scratch, in_block)
-        waiting = max(1, _ahead(threads, blocks)) * (sums * (in_block if separate else 1) + kernel)
+        a_thread = in_block * (takes.values + takes.adjoints) + 2 * kernel
+        a_thread += in_block * takes.scratch + diagnosed + takes.shared_scratch
+        a_thread += takes.part_scratch * lanes_at_once(takes.part_scratch, in_block)
+        waiting = max(1, _ahead(threads, blocks)) * (takes.sums * (in_block if separate else 1) + kernel)
         # A sum over many blocks of float32 is in float64, and is kept while what examples share is differentiated.
-        once = shared.values.elements + (5 if wide else 3) * sums + 2 * kernel_scratch(1)
-        objects = threads * (REPORT_BYTES + 3 * VIEW_BYTES * len(program.shapes))
-        return query.dtype.itemsize * (threads * a_thread + waiting + once + results) + objects
+        once = takes.shared_values + (5 if wide else 3) * takes.sums + 2 * kernel_scratch(1)
+        objects = threads * (REPORT_BYTES + 3 * VIEW_BYTES * takes.nodes)
+        return dtype.itemsize * (threads * a_thread + waiting + once + results) + objects
 
+    takes = _taken(program, plan)
     threads = min(threads, max(1, blocks), round(cost / SECONDS_PER_THREAD))
-    while threads > 1 and memory(threads) > limits.max_memory_bytes:
+    while threads > 1 and memory(takes, threads) > limits.max_memory_bytes:
         threads -= 1
+    needed = memory(takes, max(1, threads))
     return Measure(
         lanes=lanes,
         blocks=blocks,
         threads=threads,
         ahead=_ahead(threads, blocks),
         cost=cost,
-        memory=memory(max(1, threads)),
+        memory=needed if instead is None else max(needed, memory(instead, 1)),
+    )
+
+
+def _taken(program: Program, plan: Plan) -> Takes:
+    """What an evaluation takes with this plan."""
+    shared, own = plan.shared, plan.lanes
+    return Takes(
+        values=own.values.elements,
+        adjoints=own.adjoints.elements,
+        shared_values=shared.values.elements,
+        sums=shared.adjoints.elements,
+        gradients=gradients_of_lane(program, plan),
+        scratch=plan.scratch,
+        part_scratch=plan.part_scratch,
+        shared_scratch=plan.shared_scratch,
+        nodes=len(program.shapes),
     )
 
 
@@ -370,8 +441,8 @@ def _lanes(plan: Plan, nbytes: int) -> int:
 
 
 def _too_large(job: Job, limits: Limits) -> Refusal:
-    program = job.program
-    needed = [n for n, used in enumerate(job.plan.needed) if used]
+    program = job.runs
+    needed = [n for n, used in enumerate(job.plan.needed) if used and (not program.origins or program.origins[n] >= 0)]
     node = max(needed, key=lambda n: shapes.size(program.shapes[n]))
     advice = "ask for a mean or a sum, or send fewer examples" if job.per_example_gradients else "make it smaller"
     return refuse(

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
+from typing import TYPE_CHECKING
 from weakref import ref
 
 import numpy as np
 
+from gradwire_server.engine.applied import Applied
+from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
+from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.lowering import RESIDENT, kernel_of
-from gradwire_server.engine.plan import Plan, ancestors, make_plan
+from gradwire_server.engine.plan import Plan, make_plan
 from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.engine.sharing import equal_constants
+from gradwire_server.engine.takes import Takes, taken_at_most
 from gradwire_server.engine.workspace import Workspace
 from gradwire_server.errors import shown
+
+if TYPE_CHECKING:
+    from gradwire_server.engine.packing import Packed
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 FLOAT32_BYTES = 4
@@ -69,23 +77,31 @@ class Program:
         self,
         graph: Graph,
         shapes: tuple[Shape, ...],
-        instructions: tuple[Instruction | None, ...],
+        applied: Applied,
         graph_id: str,
+        columns: Columns | None = None,
+        packed: Packed | None = None,
+        origins: Sequence[int] = (),
     ) -> None:
         self.graph = graph
         self.shapes = shapes
         """Shape of each node for one example."""
-        self.instructions = instructions
-        """One for each node; None for sources."""
-        self.sizes = tuple(map(size, shapes))
+        self.applied = applied
+        self.columns = columns_of(graph.nodes) if columns is None else columns
+        self.packed = packed
+        """What runs in its place, if that is quicker."""
+        self.origins = origins
+        """For each node that of the graph as it was sent, if that is another graph; -1 if there is none."""
+        sizes = {shape: size(shape) for shape in set(shapes)}
+        self.sizes = tuple([sizes[shape] for shape in shapes])
         """Elements of each node for one example."""
         self.graph_id = graph_id
         """SHA-256 of the canonical form, 64 hexadecimal digits."""
-        self.per_example = _per_example(graph)
+        given = [(index, node) for index, node in enumerate(graph.nodes) if not isinstance(node, Operation)]
+        examples = [index for index, node in given if isinstance(node, Input) and node.per_example]
+        self.per_example: tuple[bool, ...] = tuple(self.columns.descendants(examples).tolist())
         """For each node, whether it depends on examples."""
-        self.kernels = tuple(None if i is None else kernel_of(self, i) for i in instructions)
-        """For each node, what the kernel does to compute it; None where NumPy does it."""
-        reached = ancestors(instructions, [graph.loss])
+        reached = self.columns.ancestors([graph.loss])
         self.sources = tuple(
             Source(
                 name=node.name,
@@ -96,7 +112,7 @@ class Program:
                 integer=isinstance(node, Input) and node.integer,
                 unused=not reached[index],
             )
-            for index, node in enumerate(graph.nodes)
+            for index, node in given
             if isinstance(node, Parameter | Input)
         )
         """What requests supply, in the order of nodes."""
@@ -105,22 +121,18 @@ class Program:
         """Those that are differentiated in unless a request says otherwise."""
         self.batched = any(source.per_example for source in self.sources)
         """Whether requests bring examples."""
-        self.constants = tuple((i, node.value) for i, node in enumerate(graph.nodes) if isinstance(node, Constant))
+        self.constants = tuple((index, node.value) for index, node in given if isinstance(node, Constant))
         """Constants by node index."""
         self.harmless = frozenset(
-            i
-            for i, node in enumerate(graph.nodes)
-            if self.is_integer(i) or (isinstance(node, Constant) and _is_finite(node))
+            index
+            for index, node in given
+            if self.is_integer(index) or (isinstance(node, Constant) and _is_finite(node))
         )
         """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
         self.widest_empty = max((addressed(shape) for shape in shapes if 0 in shape), default=0)
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         self.cast_constants = cache(partial(_cast, self.constants))
         """The constants as a request of this dtype sees them: [*shape, 1]."""
-        self.equal_constants = equal_constants(graph)
-        """For small constants that are equal to an earlier one, the first of those."""
-        self.folded, self._folded_elements = self._fold()
-        """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
         self.plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
         """How many of its plans are kept."""
         self.idle: list[Workspace] = []
@@ -128,12 +140,41 @@ class Program:
         # By a weak reference: else a program would be in a cycle, and its memory be free only some time after its end.
         self.plan = lru_cache(self.plans_kept)(partial(_plan, ref(self)))
         """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
-        self.plan(tuple(source.node for source in self.sources if source.parameter), (), separate=False)
+        if packed is None:
+            parameters = tuple(source.node for source in self.parameters)
+            self.plan(parameters, (), separate=False, plain=False)
+
+    @cached_property
+    def at_most(self) -> Takes:
+        """What an evaluation takes of the graph as it is, whatever the plan."""
+        return taken_at_most(self)
+
+    # What only plans need, which a program that is packed has none of at first.
+
+    @property
+    def instructions(self) -> tuple[Instruction | None, ...]:
+        """One for each node; None for sources."""
+        return self.applied.instructions
+
+    @cached_property
+    def kernels(self) -> tuple[tuple[Opcode, float] | None, ...]:
+        """For each node, what the kernel does to compute it; None where NumPy does it."""
+        return tuple(None if i is None else kernel_of(self, i) for i in self.instructions)
+
+    @cached_property
+    def equal_constants(self) -> dict[int, int]:
+        """For small constants that are equal to an earlier one, the first of those."""
+        return equal_constants(self.graph)
+
+    @cached_property
+    def folded(self) -> frozenset[int]:
+        """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
+        return frozenset(self._folded)
 
     @property
     def nbytes(self) -> int:
         """Estimate of the memory that keeping the program takes, in bytes, with all that requests may add to it."""
-        return self._own_bytes + self.idle_bytes
+        return self._own_bytes + self.idle_bytes + (self.packed.program.nbytes if self.packed else 0)
 
     @property
     def idle_bytes(self) -> int:
@@ -142,22 +183,21 @@ class Program:
 
     @cached_property
     def _own_bytes(self) -> int:
-        operands = sum(len(self.operands(index)) for index in range(len(self.shapes)))
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
         a_node = NODE_BYTES + PLANNED_BYTES * (self.plans_kept - 1)
+        applied = self.applied.known
         inside = 0
-        for own in self.instructions:
-            if own is not None:
-                packed, arguments = own.op.packed(own.step.attributes)
-                inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
-        applied = [own for own in self.instructions if own is not None]
+        for own in applied:
+            packed, arguments = own.op.packed(own.step.attributes)
+            inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
         masks = 0
         if any(own.op.reach is not None for own in applied):
             # What gets a gradient, of what is inside, twice, and of what that gives and is moved.
             given = [own for own in applied if own.op.reach is not None or own.op.moves]
             masks = sum(2 * own.op.inner(own.step) + self.sizes[own.node] for own in given)
-        a_plan = PLAN_BYTES + FOLDED_BYTES * self._folded_elements + masks
-        return a_node * len(self.shapes) + OPERAND_BYTES * operands + constants + a_plan * self.plans_kept + inside
+        a_plan = PLAN_BYTES + FOLDED_BYTES * self._most_folded() + masks
+        operands = OPERAND_BYTES * len(self.columns.operands)
+        return a_node * len(self.shapes) + operands + constants + a_plan * self.plans_kept + inside
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""
@@ -179,8 +219,10 @@ class Program:
         node = self.graph.nodes[index]
         return isinstance(node, Input | Constant) and node.integer
 
-    def _fold(self) -> tuple[frozenset[int], int]:
-        folded: set[int] = set()
+    @cached_property
+    def _folded(self) -> dict[int, int]:
+        """What is folded, with the elements that it takes."""
+        folded: dict[int, int] = {}
         elements = 0
         for node, own in enumerate(self.instructions):
             constant = isinstance(self.graph.nodes[node], Constant)
@@ -191,9 +233,18 @@ class Program:
                 foldable = all(n in folded or isinstance(self.graph.nodes[n], Constant) for n in own.operands)
                 needs = self.sizes[node] + own.op.inner(own.step) if foldable else 0
             if foldable and elements + needs <= FOLDED:
-                folded.add(node)
+                folded[node] = needs
                 elements += needs
-        return frozenset(folded), elements
+        return folded
+
+    def _most_folded(self) -> int:
+        """Elements that what is folded takes, or may take if there are no plans yet."""
+        if self.packed is None:
+            return sum(self._folded.values())
+        fixed = ~self.columns.descendants([source.node for source in self.sources])
+        elements = sum(self.sizes[node] for node in np.flatnonzero(fixed).tolist())
+        elements += sum(own.op.inner(own.step) for own in self.applied.known if fixed[own.node])
+        return min(FOLDED, elements)
 
 
 def _plan(
@@ -217,13 +268,3 @@ def _is_finite(constant: Constant) -> bool:
     value = constant.value
     largest = abs(value.item()) if value.ndim == 0 else np.abs(value).max(initial=0)
     return bool(largest <= LARGEST_FLOAT32)
-
-
-def _per_example(graph: Graph) -> tuple[bool, ...]:
-    flags: list[bool] = []
-    for node in graph.nodes:
-        if isinstance(node, Operation):
-            flags.append(any(flags[operand] for operand in node.operands))
-        else:
-            flags.append(isinstance(node, Input) and node.per_example)
-    return tuple(flags)

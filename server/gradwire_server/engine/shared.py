@@ -33,7 +33,7 @@ class Shared:
         self._workspace = workspace
         self._given = given
         self._checkpoint = checkpoint
-        self._program, self._plan, self._dtype = job.program, job.plan, job.query.dtype
+        self._program, self._plan, self._dtype = job.runs, job.plan, job.query.dtype
         self.values = workspace.values
         """Of all nodes that examples share."""
         self.values.given = given

@@ -149,4 +149,5 @@ def _one_example(program: Program) -> Program:
         replace(node, per_example=False) if isinstance(node, Input) and node.per_example else node
         for node in program.graph.nodes
     )
-    return Program(replace(program.graph, nodes=nodes), program.shapes, program.instructions, program.graph_id)
+    graph = replace(program.graph, nodes=nodes)
+    return Program(graph, program.shapes, program.applied, program.graph_id, program.columns)

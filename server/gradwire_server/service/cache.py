@@ -58,8 +58,7 @@ class ProgramCache:
 
     def put(self, program: Program, digest: bytes) -> bool:
         """Keep a program; False if it alone is larger than the cache."""
-        size = sum(1 + len(program.operands(node)) for node in range(len(program.shapes)))
-        entry = _Entry(program, program.nbytes, size, digest)
+        entry = _Entry(program, program.nbytes, len(program.shapes) + len(program.columns.operands), digest)
         if entry.nbytes > self.max_bytes:
             return False
         with self._lock:

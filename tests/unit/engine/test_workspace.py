@@ -118,11 +118,13 @@ def test_a_swarm_keeps_no_more_storage_than_is_counted() -> None:
         nodes.append(b.op(("mul", "add")[i % 2], nodes[-1], nodes[i // 2]))
     program = b.program()
     query = Query(arrays={"x": np.array(0.5), "y": np.array(0.25)}, dtype=np.dtype(np.float64))
-    run(bind(program, query, LIMITS), nothing)
+    job = bind(program, query, LIMITS)
+    run(job, nothing)
+    program = job.runs
     program.idle.clear()
     gc.collect()
     tracemalloc.start()
-    run(bind(program, query, LIMITS), nothing)
+    run(job, nothing)
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

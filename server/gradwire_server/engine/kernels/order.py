@@ -169,3 +169,41 @@ def tabulate(order: Any, opcodes: Any, starts: Any, arguments: Any, places: Any,
             a[i] = places[arguments[start]]
             b[i] = places[arguments[stop - 1]]
     return a, b, lists
+
+
+@compiled
+def find_scalars(codes: Any, starts: Any, operands: Any, found: Any, start: int) -> int:
+    """Mark the nodes from ``start`` on that are operations on scalars, up to the first that is not; returns that one.
+
+    Args:
+        codes: For each node what it does, if it can do it to scalars; else 0.
+        starts: Where the operands of each node begin among all, and where they end.
+        operands: Indices of nodes, or what is none.
+        found: For each node, whether it is a scalar; of those before ``start`` that is known.
+        start: As said.
+    """
+    for k in range(start, len(codes)):
+        if codes[k] == 0:
+            return k
+        for i in range(starts[k], starts[k + 1]):
+            if operands[i] < 0 or operands[i] >= k or not found[operands[i]]:
+                return k
+        found[k] = True
+    return len(codes)
+
+
+@compiled
+def count_turns(starts: Any, operands: Any, packed: Any, turns: Any) -> None:
+    """Set for each node how often packed operations and others take turns on the way to it; ``turns`` come as zeros.
+
+    Args:
+        starts: As for ``find_scalars``; so are operands.
+        operands: As said.
+        packed: For each node, whether it is packed.
+        turns: As said.
+    """
+    for k in range(len(starts) - 1):
+        turn = 0
+        for i in range(starts[k], starts[k + 1]):
+            turn = max(turn, turns[operands[i]] + (packed[operands[i]] and not packed[k]))
+        turns[k] = turn

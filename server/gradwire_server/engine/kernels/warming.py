@@ -47,6 +47,8 @@ def _warm_tapes() -> None:
     order.mark(starts, some, 0, marked)
     order.reach(starts, some, 0, marked)
     order.count_levels(starts, some, 0, some)
+    order.find_scalars(opcodes, starts, some, marked, 0)
+    order.count_turns(starts, some, marked, some)
     operations, groups, places = order.arrange(opcodes, starts, some, 0, marked, 1, marked)
     a, b, lists = order.tabulate(operations, opcodes, starts, some, places, 1)
     for dtype in (np.float64, np.float32):
@@ -57,6 +59,7 @@ def _warm_tapes() -> None:
 
 _KERNELS = {walk.forward, walk.backward, outer, all_finite, tape.forward, tape.backward}
 _KERNELS |= {order.mark, order.reach, order.count_levels, order.arrange, order.tabulate}
+_KERNELS |= {order.find_scalars, order.count_turns}
 
 
 class _Watch(event.Listener):
