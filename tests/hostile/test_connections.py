@@ -1,12 +1,13 @@
 """Connections and calls that break the rules of HTTP/2 or gRPC, or bend them: the others do not notice.
 
-What gRPC itself refuses has its own words. Headers that it cannot read it answers with INTERNAL, before the server
-sees the call.
+What gRPC itself refuses has its own words. What it cannot read, of headers or of compression, it answers with INTERNAL,
+and to the server it is a call that was cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from contextlib import ExitStack, suppress
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from tests.hostile.http2 import Connection, connected, frame, literal
 from tests.hostile.memory import growth
 from tests.hostile.messages import valid
+from tests.hostile.test_refused import handled
 from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
@@ -95,17 +97,31 @@ def test_a_call_without_a_whole_message_is_told_so(
 
 
 @pytest.mark.parametrize(
-    ("header", "words"), [(("grpc-encoding", "snappy"), "grpc-encoding"), (("grpc-timeout", "soon"), "grpc-timeout")]
+    ("header", "raw", "words"),
+    [
+        (("grpc-encoding", "snappy"), valid(), "grpc-encoding"),
+        (("grpc-encoding", "gzip"), b"\xff" * 50, "Decompression failed"),
+        (("grpc-encoding", "gzip"), gzip.compress(valid())[:-9], "Decompression failed"),
+        (("grpc-timeout", "soon"), valid(), "grpc-timeout"),
+    ],
+    ids=["unknown-encoding", "no-gzip", "half-of-gzip", "timeout"],
 )
-def test_headers_that_grpc_cannot_read_are_named(server: ServerProcess, header: tuple[str, str], words: str) -> None:
+async def test_what_grpc_cannot_read_is_named(
+    server: ServerProcess, header: tuple[str, str], raw: bytes, words: str
+) -> None:
+    before, compressed = handled(server), header[0] == "grpc-encoding"
     with connected(server.address) as connection:
         stream = connection.call(METHOD, [header])
-        connection.message(stream, valid())
+        connection.message(stream, raw, compressed=compressed)
         told = connection.trailers(stream)
+        assert (told["grpc-status"], "x-request-id" in told) == ("13", False)
         assert words in told["grpc-message"]
         stream = connection.call(METHOD)
         connection.message(stream, valid())
         assert connection.trailers(stream)["grpc-status"] == "0"
+    # Nothing is wrong with the server, and its metrics do not say so.
+    await eventually(lambda: handled(server) - before == {f"{METHOD} Canceled": 1, f"{METHOD} OK": 1})
+    assert "internal error" not in server.log
 
 
 @pytest.mark.parametrize("size", [20_000, 70_000])
