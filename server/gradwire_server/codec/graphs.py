@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -22,6 +21,7 @@ from gradwire_server.engine import (
     Input,
     Limits,
     Node,
+    Nodes,
     Operation,
     Parameter,
     Ties,
@@ -39,8 +39,6 @@ _TIES = {
 }
 BETWEEN_CHECKPOINTS = 512
 """Nodes that are read without asking whether anybody still waits."""
-
-_NO_ATTRIBUTES: Attributes = MappingProxyType({})
 
 
 class _NodeError(Exception):
@@ -68,33 +66,42 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
         findings.add(
             Reason.INVALID_GRAPH, f"the graph has the unknown tie rule {message.ties}; allowed are {allowed}", "ties"
         )
-    nodes: list[Node] = []
-    edges = 0
+    ops: list[str] = []
+    names: list[str] = []
+    operands: list[int] = []
+    ends: list[int] = []
+    others: dict[int, Node] = {}
+    arguments = 0
     for index, node in enumerate(message.nodes):
         if index % BETWEEN_CHECKPOINTS == 0:
             checkpoint()
         kind = node.WhichOneof("kind")
         attributes = _ATTRIBUTES.get(kind)
+        names.append(node.name)
+        ops.append(kind if attributes is not None else "")
         try:
             if attributes is None:
-                nodes.append(_SOURCES[kind](node, limits))
-                continue
-            box = getattr(node, kind)
-            edges += len(box.operands)
-            if kind == "scalars":
-                count += len(box.ops)
-                edges += len(box.arguments)
-                _check_columns(box, index, count, limits)
-            if edges > limits.max_edges:
-                raise _too_many("operands", edges, limits.max_edges, "max_edges", "at least ")
-            read = attributes(box, limits, checkpoint)
-            nodes.append(Operation(name=node.name, op=kind, operands=tuple(box.operands), attributes=read))
+                others[index] = _SOURCES[kind](node, limits)
+            else:
+                box = getattr(node, kind)
+                own = box.operands[:]
+                operands += own
+                if kind == "scalars":
+                    count += len(box.ops)
+                    arguments += len(box.arguments)
+                    _check_columns(box, index, count, limits)
+                if len(operands) + arguments > limits.max_edges:
+                    raise _too_many("operands", len(operands) + arguments, limits.max_edges, "max_edges", "at least ")
+                if attributes is not _no_attributes:
+                    read = attributes(box, limits, checkpoint)
+                    others[index] = Operation(name=node.name, op=kind, operands=tuple(own), attributes=read)
         except _NodeError as error:
             findings.add(
                 Reason.INVALID_GRAPH, f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}"
             )
+        ends.append(len(operands))
     findings.check()
-    return Graph(nodes=tuple(nodes), loss=message.loss, ties=ties or Ties.ZERO)
+    return Graph(nodes=Nodes(ops, names, operands, ends, others), loss=message.loss, ties=ties or Ties.ZERO)
 
 
 def _too_many(what: str, found: int, limit: int, setting: str, about: str = "", path: str = "nodes") -> Refusal:
@@ -204,12 +211,16 @@ def _reader(field: FieldDescriptor, path: str) -> Callable[[Message, Limits], An
     return lambda box, _: getattr(box, name)
 
 
+def _no_attributes(*_: object) -> Attributes:
+    return {}
+
+
 def _attributes(kind: str, box: Descriptor) -> Callable[[Message, Limits, Checkpoint], Attributes]:
     readers = [
         (field.name, _reader(field, f".{kind}.{field.name}")) for field in box.fields if field.name != "operands"
     ]
     if not readers:
-        return lambda *_: _NO_ATTRIBUTES
+        return _no_attributes
     return lambda message, limits, _: {name: read(message, limits) for name, read in readers}
 
 

@@ -7,6 +7,7 @@ from gradwire_server.engine.executor import Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
 from gradwire_server.engine.job import Job, Query, bind
 from gradwire_server.engine.kernels.warming import warm
+from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.ops import OPS, Op
 from gradwire_server.engine.program import Program, Source
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "Node",
     "NodeTrace",
+    "Nodes",
     "NonFinite",
     "Op",
     "OperandValue",

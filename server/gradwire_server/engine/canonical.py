@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Operation, Parameter
+from gradwire_server.engine.graph import Array, Constant, Input, Node, Operation, Parameter, Ties
+from gradwire_server.engine.nodes import Nodes
 
 FORM = "gradwire graph 1"
 """Names the form itself, so that a change of it changes every id."""
@@ -17,29 +18,39 @@ TOGETHER = 1 << 12
 """Nodes that are written and digested at a time."""
 
 
-def graph_id(graph: Graph, attributes: Sequence[Mapping[str, Any]]) -> str:
-    """64 hexadecimal digits; ``attributes`` are those of each node in normal form."""
-    digest = sha256(repr((FORM, graph.loss, graph.ties.value, len(graph.nodes))).encode())
-    for first in range(0, len(graph.nodes), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        records = [_record(node, own) for node, own in zip(graph.nodes[part], attributes[part], strict=True)]
-        digest.update("".join(records).encode())
+def graph_id(nodes: Nodes, loss: int, ties: Ties, attributes: Mapping[int, Mapping[str, Any]]) -> str:
+    """64 hexadecimal digits; ``attributes`` are those in normal form, of the nodes that have any."""
+    digest = sha256(repr((FORM, loss, ties.value, len(nodes))).encode())
+    start = 0
+    records: list[str] = []
+    for index, (op, name, stop) in enumerate(zip(nodes.ops, nodes.names, nodes.ends, strict=True)):
+        if op:
+            own = attributes.get(index)
+            listed = sorted(_plain(own).items()) if own else "[]"
+            records.append(f"({op!r}, {name!r}, {tuple(nodes.operands[start:stop])!r}, {listed})")
+            start = stop
+        else:
+            records.append(_source(nodes.others[index]))
+        if len(records) == TOGETHER:
+            digest.update("".join(records).encode())
+            records.clear()
+    digest.update("".join(records).encode())
     return digest.hexdigest()
 
 
-def _record(node: Node, attributes: Mapping[str, Any]) -> str:
+def _source(node: Node) -> str:
     match node:
-        case Operation():
-            listed = sorted(_plain(attributes).items()) if attributes else []
-            return f"({node.op!r}, {node.name!r}, {node.operands!r}, {listed!r})"
         case Parameter():
-            return repr(("parameter", node.name, node.shape))
+            record: tuple[object, ...] = ("parameter", node.name, node.shape)
         case Input():
-            return repr(("input", node.name, node.shape, node.per_example, node.integer))
+            record = ("input", node.name, node.shape, node.per_example, node.integer)
         case Constant():
             # In float64 every float constant keeps its value, so the dtype it came in does not matter.
             value = node.value if node.integer else node.value.astype(np.float64)
-            return repr(("constant", node.name, *_content(value)))
+            record = ("constant", node.name, *_content(value))
+        case Operation():
+            raise AssertionError(node)
+    return repr(record)
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, object]:

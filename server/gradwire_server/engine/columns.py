@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire_server.engine.graph import Node, Operation
+from gradwire_server.engine.graph import Operation
 from gradwire_server.engine.kernels import order
+from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.ops.scalars import CODES, MAX, POWER
 
 _CODES = {name: code for code, name in enumerate(CODES)}
@@ -49,29 +49,25 @@ class Columns:
         return marked
 
 
-def columns_of(nodes: Sequence[Node]) -> Columns:
+def columns_of(nodes: Nodes) -> Columns:
     """The nodes in columns, whatever is wrong with them."""
     count = len(nodes)
-    operands = [node.operands if isinstance(node, Operation) else () for node in nodes]
-    arities = np.fromiter(map(len, operands), np.int64, count)
-    starts = np.concatenate([[0], np.cumsum(arities)])
-    listed = chain.from_iterable(operands)
+    starts = np.zeros(count + 1, np.int64)
+    starts[1:] = nodes.ends
+    arities = np.diff(starts)
     try:
-        flat = np.fromiter(listed, np.int64, int(starts[-1]))
+        operands = np.array(nodes.operands, np.int64)
     except OverflowError:
-        flat = np.array([min(max(operand, -1), count) for own in operands for operand in own], np.int64)
-    codes = np.array([_CODES.get(node.op, 0) if isinstance(node, Operation) else 0 for node in nodes], np.int8)
+        operands = np.array([min(max(operand, -1), count) for operand in nodes.operands], np.int64)
+    codes = np.fromiter([_CODES.get(op, 0) for op in nodes.ops], np.int8, count)
     codes[np.where(codes <= MAX, arities < 2, arities != 1)] = 0
-    powers = np.flatnonzero(codes == POWER)
     exponents = np.ones(count)
-    exponents[powers] = [_exponent(nodes[node]) for node in powers.tolist()]
+    exponents[codes == POWER] = np.nan
+    for index, node in nodes.others.items():
+        exponent = node.attributes.get("exponent") if codes[index] == POWER and isinstance(node, Operation) else None
+        if isinstance(exponent, float | int):
+            exponents[index] = exponent
+        else:
+            codes[index] = 0
     codes[~np.isfinite(exponents)] = 0
-    told = [index for index, node in enumerate(nodes) if isinstance(node, Operation) and node.attributes]
-    codes[[node for node in told if codes[node] != POWER]] = 0
-    return Columns(codes, exponents, starts, np.clip(flat, -1, count).astype(np.int32))
-
-
-def _exponent(node: Node) -> float:
-    """The exponent of a power, or NaN if it has none that is a number."""
-    found = node.attributes.get("exponent") if isinstance(node, Operation) else None
-    return float(found) if isinstance(found, float | int) else np.nan
+    return Columns(codes, exponents, starts, np.clip(operands, -1, count).astype(np.int32))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.canonical import graph_id
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.executor import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
-from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
+from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape, Ties
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.kernels import order
+from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
 from gradwire_server.engine.ops.scalars import CODES, POWER
 from gradwire_server.engine.packing import pack
@@ -26,8 +27,6 @@ from gradwire_server.errors import Findings, Reason, refuse, shown
 from gradwire_server.limits import Limits
 
 FLOAT_BYTES = 8
-
-_NO_ATTRIBUTES: Mapping[str, Any] = MappingProxyType({})
 
 
 def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Program:
@@ -40,14 +39,13 @@ def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurri
     count = len(graph.nodes)
     if count == 0:
         raise refuse(Reason.INVALID_GRAPH, "the graph has no nodes; give at least the loss", "nodes")
-    columns = columns_of(graph.nodes)
-    others = [graph.nodes[index] for index in np.flatnonzero(columns.codes == 0).tolist()]
-    operations = [node for node in others if isinstance(node, Operation)]
+    nodes = Nodes.of(graph.nodes)
+    operations = [node for node in nodes.others.values() if isinstance(node, Operation)]
     packed = [OPS[node.op].packed(node.attributes) for node in operations if node.op in OPS]
     _check_limit("nodes", "nodes", count + sum(nodes for nodes, _ in packed), limits.max_nodes, "max_nodes")
-    edges = len(columns.operands) + sum(arguments for _, arguments in packed)
+    edges = len(nodes.operands) + sum(arguments for _, arguments in packed)
     _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
-    return _Compiler(graph, columns, limits, checkpoint).program()
+    return _Compiler(graph, nodes, limits, checkpoint).program()
 
 
 def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
@@ -63,25 +61,27 @@ def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> 
 
 
 class _Compiler:
-    def __init__(self, graph: Graph, columns: Columns, limits: Limits, checkpoint: Checkpoint) -> None:
+    def __init__(self, graph: Graph, nodes: Nodes, limits: Limits, checkpoint: Checkpoint) -> None:
         self.graph = graph
-        self.columns = columns
+        self.nodes = nodes
+        self.columns = columns_of(nodes)
         self.limits = limits
         self.checkpoint = checkpoint
         self.findings = Findings()
-        count = len(graph.nodes)
+        count = len(nodes)
         self.scalar = np.zeros(count, np.bool_)
         """For each node, whether it is a float scalar."""
         self.shapes: list[Shape | None] = [()] * count
         """None where a finding left the shape unknown."""
         self.instructions: list[Instruction | None] = [None] * count
-        self.attributes: list[Mapping[str, Any]] = [_NO_ATTRIBUTES] * count
+        self.attributes: dict[int, Mapping[str, Any]] = {}
+        """In normal form, of nodes that have any."""
         self.names: dict[str, int] = {}
         self.fitting: set[Shape] = set()
         """Shapes of tensors that may be taken on."""
 
     def program(self) -> Program:
-        nodes, columns = self.graph.nodes, self.columns
+        nodes, columns = self.nodes, self.columns
         # Where a name is wrong, every node is looked at by itself.
         fitting = self._names_fit() and self.limits.max_tensor_bytes >= FLOAT_BYTES
         codes = columns.codes if fitting else np.zeros_like(columns.codes)
@@ -102,11 +102,12 @@ class _Compiler:
         scalars = np.flatnonzero(self.scalar & (columns.codes > 0))
         for index in np.flatnonzero(columns.codes == POWER).tolist():
             self.attributes[index] = {"exponent": float(columns.exponents[index])}
-        identity = graph_id(self.graph, self.attributes)
+        graph = replace(self.graph, nodes=nodes)
+        identity = graph_id(nodes, graph.loss, graph.ties, self.attributes)
         self.checkpoint()
-        applied = Applied(self.instructions, partial(_on_scalars, self.graph, columns, scalars))
-        packed = pack(self.graph, columns, scalars, known, applied, identity)
-        return Program(self.graph, known, applied, identity, columns, packed)
+        applied = Applied(self.instructions, partial(_on_scalars, columns, graph.ties, scalars))
+        packed = pack(graph, columns, scalars, known, applied, identity)
+        return Program(graph, known, applied, identity, columns, packed)
 
     def _node(self, index: int, node: Node) -> None:
         self._name(index, node)
@@ -115,7 +116,7 @@ class _Compiler:
         self.scalar[index] = shape == () and not (isinstance(node, Input | Constant) and node.integer)
 
     def _names_fit(self) -> bool:
-        names = [node.name for node in self.graph.nodes if node.name]
+        names = [name for name in self.nodes.names if name]
         longest = max(map(len, names), default=0)
         unique = len(set(names)) == len(names)
         return unique and longest <= self.limits.max_name_length and all(map(str.isprintable, names))
@@ -166,7 +167,7 @@ class _Compiler:
             operands = ", ".join(self._brief(i) for i in node.operands[:4]) or "no operands"
             self._find(f"{self._describe(index, node)} of {operands}: {error}", f"{path}{field}")
             return None
-        if self.attributes[index] != normal:
+        if normal:
             self.attributes[index] = normal
         known = [spec.shape for spec in specs]
         step = Step(normal, self.graph.ties, op.prepare(normal, known))
@@ -183,7 +184,7 @@ class _Compiler:
         return shape
 
     def _brief(self, index: int) -> str:
-        node = self.graph.nodes[index]
+        node = self.nodes[index]
         return shown(node.name) if node.name else f"nodes[{index}]"
 
     def _operands_fit(self, index: int, node: Operation, op: Op, path: str) -> bool:
@@ -204,7 +205,7 @@ class _Compiler:
             fine = False
             where = f"{path}.operands[{slot}]"
             who = f"{self._describe(index, node)}: operand {slot} is index {operand}"
-            count = len(self.graph.nodes)
+            count = len(self.nodes)
             if operand >= count or operand < 0:
                 self._find(f"{who}, past the end of {count} nodes; give an index below {index}", where)
             else:
@@ -218,7 +219,7 @@ class _Compiler:
         fine = True
         for slot, operand in enumerate(node.operands):
             shape = self.shapes[operand]
-            source = self.graph.nodes[operand]
+            source = self.nodes[operand]
             integer = isinstance(source, Input | Constant) and source.integer
             if integer != (slot in op.index_operands):
                 fine = False
@@ -266,11 +267,11 @@ class _Compiler:
         return False
 
     def _loss(self) -> None:
-        loss, count = self.graph.loss, len(self.graph.nodes)
+        loss, count = self.graph.loss, len(self.nodes)
         if not 0 <= loss < count:
             self._find(f"the loss is index {loss}, past the end of {count} nodes", "loss")
             return
-        node, shape = self.graph.nodes[loss], self.shapes[loss]
+        node, shape = self.nodes[loss], self.shapes[loss]
         if isinstance(node, Input | Constant) and node.integer:
             self._find(f"the loss, {self._describe(loss, node)}, holds int64 indices; it must be a float", "loss")
         elif shape is not None and shape != ():
@@ -281,18 +282,17 @@ class _Compiler:
             )
 
 
-def _on_scalars(graph: Graph, columns: Columns, nodes: NDArray[np.integer]) -> Iterator[Instruction]:
+def _on_scalars(columns: Columns, ties: Ties, nodes: NDArray[np.integer]) -> Iterator[Instruction]:
     """The instructions of these nodes, which are operations on scalars."""
     known: dict[object, Instruction] = {}
-    codes, exponents = columns.codes[nodes].tolist(), columns.exponents[nodes].tolist()
-    for index, code, exponent in zip(nodes.tolist(), codes, exponents, strict=True):
-        node = graph.nodes[index]
-        assert isinstance(node, Operation)  # noqa: S101  (for mypy)
-        key = code, exponent, len(node.operands)
+    operands = columns.operands.tolist()
+    of_each = columns.codes, columns.exponents, columns.starts, columns.starts[1:]
+    for index, code, exponent, start, stop in zip(nodes.tolist(), *(c[nodes].tolist() for c in of_each), strict=True):
+        key = code, exponent, stop - start
         like = known.get(key)
         if like is None:
             op = OPS[CODES[code]]
-            step = Step({"exponent": exponent} if code == POWER else _NO_ATTRIBUTES, graph.ties)
-            work = op.work(step, [()] * len(node.operands), ())
-            like = known[key] = Instruction(index, op, node.operands, step, work)
-        yield Instruction(index, like.op, node.operands, like.step, like.work)
+            step = Step({"exponent": exponent} if code == POWER else {}, ties)
+            work = op.work(step, [()] * (stop - start), ())
+            like = known[key] = Instruction(index, op, (), step, work)
+        yield Instruction(index, like.op, tuple(operands[start:stop]), like.step, like.work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -85,7 +85,7 @@ Node = Parameter | Input | Constant | Operation
 class Graph:
     """A loss of one example."""
 
-    nodes: tuple[Node, ...]
+    nodes: Sequence[Node]
     """In topological order: an operand is the index of an earlier node."""
     loss: int
     """Index of the node that is the loss."""

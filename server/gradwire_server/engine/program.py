@@ -12,10 +12,11 @@ import numpy as np
 
 from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.columns import Columns, columns_of
-from gradwire_server.engine.graph import Array, Constant, Graph, Input, Operation, Parameter, Shape
+from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.lowering import RESIDENT, kernel_of
+from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.plan import Plan, make_plan
 from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.engine.sharing import equal_constants
@@ -87,7 +88,8 @@ class Program:
         self.shapes = shapes
         """Shape of each node for one example."""
         self.applied = applied
-        self.columns = columns_of(graph.nodes) if columns is None else columns
+        self.nodes = Nodes.of(graph.nodes)
+        self.columns = columns_of(self.nodes) if columns is None else columns
         self.packed = packed
         """What runs in its place, if that is quicker."""
         self.origins = origins
@@ -97,7 +99,7 @@ class Program:
         """Elements of each node for one example."""
         self.graph_id = graph_id
         """SHA-256 of the canonical form, 64 hexadecimal digits."""
-        given = [(index, node) for index, node in enumerate(graph.nodes) if not isinstance(node, Operation)]
+        given = list(self.nodes.sources())
         examples = [index for index, node in given if isinstance(node, Input) and node.per_example]
         self.per_example: tuple[bool, ...] = tuple(self.columns.descendants(examples).tolist())
         """For each node, whether it depends on examples."""
@@ -124,9 +126,7 @@ class Program:
         self.constants = tuple((index, node.value) for index, node in given if isinstance(node, Constant))
         """Constants by node index."""
         self.harmless = frozenset(
-            index
-            for index, node in given
-            if self.is_integer(index) or (isinstance(node, Constant) and _is_finite(node))
+            index for index, node in given if _is_integer(node) or (isinstance(node, Constant) and _is_finite(node))
         )
         """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
         self.widest_empty = max((addressed(shape) for shape in shapes if 0 in shape), default=0)
@@ -164,7 +164,7 @@ class Program:
     @cached_property
     def equal_constants(self) -> dict[int, int]:
         """For small constants that are equal to an earlier one, the first of those."""
-        return equal_constants(self.graph)
+        return equal_constants(self.constants)
 
     @cached_property
     def folded(self) -> frozenset[int]:
@@ -201,36 +201,33 @@ class Program:
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""
-        node = self.graph.nodes[index]
-        return node.name or f"{self.kind(index)}_{index}"
+        return self.nodes.names[index] or f"{self.kind(index)}_{index}"
 
     def kind(self, index: int) -> str:
         """An op's name, ``parameter``, ``input`` or ``constant``."""
-        node = self.graph.nodes[index]
-        return node.op if isinstance(node, Operation) else type(node).__name__.lower()
+        return self.nodes.ops[index] or type(self.nodes[index]).__name__.lower()
 
     def operands(self, index: int) -> tuple[int, ...]:
         """The node's operands; none of a source."""
-        node = self.graph.nodes[index]
-        return node.operands if isinstance(node, Operation) else ()
+        return self.nodes.operands_of(index)
 
     def is_integer(self, index: int) -> bool:
         """Whether the node holds row indices."""
-        node = self.graph.nodes[index]
-        return isinstance(node, Input | Constant) and node.integer
+        node = self.nodes.others.get(index)
+        return node is not None and _is_integer(node)
 
     @cached_property
     def _folded(self) -> dict[int, int]:
         """What is folded, with the elements that it takes."""
         folded: dict[int, int] = {}
         elements = 0
+        constants = dict(self.constants)
         for node, own in enumerate(self.instructions):
-            constant = isinstance(self.graph.nodes[node], Constant)
             if own is None:
-                foldable = constant and not self.is_integer(node) and self.sizes[node] <= RESIDENT
+                foldable = node in constants and not self.is_integer(node) and self.sizes[node] <= RESIDENT
                 needs = self.sizes[node]
             else:
-                foldable = all(n in folded or isinstance(self.graph.nodes[n], Constant) for n in own.operands)
+                foldable = all(n in folded or n in constants for n in own.operands)
                 needs = self.sizes[node] + own.op.inner(own.step) if foldable else 0
             if foldable and elements + needs <= FOLDED:
                 folded[node] = needs
@@ -262,6 +259,10 @@ def _cast(constants: Iterable[tuple[int, Array]], dtype: np.dtype[np.floating]) 
             (i, (value if value.dtype == np.int64 else value.astype(dtype, copy=False))[..., np.newaxis])
             for i, value in constants
         )
+
+
+def _is_integer(node: Node) -> bool:
+    return isinstance(node, Input | Constant) and node.integer
 
 
 def _is_finite(constant: Constant) -> bool:

@@ -5,9 +5,9 @@ What is computed on the way is not counted twice either: of a sum of many, its p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from gradwire_server.engine.graph import Constant, Graph, Shape
+from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.kernels.opcodes import Opcode
 
@@ -52,13 +52,13 @@ class Sharing:
             self.repeated.add(node)
 
 
-def equal_constants(graph: Graph) -> dict[int, int]:
-    """For small constants that are equal to an earlier one, the first of those."""
+def equal_constants(constants: Iterable[tuple[int, Array]]) -> dict[int, int]:
+    """For small constants, given by node, that are equal to an earlier one, the first of those."""
     seen: dict[object, int] = {}
     first: dict[int, int] = {}
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node, Constant) and node.value.size <= COMPARED:
-            found = seen.setdefault((node.shape, node.value.dtype, node.value.tobytes()), index)
+    for index, value in constants:
+        if value.size <= COMPARED:
+            found = seen.setdefault((value.shape, value.dtype, value.tobytes()), index)
             if found != index:
                 first[index] = found
     return first
