@@ -6,10 +6,9 @@ and to the server it is a call that was cancelled.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import socket
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,7 +16,7 @@ import h2.errors
 import h2.events
 import pytest
 
-from tests.hostile.http2 import Connection, connected, frame, literal
+from tests.hostile.http2 import connected, frame, literal
 from tests.hostile.memory import growth
 from tests.hostile.messages import valid
 from tests.hostile.test_refused import handled
@@ -149,30 +148,6 @@ def test_headers_without_end_take_little_memory(server: ServerProcess) -> None:
     check_serving(server)
 
 
-def test_calls_that_are_reset_at_once_leave_nothing(server: ServerProcess) -> None:
-    count = 10_000
-    with growth(server.process.pid) as taken, connected(server.address) as connection:
-        with suppress(ConnectionError):  # the server may have had enough
-            for number in range(count):
-                stream = connection.http.get_next_available_stream_id()
-                connection.http.send_headers(stream, connection.headers(METHOD))
-                connection.http.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)
-                if number % 100 == 99:
-                    connection.flush()
-        check_serving(server)
-    assert taken.nbytes < 128 << 20
-    assert "gradwire_requests_in_flight 0.0" in server.metrics()
-
-
-async def test_a_burst_of_calls_is_answered_not_cancelled(server: ServerProcess) -> None:
-    async with grpc.aio.insecure_channel(server.address) as opened:
-        call: Any = opened.unary_unary(f"/gradwire.v1.GradientService/{METHOD}")
-        answers = await asyncio.gather(*(call(valid()) for _ in range(4000)), return_exceptions=True)
-    codes = {answer.code() for answer in answers if isinstance(answer, grpc.aio.AioRpcError)}
-    assert codes <= {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    assert any(isinstance(answer, bytes) for answer in answers)
-
-
 def test_pings_without_end_close_their_connection(server: ServerProcess) -> None:
     with connected(server.address) as connection, suppress(ConnectionError):  # it may close before that is read
         for _ in range(5000):
@@ -181,26 +156,6 @@ def test_pings_without_end_close_their_connection(server: ServerProcess) -> None
         last = [event for event in connection.events() if isinstance(event, h2.events.ConnectionTerminated)]
         assert last[0].additional_data == b"too_many_pings"
     check_serving(server)
-
-
-async def test_many_connections_and_calls_that_stand_still_hold_up_nobody() -> None:
-    with ServerProcess() as server, ExitStack() as stack:
-        for _ in range(300):
-            # Open, but silent; half a frame; a call whose message does not come.
-            host, _, port = server.address.rpartition(":")
-            stack.enter_context(socket.create_connection((host, int(port)), PROMPTLY))
-            half = stack.enter_context(socket.create_connection((host, int(port)), PROMPTLY))
-            half.sendall(PREFACE + b"\0\0\x06")
-            waiting: Connection = stack.enter_context(connected(server.address))
-            stream = waiting.call(METHOD)
-            waiting.http.send_data(stream, b"\0\0\0\0\x05a")
-            waiting.flush()
-        await eventually(lambda: f'grpc_server_started_total{{grpc_method="{METHOD}"' in server.metrics())
-        with channel(server.address) as opened:
-            for _ in range(20):
-                assert isinstance(send(opened, METHOD, valid(), timeout=PROMPTLY), bytes)
-        assert "gradwire_requests_in_flight 0.0" in server.metrics()
-    assert server.process.returncode == 0
 
 
 def test_a_deadline_that_has_passed_starts_nothing(server: ServerProcess) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import ExitStack
 from threading import Event
@@ -22,7 +21,7 @@ from tests.integration.raw import SERVICE, Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_metrics import series
 from tests.integration.waiting import eventually
-from tests.losses import perceptron, products, sum_of_squares
+from tests.losses import products, sum_of_squares
 
 METHOD = "ComputeGradients"
 IN_FLIGHT = "gradwire_requests_in_flight"
@@ -166,39 +165,6 @@ async def test_what_streams_hold_for_those_who_do_not_read_is_a_response_each_an
         for connection in connections:
             connection.socket.close()
         await eventually(lambda: series(server)[HELD] == 0)
-
-
-async def test_calls_that_are_cancelled_in_their_midst_leave_nothing() -> None:
-    case = perceptron(20_000)
-    request = pb.CheckGradientsRequest(
-        graph=gw.graph(case.loss),
-        tensors={
-            name: tensor_pb2.Tensor(
-                shape=array.shape,
-                raw=array.tobytes(),
-                dtype=tensor_pb2.DTYPE_INT64 if array.dtype == "int64" else tensor_pb2.DTYPE_FLOAT64,
-            )
-            for name, array in case.arrays.items()
-        },
-    ).SerializeToString()
-    with ServerProcess(flags=("--max-requests=100",)) as server:
-        async with grpc.aio.insecure_channel(server.address) as opened:
-            method: Any = opened.unary_unary(f"/{SERVICE}/CheckGradients")
-            for _ in range(10):
-                calls = [method(request) for _ in range(50)]
-                await eventually(lambda: series(server)[IN_FLIGHT] >= 40)
-                for call in calls:
-                    call.cancel()
-                await asyncio.gather(*calls, return_exceptions=True)
-                await eventually(lambda: series(server)[IN_FLIGHT] == 0)
-        found = series(server)
-        assert found[HELD] == found["gradwire_requests_in_flight_memory_bytes"] == open_calls(server) == 0
-        stages = ("queued", "running")
-        assert sum(found[f'gradwire_requests_cancelled_total{{stage="{stage}"}}'] for stage in stages) >= 400
-        with channel(server.address) as other:
-            assert isinstance(send(other, METHOD, valid()), bytes)
-        assert server.stop() == 0
-        assert "error" not in server.log
 
 
 def test_a_flood_of_graphs_pushes_out_the_oldest_and_keeps_what_is_used() -> None:
