@@ -15,6 +15,7 @@ COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
     "workers": throughput.compare_workers,
     "large": large.compare,
     "sizes": virtual_machine.compare_sizes,
+    "ordinary": virtual_machine.compare_ordinary,
     "extremes": virtual_machine.compare_extremes,
     "batch": examples.compare_batch,
     "single": examples.compare_single,

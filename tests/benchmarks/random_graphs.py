@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
+from gradwire.v1 import tensor_pb2
 
 SOURCES = 16
 WINDOW = 200
@@ -84,6 +85,21 @@ def packed(written: Recipe, sources: Sequence[pb.Node]) -> pb.Graph:
     )
     loss = pb.Node(reshape=pb.Reshape(operands=[len(sources)]))
     return pb.Graph(nodes=[*sources, pb.Node(scalars=node), loss], loss=len(sources) + 1)
+
+
+def ordinary(written: Recipe) -> pb.Graph:
+    """The graph as data: a node for each operation, on parameters ``x0``, ``x1`` and so on."""
+    nodes = [pb.Node(name=f"x{source}", parameter=pb.Parameter()) for source in range(SOURCES)]
+    for op, left, right in zip(written.ops.tolist(), written.left.tolist(), written.right.tolist(), strict=True):
+        nodes.append(pb.Node())
+        getattr(nodes[-1], OPS[op]).operands.extend([left, right] if op < BINARY else [left])
+    share = tensor_pb2.Tensor(values=[1 / len(written.ends)])
+    nodes += [
+        pb.Node(add=pb.Add(operands=written.ends.tolist())),
+        pb.Node(constant=pb.Constant(value=share)),
+        pb.Node(mul=pb.Mul(operands=[len(nodes), len(nodes) + 1])),
+    ]
+    return pb.Graph(nodes=nodes, loss=len(nodes) - 1)
 
 
 def build(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
-from tests.benchmarks.random_graphs import SOURCES, Recipe, build, packed, recipe
+from tests.benchmarks.random_graphs import SOURCES, Recipe, build, ordinary, packed, recipe
 from tests.benchmarks.running import bound, evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, interleave
@@ -107,6 +107,30 @@ def compare_sizes() -> Iterator[Row]:
             partial(random_graph, written),
             (4, 10),
         )
+
+
+def compare_ordinary() -> Iterator[Row]:
+    """A random graph whose nodes come as messages, one each, as workers in other languages send them."""
+    nodes = 100_000
+    written = recipe(nodes)
+    x = np.random.default_rng(1).normal(size=SOURCES)
+    arrays = {f"x{source}": np.array(value) for source, value in enumerate(x)}
+    message = ordinary(written).SerializeToString()
+
+    def first() -> Any:
+        return evaluation(prepare(pb.Graph.FromString(message)), arrays)()
+
+    result = first()
+    start = perf_counter()
+    built = random_graph(written)
+    built.at(x)()
+    built_in = perf_counter() - start
+    np.testing.assert_allclose(result.loss, built.value[0], rtol=1e-8)
+    np.testing.assert_allclose([result.gradients[name] for name in arrays], built.gradient, rtol=1e-6, atol=1e-12)
+    prepared = interleave({"engine": first}, seconds=3).seconds("engine")
+    once = Timings({"engine": [prepared], "CasADi SX": [built_in]})
+    work = f"ordinary nodes from the graph as data to its gradient, {nodes:,} nodes"
+    yield from rows(work, once, "engine", {"CasADi SX": 1})
 
 
 def _one_node(size: int, ops: Sequence[pb.ScalarOp], arities: Sequence[int], arguments: Sequence[int]) -> pb.Graph:

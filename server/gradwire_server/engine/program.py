@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING
 from weakref import ref
 
@@ -138,11 +139,16 @@ class Program:
         self.idle: list[Workspace] = []
         """Storage that the next request may have; one at most, or none while it is used."""
         # By a weak reference: else a program would be in a cycle, and its memory be free only some time after its end.
-        self.plan = lru_cache(self.plans_kept)(partial(_plan, ref(self)))
-        """Plan for ``(differentiated nodes, output nodes, separate, plain)``, the nodes as tuples of indices."""
+        self._plans = lru_cache(self.plans_kept)(partial(_plan, ref(self)))
+        self._planning = Lock()
         if packed is None:
-            parameters = tuple(source.node for source in self.parameters)
-            self.plan(parameters, (), separate=False, plain=False)
+            self.plan(tuple(source.node for source in self.parameters), (), separate=False)
+
+    def plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False) -> Plan:
+        """The plan for these differentiated nodes and outputs; see ``make_plan``."""
+        # What takes long to make should not be made by several threads at a time.
+        with self._planning:
+            return self._plans(wrt, outputs, separate=separate, plain=plain)
 
     @cached_property
     def at_most(self) -> Takes:
