@@ -76,9 +76,9 @@ class TapeRun:
     def forward(self, values: ByNode[Array], storage: Array, lanes: int) -> None:
         """Compute the node's value, and those of all places, which are in the stage's ``storage``."""
         node, operands = self.instruction.node, self.instruction.operands
-        workspace = self._workspace(storage, lanes)
-        self.tape.forward([values[operand] for operand in operands], workspace, lanes)
-        values[node][...] = self.tape.take(self.tape.results, workspace, lanes)
+        self.tape.forward(
+            [values[operand] for operand in operands], self._workspace(storage, lanes), lanes, values[node]
+        )
 
     def backward(self, adjoints: ByNode[Array | None], storage: Array, lanes: int) -> bool:
         """Add the gradients of operands to theirs, given the node's, and the values from before.

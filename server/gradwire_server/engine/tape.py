@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.kernels import tape as kernel
-from gradwire_server.engine.kernels.tape import TapeOpcode
+from gradwire_server.engine.kernels.calls import CHUNK
+from gradwire_server.engine.kernels.opcodes import TapeOpcode
 from gradwire_server.engine.kernels.vectors import LINE
 
 DTYPES = np.dtype(np.float64), np.dtype(np.float32)
@@ -23,8 +24,21 @@ core has of its own."""
 NARROWEST, WIDEST = 32, 256
 """Lanes that run together, however many places there are."""
 
-FEW = 4
-"""Operations of a group that is not worth a loop."""
+SHORTEST = 16
+"""Operations whose arguments stand one after another that are worth a group."""
+
+FEW = np.array([4 if opcode < TapeOpcode.PRODUCT and opcode != TapeOpcode.POWER else 0 for opcode in TapeOpcode])
+"""For each opcode, how many operations are not worth a loop."""
+
+PAIRS = TapeOpcode.MUL, TapeOpcode.ADD, TapeOpcode.MAX, TapeOpcode.MAX_SPLIT
+
+ARGUMENTS = np.array(
+    [
+        -1 if opcode >= TapeOpcode.PRODUCT else 0 if opcode == TapeOpcode.POWER else 2 if opcode in PAIRS else 1
+        for opcode in TapeOpcode
+    ]
+)
+"""For each opcode, how many arguments its operations have, as ``order.divide`` is told."""
 
 CHAINED = np.array([not TapeOpcode.EXP <= opcode <= TapeOpcode.SOFTPLUS for opcode in TapeOpcode])
 """For each opcode, whether the kernel does its operations strictly one after another."""
@@ -64,8 +78,8 @@ class Tape:
         fitting = WIDE_BYTES // (2 * self.places * itemsize)
         return min(lanes, WIDEST, max(NARROWEST, 1 << max(0, fitting.bit_length() - 1)))
 
-    def forward(self, operands: Sequence[Array], workspace: Array, lanes: int) -> None:
-        """Compute the values of all places into the workspace, [places * lanes]."""
+    def forward(self, operands: Sequence[Array], workspace: Array, lanes: int, out: Array | None = None) -> None:
+        """Compute the values of all places into the workspace, [places * lanes], and of results into ``out``."""
         width = self.width(lanes, workspace.itemsize)
         if lanes <= width:
             space, start = workspace.reshape(-1, lanes), 0
@@ -73,20 +87,20 @@ class Tape:
                 flat = operand.reshape(-1, operand.shape[-1])
                 space[start : start + len(flat)] = flat
                 start += len(flat)
-            if start < self.first:
-                space[start : self.first] = self.constants[:, np.newaxis]
         else:
             self._fill_parts(operands, workspace, lanes, width)
-        exponents = self.exponents[workspace.dtype]
         kernel.forward(
             self.groups,
             self.opcodes,
             self.a,
             self.b,
             self.lists,
-            exponents,
+            self.exponents[workspace.dtype],
+            self.constants,
+            self.results if out is not None else self.results[:0],
             self.first,
             workspace,
+            workspace[:0] if out is None else out.reshape(-1),
             lanes,
             width,
         )
@@ -101,16 +115,6 @@ class Tape:
                 shared = operand.shape[-1] == 1
                 into[...] = flat[:, :, np.newaxis] if shared else flat[:, first:stop].reshape(into.shape)
                 start += len(flat)
-            space[:, start : self.first] = self.constants[:, np.newaxis]
-
-    def take(self, places: NDArray[np.integer], workspace: Array, lanes: int) -> Array:
-        """The values of these places, [places, lanes]."""
-        width = self.width(lanes, workspace.itemsize)
-        if lanes <= width:
-            found: Array = workspace.reshape(-1, lanes)[places]
-            return found
-        parts = [space[:, places].swapaxes(0, 1) for _, space in self._parts(workspace, lanes, width)]
-        return np.concatenate([part.reshape(len(part), part.shape[1] * part.shape[2]) for part in parts], axis=1)
 
     def backward(self, adjoint: Array, workspace: Array, lanes: int) -> tuple[Array, Array, bool]:
         """Pass the gradients of results back.
@@ -128,15 +132,14 @@ class Tape:
             self.b,
             self.lists,
             self.exponents[dtype],
+            self.results,
             self.first,
             workspace,
             lanes,
             width,
-            self.results,
             np.ascontiguousarray(adjoint).reshape(-1),
             adjoints,
-            np.empty(max(kernel.CHUNK, self.longest * (LINE // dtype.itemsize)), dtype),
-            self.elements,
+            np.empty(max(CHUNK, self.longest * (LINE // dtype.itemsize)), dtype),
             back,
             self.reached,
         )
@@ -165,12 +168,17 @@ def make_tape(
     """The tape of operations, which each have an exponent; ``live`` and ``results`` are about positions."""
     first = elements + len(constants)
     operations, groups, places = order.arrange(opcodes, starts, arguments, first, live, len(TapeOpcode), CHAINED)
-    a, b, lists = order.tabulate(operations, opcodes, starts, arguments, places, int(TapeOpcode.PRODUCT))
+    a, b, lists, standing = order.tabulate(
+        operations, opcodes, starts, arguments, places, int(TapeOpcode.PRODUCT), int(TapeOpcode.SUM)
+    )
+    groups = order.divide(
+        groups, opcodes[operations], a, b, lists, standing, first, ARGUMENTS, SHORTEST, FEW, int(TapeOpcode.MIXED)
+    )
     powers = np.flatnonzero(opcodes[operations] == TapeOpcode.POWER)
     b[powers] = np.arange(len(powers))
     raised = exponents[operations[powers]]
     return Tape(
-        groups=_mixed(groups),
+        groups=groups,
         opcodes=opcodes[operations],
         a=a,
         b=b,
@@ -185,16 +193,3 @@ def make_tape(
         longest=int((starts[operations + 1] - starts[operations]).max(initial=1)),
         reached=np.empty(0, np.bool_),
     )
-
-
-def _mixed(groups: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The groups, with those after one another that are small made one."""
-    opcodes, begins, ends = groups.T
-    small = (ends - begins <= FEW) & (opcodes < TapeOpcode.PRODUCT) & (opcodes != TapeOpcode.POWER)
-    joined = small[1:] & small[:-1]
-    heads = np.flatnonzero(np.concatenate(([True], ~joined))) if len(groups) else np.empty(0, np.intp)
-    result = groups[heads]
-    result[:, 2] = np.append(groups[heads[1:], 1], ends[-1:])
-    several = np.diff(np.append(heads, len(groups))) > 1
-    result[several, 0] = TapeOpcode.MIXED
-    return result

@@ -1,4 +1,4 @@
-"""What the kernel can do with each element of an array."""
+"""What the kernels can do with each element of an array, or with scalars."""
 
 from __future__ import annotations
 
@@ -20,3 +20,39 @@ class Opcode(IntEnum):
     SQUARE = 9
     RECIPROCAL = 10
     POWER = 11
+
+
+class TapeOpcode(IntEnum):
+    """Operations of the kernel of tapes; the numbers are the kernel's own, and the order in which groups take turns."""
+
+    MUL = 0
+    SQUARE = 1
+    RECIPROCAL = 2
+    ADD = 3
+    MAX = 4
+    MAX_SPLIT = 5
+    POWER = 6
+    EXP = 7
+    LOG = 8
+    SIGMOID = 9
+    TANH = 10
+    SOFTPLUS = 11
+    PRODUCT = 12
+    SUM = 13
+    LARGEST = 14
+    LARGEST_SPLIT = 15
+    MIXED = 16
+
+
+class Run(IntEnum):
+    """Where the arguments of a group's operations are."""
+
+    NONE = 0
+    """Anywhere."""
+    RANGES = 1
+    """One after another: those that are the first, and so those that are the second; of SUM, those of each operation.
+    None of them is in the group."""
+    FIRST = 2
+    """The first argument is the same for all, the second ones stand one after another; none of them is in the group."""
+    SECOND = 3
+    """The same, with the second argument the same for all."""

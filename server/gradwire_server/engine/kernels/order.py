@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from gradwire_server.engine.kernels.caching import compiled
+from gradwire_server.engine.kernels.opcodes import Run
+
+NONE, RANGES, FIRST, SECOND = map(int, Run)
 
 
 @compiled
@@ -139,36 +143,156 @@ def arrange(opcodes: Any, starts: Any, arguments: Any, first: int, marked: Any, 
 
 
 @compiled
-def tabulate(order: Any, opcodes: Any, starts: Any, arguments: Any, places: Any, listing: int) -> Any:
-    """Where the arguments of the operations in this order are: two places, or from where to where they are listed.
+def tabulate(order: Any, opcodes: Any, starts: Any, arguments: Any, places: Any, listing: int, summing: int) -> Any:
+    """Where the arguments of the operations in this order are.
 
     Args:
         order: Operations.
-        opcodes: For each operation; from ``listing`` on they take more than two arguments.
+        opcodes: For each operation; from ``listing`` on they take more than two arguments, and ``summing`` is that
+            of which arguments that stand one after another need no list.
         starts: As for ``mark``.
         arguments: As for ``mark``.
         places: For each position.
-        listing: As said.
+        listing: An opcode.
+        summing: An opcode.
+
+    Returns:
+        For each operation the places of its two arguments, or from where to where they are listed, or stand; the list;
+        and for each operation whether they stand there.
     """
     listed = 0
-    for k in order:
-        if opcodes[k] >= listing:
+    standing = np.zeros(len(order), np.bool_)
+    for i in range(len(order)):
+        k = order[i]
+        if opcodes[k] < listing:
+            continue
+        standing[i] = opcodes[k] == summing
+        for j in range(starts[k] + 1, starts[k + 1]):
+            standing[i] &= places[arguments[j]] == places[arguments[j - 1]] + 1
+        if not standing[i]:
             listed += starts[k + 1] - starts[k]
     a, b, lists = np.empty(len(order), np.uint32), np.empty(len(order), np.uint32), np.empty(listed, np.uint32)
     end = 0
     for i in range(len(order)):
         k = order[i]
         start, stop = starts[k], starts[k + 1]
-        if opcodes[k] >= listing:
+        if opcodes[k] < listing:
+            a[i] = places[arguments[start]]
+            b[i] = places[arguments[stop - 1]]
+        elif standing[i]:
+            a[i] = places[arguments[start]]
+            b[i] = places[arguments[stop - 1]] + 1
+        else:
             a[i] = end
             for j in range(start, stop):
                 lists[end] = places[arguments[j]]
                 end += 1
             b[i] = end
-        else:
-            a[i] = places[arguments[start]]
-            b[i] = places[arguments[stop - 1]]
-    return a, b, lists
+    return a, b, lists, standing
+
+
+@njit(nogil=True)
+def _alike(k: int, end: int, a: Any, b: Any, own: int, arguments: int, shortest: int) -> tuple[int, int]:
+    """Where those from ``k`` on end that are alike in where their arguments are, below ``own``, and their Run."""
+    stop = k + 1
+    if arguments == 0 or stop == end:
+        return stop, NONE
+    i, j = np.int64(a[stop]) - a[k], np.int64(b[stop]) - b[k]
+    run = NONE
+    if i == 1 and j == 1:
+        run = RANGES
+    elif i == 0 and j == 1 and arguments > 1:
+        run = FIRST
+    elif i == 1 and j == 0 and arguments > 1:
+        run = SECOND
+    if run == NONE:
+        return stop, NONE
+    stop = k
+    while (
+        stop < end and a[stop] == a[k] + i * (stop - k) and b[stop] == b[k] + j * (stop - k) and a[stop] < own > b[stop]
+    ):
+        stop += 1
+    if stop - k < shortest:
+        # The last one may be the first of others that are alike.
+        return max(k + 1, stop - 1), NONE
+    return stop, run
+
+
+@compiled
+def divide(
+    groups: Any,
+    opcodes: Any,
+    a: Any,
+    b: Any,
+    lists: Any,
+    standing: Any,
+    first: int,
+    arguments: Any,
+    shortest: int,
+    few: Any,
+    mixed: int,
+) -> Any:
+    """Cut groups where their arguments begin or end to stand one after another, and join small ones.
+
+    Args:
+        groups: For each its opcode, and where it begins and ends.
+        opcodes: For each operation, in their order.
+        a: For each operation, as ``tabulate`` gives it.
+        b: The same.
+        lists: Places.
+        standing: For each operation.
+        first: Place of the first operation.
+        arguments: For each opcode, of how many its operations have; 0 if it is no matter where they are, -1 if they are
+            listed or standing.
+        shortest: How many operations whose arguments stand one after another are worth a group.
+        few: For each opcode, how many operations are not worth one.
+        mixed: The opcode of a group that joins such.
+
+    Returns:
+        For each group its opcode, where it begins and ends, which Run it is, and the lowest place of an operation that
+        is an argument.
+    """
+    table = np.empty((len(a), 5), np.int32)
+    count = 0
+    for r in range(len(groups)):
+        opcode, k, end = groups[r, 0], groups[r, 1], groups[r, 2]
+        before = count
+        while k < end:
+            if arguments[opcode] < 0:
+                stop, run = k + 1, RANGES if standing[k] else NONE
+            else:
+                stop, run = _alike(k, end, a, b, first + k, arguments[opcode], shortest)
+            if count > before and table[count - 1, 3] == run and (run == NONE or arguments[opcode] < 0):
+                table[count - 1, 2] = stop
+            else:
+                table[count, 0], table[count, 1], table[count, 2], table[count, 3] = opcode, k, stop, run
+                count += 1
+            k = stop
+    last, joins = -1, False
+    for r in range(count):
+        opcode, begin, end, run = table[r, 0], table[r, 1], table[r, 2], table[r, 3]
+        small = run == NONE and end - begin <= few[opcode]
+        if small and joins:
+            table[last, 0], table[last, 2] = mixed, end
+            continue
+        last, joins = last + 1, small
+        table[last, 0], table[last, 1], table[last, 2], table[last, 3] = opcode, begin, end, run
+    for r in range(last + 1):
+        lowest = first + table[r, 1]
+        for k in range(table[r, 1], table[r, 2]):
+            if arguments[opcodes[k]] >= 0:
+                for place in (a[k], b[k]):
+                    if place >= first:
+                        lowest = min(lowest, place)
+            elif standing[k]:
+                if b[k] > first:
+                    lowest = min(lowest, max(a[k], first))
+            else:
+                for place in lists[a[k] : b[k]]:
+                    if place >= first:
+                        lowest = min(lowest, place)
+        table[r, 4] = lowest
+    return table[: last + 1].copy()
 
 
 @compiled

@@ -2,494 +2,197 @@
 
 A tape is a table of groups. A group applies one opcode to a range of places, whose arguments two tables list, or, if it
 is MIXED, to each its own. Values are [places, lanes] for a few lanes at a time, lanes innermost. Of one lane the loops
-go over the operations of a group, of several over the lanes.
+go over the operations of a group, of several over the lanes; where the arguments of a group stand one after another,
+as its values do, it is like one operation with more lanes.
 
 Compiled once for all graphs and kept on disk.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any
 
-import numpy as np
-from numba import njit
-
-from gradwire_server.engine.kernels import functions
+from gradwire_server.engine.kernels import operations as ops
 from gradwire_server.engine.kernels.caching import compiled
-from gradwire_server.engine.kernels.vectors import first_of, lanes_of, line, load, select, store
+from gradwire_server.engine.kernels.calls import CHUNK, apply, call, call_back, derive
+from gradwire_server.engine.kernels.operations import (
+    ADD,
+    EXP,
+    LARGEST,
+    LARGEST_SPLIT,
+    LOG,
+    MAX,
+    MAX_SPLIT,
+    MIXED,
+    MUL,
+    NONE,
+    POWER,
+    PRODUCT,
+    RANGES,
+    RECIPROCAL,
+    SIGMOID,
+    SOFTPLUS,
+    SQUARE,
+    SUM,
+    TANH,
+    Lanes,
+    Operations,
+    called,
+    inlined,
+    larger,
+    unsigned,
+)
+from gradwire_server.engine.kernels.vectors import first_of, lanes_of, line, numbers_of, store
 
-_inlined = njit(nogil=True, error_model="numpy", forceinline=True)
+AHEAD = 2048
+"""Gradients that are set to zero at a time, so that they are in the cache when they are added to."""
 
-
-class TapeOpcode(IntEnum):
-    """Operations of the kernel; the numbers are the kernel's own, and the order in which groups take turns."""
-
-    MUL = 0
-    SQUARE = 1
-    RECIPROCAL = 2
-    ADD = 3
-    MAX = 4
-    MAX_SPLIT = 5
-    POWER = 6
-    EXP = 7
-    LOG = 8
-    SIGMOID = 9
-    TANH = 10
-    SOFTPLUS = 11
-    PRODUCT = 12
-    SUM = 13
-    LARGEST = 14
-    LARGEST_SPLIT = 15
-    MIXED = 16
-
-
-MUL, SQUARE, RECIPROCAL, ADD, MAX, MAX_SPLIT, POWER, EXP, LOG, SIGMOID, TANH, SOFTPLUS = map(int, list(TapeOpcode)[:12])
-PRODUCT, SUM, LARGEST, LARGEST_SPLIT, MIXED = map(int, list(TapeOpcode)[12:])
-
-CHUNK = 2048
-"""Numbers that pass through an elementary function at a time, so that they stay in the cache that is next."""
-
-_unsigned: Any = np.uint64
-"""Of an index that is not unsigned Numba asks whether it counts from the end, and LLVM makes no vectors then."""
-
-
-# What follows serves one lane and a vector of lanes alike: ``one`` is a 1 or a vector of them, and says which.
-
-
-@_inlined
-def _larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
-    return select((a > b) | (a != a), a, b)  # noqa: PLR0124  (NaN)
+COLUMNS = 5
+KIND, BEGIN, END, RUN, LOWEST = range(COLUMNS)
+"""Of a group: its opcode, the first operation and the one after the last, where arguments are, as a ``Run``; and the
+lowest place of an argument that is an operation's."""
 
 
-@_inlined
+@inlined
 def _finite(d: Any, o: int, n: int) -> bool:
     """Whether ``n`` numbers from ``o`` on are finite: the others are not zero less themselves."""
-    o, zero = _unsigned(o), d.dtype.type(0)
-    bad = False
-    for k in range(_unsigned(n)):
-        bad = bad | (d[o + k] - d[o + k] != zero)
+    o, bad = unsigned(o), False
+    for k in range(unsigned(n)):
+        bad = bad | (d[o + k] - d[o + k] != 0)
     return not bad
 
 
-@_inlined
-def _value(opcode: int, x: Any, y: Any, one: Any) -> Any:
-    """What an operation gives of its arguments, if it is no function."""
-    if opcode == MUL:
-        return x * y
-    if opcode == ADD:
-        return x + y
-    if opcode in (MAX, MAX_SPLIT):
-        return _larger(x, y)
-    if opcode == SQUARE:
-        return x * x
-    return one / x
+@inlined
+def _zero(d: Any, begin: int, end: int) -> None:
+    for k in range(unsigned(begin), unsigned(end)):
+        d[k] = 0
 
 
-@_inlined
-def _shares(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
-    """What an operation passes back of its gradient ``g`` to its arguments; ``z`` is its value."""
-    zero = one - one
-    if opcode == MUL:
-        return g * y, g * x
-    if opcode == ADD:
-        return g, g
-    if opcode == MAX:
-        return select(x > y, g, zero), select(y > x, g, zero)
-    if opcode == MAX_SPLIT:
-        share = select(x == y, one / (one + one) * g, zero)
-        return select(x > y, g, share), select(y > x, g, share)
-    if opcode == SQUARE:
-        return g * (x + x), zero
-    return -(g * z) * z, zero
-
-
-@_inlined
-def _add_to(d: Any, i: int, share: Any, one: Any, mask: Any) -> None:
-    store(d, i, load(d, i, one, mask) + share, mask)
-
-
-# An operation ``k`` whose values begin at ``o``, forward and backward, for the lanes from ``lane`` on.
-
-
-@_inlined
-def _few(
-    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
-) -> None:
-    """Of one argument or two."""
-    x, y = load(v, _unsigned(a[k]) * w + lane, one, mask), load(v, _unsigned(b[k]) * w + lane, one, mask)
-    store(v, o + lane, _value(opcode, x, y, one), mask)
-
-
-@_inlined
-def _few_back(
-    opcode: int,
-    k: int,
-    o: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    lane: int,
-    one: Any,
-    mask: Any,
-    count: int,
-) -> None:
-    i, j = _unsigned(a[k]) * w + lane, _unsigned(b[k]) * w + lane
-    g, z = load(d, o + lane, one, mask), load(v, o + lane, one, mask)
-    first, second = _shares(opcode, g, load(v, i, one, mask), load(v, j, one, mask), z, one)
-    _add_to(d, i, first, one, mask)
-    if opcode in (MUL, ADD, MAX, MAX_SPLIT):
-        _add_to(d, j, second, one, mask)
-
-
-@_inlined
-def _power(
-    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
-) -> None:
-    store(v, o + lane, functions.power(load(v, _unsigned(a[k]) * w + lane, one, mask), powers[b[k]]), mask)
-
-
-@_inlined
-def _power_back(
-    opcode: int,
-    k: int,
-    o: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    lane: int,
-    one: Any,
-    mask: Any,
-    count: int,
-) -> None:
-    p = powers[b[k]]
-    if p != 0:
-        i = _unsigned(a[k]) * w + lane
-        _add_to(
-            d,
-            i,
-            load(d, o + lane, one, mask) * (p * functions.power(load(v, i, one, mask), p - powers.dtype.type(1))),
-            one,
-            mask,
-        )
-
-
-@_inlined
-def _many(
-    opcode: int, k: int, o: int, a: Any, b: Any, lists: Any, powers: Any, v: Any, w: int, lane: int, one: Any, mask: Any
-) -> None:
-    """Of many arguments."""
-    result = load(v, _unsigned(lists[a[k]]) * w + lane, one, mask)
-    for t in range(_unsigned(a[k]) + _unsigned(1), _unsigned(b[k])):
-        x = load(v, _unsigned(lists[t]) * w + lane, one, mask)
-        if opcode == PRODUCT:
-            result = result * x
-        elif opcode == SUM:
-            result = result + x
-        else:
-            result = _larger(result, x)
-    store(v, o + lane, result, mask)
-
-
-@_inlined
-def _sum_back(
-    opcode: int,
-    k: int,
-    o: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    lane: int,
-    one: Any,
-    mask: Any,
-    count: int,
-) -> None:
-    g = load(d, o + lane, one, mask)
-    for t in range(_unsigned(a[k]), _unsigned(b[k])):
-        _add_to(d, _unsigned(lists[t]) * w + lane, g, one, mask)
-
-
-@_inlined
-def _product_back(
-    opcode: int,
-    k: int,
-    o: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    lane: int,
-    one: Any,
-    mask: Any,
-    count: int,
-) -> None:
-    g, next_ = load(d, o + lane, one, mask), _unsigned(1)
-    from_, last = _unsigned(a[k]), _unsigned(b[k]) - next_
-    # x: the products of what stands to the left; then from the right.
-    left = load(v, _unsigned(lists[from_]) * w + lane, one, mask)
-    for t in range(from_ + next_, last):
-        store(x, (t - from_) * count, left, None)
-        left = left * load(v, _unsigned(lists[t]) * w + lane, one, mask)
-    i = _unsigned(lists[last]) * w + lane
-    right = load(v, i, one, mask)
-    _add_to(d, i, g * left, one, mask)
-    for u in range(next_, last - from_):
-        t = last - u
-        i = _unsigned(lists[t]) * w + lane
-        _add_to(d, i, g * (load(x, (t - from_) * count, one, None) * right), one, mask)
-        right = right * load(v, i, one, mask)
-    _add_to(d, _unsigned(lists[from_]) * w + lane, g * right, one, mask)
-
-
-@_inlined
-def _largest_back(
-    opcode: int,
-    k: int,
-    o: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    lane: int,
-    one: Any,
-    mask: Any,
-    count: int,
-) -> None:
-    g, y, zero = load(d, o + lane, one, mask), load(v, o + lane, one, mask), one - one
-    tied = zero
-    for t in range(_unsigned(a[k]), _unsigned(b[k])):
-        tied = tied + select(load(v, _unsigned(lists[t]) * w + lane, one, mask) == y, one, zero)
-    share = select(tied > one, g / tied if opcode == LARGEST_SPLIT else zero, g)
-    for t in range(_unsigned(a[k]), _unsigned(b[k])):
-        i = _unsigned(lists[t]) * w + lane
-        _add_to(d, i, select(load(v, i, one, mask) == y, share, zero), one, mask)
-
-
-@_inlined
-def _functions(opcode: int, v: Any, o: int, n: int) -> None:
-    """Put in the place of ``n`` numbers from ``o`` on what a function gives of each."""
-    o, n = _unsigned(o), _unsigned(n)
-    if opcode == EXP:
-        for k in range(n):
-            v[o + k] = functions.exp(v[o + k])
-    elif opcode == LOG:
-        for k in range(n):
-            v[o + k] = functions.log(v[o + k])
-    elif opcode == SIGMOID:
-        for k in range(n):
-            v[o + k] = functions.sigmoid(v[o + k])
-    elif opcode == TANH:
-        for k in range(n):
-            v[o + k] = functions.tanh(v[o + k])
-    else:
-        for k in range(n):
-            v[o + k] = functions.softplus(v[o + k])
-
-
-@_inlined
-def _derivatives(opcode: int, v: Any, x: Any, d: Any, o: int, n: int) -> None:
-    """Multiply ``n`` gradients from ``o`` on by local derivatives; ``x`` has the arguments where values do not do."""
-    o, n = _unsigned(o), _unsigned(n)
-    one = d.dtype.type(1)
-    if opcode == EXP:
-        for k in range(n):
-            d[o + k] *= v[o + k]
-    elif opcode == LOG:
-        for k in range(n):
-            d[o + k] /= x[k]
-    elif opcode == SIGMOID:
-        for k in range(n):
-            d[o + k] *= v[o + k] * (one - v[o + k])
-    elif opcode == TANH:
-        # (1 - t)(1 + t) keeps the digits that 1 - t^2 loses where |t| is near 1.
-        for k in range(n):
-            d[o + k] *= (one - v[o + k]) * (one + v[o + k])
-    else:
-        for k in range(n):
-            d[o + k] *= functions.sigmoid(x[k])
-
-
-@_inlined
-def _gather(v: Any, a: Any, begin: int, rows: int, w: int, target: Any, o: int) -> None:
-    """Copy the first arguments of ``rows`` operations, from ``begin`` on, to ``o``."""
-    begin, rows, w, o = _unsigned(begin), _unsigned(rows), _unsigned(w), _unsigned(o)
-    if w == 1:
-        for k in range(rows):
-            target[o + k] = v[a[begin + k]]
-    else:
-        for k in range(rows):
-            i, p = _unsigned(a[begin + k]) * w, o + k * w
-            for lane in range(w):
-                target[p + lane] = v[i + lane]
-
-
-@_inlined
-def _call(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, w: int) -> None:
-    """A group of an elementary function."""
-    step = max(1, CHUNK // int(w))
-    for k in range(begin, end, step):
-        rows = min(step, end - k)
-        _gather(v, a, k, rows, w, v, (first + k) * w)
-        _functions(opcode, v, (first + k) * w, rows * w)
-
-
-@_inlined
-def _call_back(opcode: int, begin: int, end: int, a: Any, first: int, v: Any, d: Any, x: Any, w: int) -> None:
-    """A group of an elementary function, backward."""
-    step = max(1, CHUNK // int(w))
-    for k in range(begin, end, step):
-        rows = min(step, end - k)
-        if opcode in (LOG, SOFTPLUS):
-            _gather(v, a, k, rows, w, x, 0)
-        o = (first + k) * w
-        _derivatives(opcode, v, x, d, o, rows * w)
-        if w == 1:
-            for m in range(_unsigned(rows)):
-                d[a[_unsigned(k) + m]] += d[_unsigned(o) + m]
-        else:
-            for m in range(_unsigned(rows)):
-                i, p = _unsigned(a[_unsigned(k) + m]) * _unsigned(w), _unsigned(o) + m * _unsigned(w)
-                for lane in range(_unsigned(w)):
-                    d[i + lane] += d[p + lane]
-
-
-@_inlined
-def _forward_group(
-    operation: Any,
-    opcode: int,
-    begin: int,
-    end: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    first: int,
-    v: Any,
-    w: int,
-    one: Any,
-) -> None:
-    """A group of an operation."""
-    if w == 1:
-        for k in range(_unsigned(begin), _unsigned(end)):
-            operation(opcode, k, _unsigned(first) + k, a, b, lists, powers, v, _unsigned(1), _unsigned(0), one, None)
+@inlined
+def _forward_group(operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
+    """The operations from ``begin`` on, all of one opcode."""
+    one = t.one
+    if w == 1 and run == NONE:
+        for k in range(unsigned(begin), unsigned(end)):
+            operation(opcode, k, t, v, Lanes(unsigned(1), unsigned(0), one, None, unsigned(1)))
         return
     ones = line(one)
     count = lanes_of(ones)
-    whole = w - w % count
-    rest = first_of(w - whole, ones)
-    for k in range(_unsigned(begin), _unsigned(end)):
-        o = (_unsigned(first) + k) * w
-        for lane in range(_unsigned(0), whole, count):
-            operation(opcode, k, o, a, b, lists, powers, v, w, lane, ones, None)
-        if whole < w:
-            operation(opcode, k, o, a, b, lists, powers, v, w, whole, ones, rest)
+    step = unsigned(end - begin if run == RANGES else 1)
+    lanes = step * w
+    whole = lanes - lanes % count
+    rest = first_of(lanes - whole, ones)
+    for k in range(unsigned(begin), unsigned(end), step):
+        for lane in range(unsigned(0), whole, count):
+            operation(opcode, k, t, v, Lanes(w, lane, ones, None, count))
+        if whole < lanes:
+            operation(opcode, k, t, v, Lanes(w, whole, ones, rest, count))
 
 
-@_inlined
+@inlined
 def _backward_group(
-    operation: Any,
-    opcode: int,
-    begin: int,
-    end: int,
-    a: Any,
-    b: Any,
-    lists: Any,
-    powers: Any,
-    first: int,
-    v: Any,
-    d: Any,
-    x: Any,
-    w: int,
-    one: Any,
+    operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int
 ) -> None:
     """The same, backward."""
-    next_ = _unsigned(1)
-    if w == 1:
-        for m in range(_unsigned(end - begin)):
-            k = _unsigned(end) - next_ - m
-            operation(
-                opcode, k, _unsigned(first) + k, a, b, lists, powers, v, d, x, next_, _unsigned(0), one, None, next_
-            )
+    one, next_ = t.one, unsigned(1)
+    if w == 1 and run == NONE:
+        for m in range(unsigned(end - begin)):
+            k = unsigned(end) - next_ - m
+            operation(opcode, k, t, v, d, x, Lanes(next_, unsigned(0), one, None, next_))
         return
     ones = line(one)
     count = lanes_of(ones)
-    whole = w - w % count
-    rest = first_of(w - whole, ones)
-    for m in range(_unsigned(end - begin)):
-        k = _unsigned(end) - next_ - m
-        o = (_unsigned(first) + k) * w
-        for lane in range(_unsigned(0), whole, count):
-            operation(opcode, k, o, a, b, lists, powers, v, d, x, w, lane, ones, None, count)
-        if whole < w:
-            operation(opcode, k, o, a, b, lists, powers, v, d, x, w, whole, ones, rest, count)
+    step = unsigned(end - begin if run == RANGES else 1)
+    lanes = step * w
+    whole = lanes - lanes % count
+    rest = first_of(lanes - whole, ones)
+    for m in range(unsigned(0), unsigned(end - begin), step):
+        k = unsigned(end) - step - m
+        for lane in range(unsigned(0), whole, count):
+            operation(opcode, k, t, v, d, x, Lanes(w, lane, ones, None, count))
+        if whole < lanes:
+            operation(opcode, k, t, v, d, x, Lanes(w, whole, ones, rest, count))
 
 
-@_inlined
-def _forward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: int, v: Any) -> None:
+@inlined
+def _forward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
+    """Operations on two arguments."""
+    if run <= RANGES or w > 1:
+        _forward_group(ops.few, opcode, begin, end, RANGES if run == RANGES else NONE, t, v, w)
+        return
+    ones, next_ = line(t.one), unsigned(1)
+    count, n = lanes_of(ones), unsigned(end - begin)
+    whole = n - n % count
+    for lane in range(unsigned(0), whole, count):
+        ops.spread(opcode, begin, t, run, v, Lanes(next_, lane, ones, None, count))
+    if whole < n:
+        ops.spread(opcode, begin, t, run, v, Lanes(next_, whole, ones, first_of(n - whole, ones), count))
+
+
+@inlined
+def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
+    """The same, backward."""
+    if run <= RANGES or w > 1:
+        _backward_group(ops.few_back, opcode, begin, end, RANGES if run == RANGES else NONE, t, v, d, x, w)
+        return
+    ones, next_ = line(t.one), unsigned(1)
+    count, n = lanes_of(ones), unsigned(end - begin)
+    whole = n - n % count
+    total = ones - ones
+    for lane in range(unsigned(0), whole, count):
+        total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(next_, lane, ones, None, count))
+    if whole < n:
+        rest = first_of(n - whole, ones)
+        total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(next_, whole, ones, rest, count))
+    store(x, unsigned(0), total, None)
+    common = unsigned(t.a[begin] if run == ops.FIRST else t.b[begin])
+    for lane in range(count):
+        d[common] += x[lane]
+
+
+@inlined
+def _forward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any) -> None:
     """Operations of one lane, each with an opcode of its own: no loop is worth its beginning and its end there."""
-    base, one = _unsigned(first), v.dtype.type(1)
+    base, one = unsigned(t.first), t.one
     # What was written last is not read again: in a chain all would wait for memory.
-    last, y = base + _unsigned(begin), v.dtype.type(0)
-    for k in range(_unsigned(begin), _unsigned(end)):
-        opcode, i = opcodes[k], a[k]
+    last, y = base + unsigned(begin), one
+    for k in range(unsigned(begin), unsigned(end)):
+        opcode, i = opcodes[k], t.a[k]
         x = y if i == last else v[i]
         if opcode == MUL:
-            y = x * v[b[k]]
+            y = x * v[t.b[k]]
         elif opcode == ADD:
-            y = x + v[b[k]]
+            y = x + v[t.b[k]]
         elif opcode in (MAX, MAX_SPLIT):
-            y = _larger(x, v[b[k]])
+            y = larger(x, v[t.b[k]])
         elif opcode == SQUARE:
             y = x * x
         elif opcode == RECIPROCAL:
             y = one / x
         elif opcode == EXP:
-            y = functions.exp(x)
+            y = apply(EXP, x)
         elif opcode == LOG:
-            y = functions.log(x)
+            y = apply(LOG, x)
         elif opcode == SIGMOID:
-            y = functions.sigmoid(x)
+            y = apply(SIGMOID, x)
         elif opcode == TANH:
-            y = functions.tanh(x)
+            y = apply(TANH, x)
         else:
-            y = functions.softplus(x)
+            y = apply(SOFTPLUS, x)
         last = base + k
         v[last] = y
 
 
-@_inlined
-def _backward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: int, v: Any, d: Any) -> None:
+@inlined
+def _backward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any, d: Any) -> None:
     """The same, backward."""
-    base, step, n = _unsigned(first), _unsigned(1), _unsigned(end - begin)
-    zero, half, one = d.dtype.type(0), d.dtype.type(0.5), d.dtype.type(1)
-    last, total = base + _unsigned(end), zero
+    base, step, n = unsigned(t.first), unsigned(1), unsigned(end - begin)
+    one = t.one
+    zero, half = one - one, one / (one + one)
+    last, total = base + unsigned(end), zero
     for m in range(n):
-        k = _unsigned(end) - step - m
-        opcode, i, j, o = opcodes[k], a[k], b[k], base + k
+        k = unsigned(end) - step - m
+        opcode, i, j, o = opcodes[k], t.a[k], t.b[k], base + k
         g = total if last == o else d[o]
         if opcode == MUL:
             d[j] += g * v[i]
@@ -507,22 +210,79 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, a: Any, b: Any, first: i
         elif opcode == SQUARE:
             total = d[i] + g * (v[i] + v[i])
         elif opcode == RECIPROCAL:
-            y = v[o]
-            total = d[i] + -(g * y) * y
+            total = d[i] + -(g * v[o]) * v[o]
         elif opcode == EXP:
-            total = d[i] + g * v[o]
+            total = d[i] + derive(EXP, g, one, v[o], one)
         elif opcode == LOG:
-            total = d[i] + g / v[i]
+            total = d[i] + derive(LOG, g, v[i], one, one)
         elif opcode == SIGMOID:
-            y = v[o]
-            total = d[i] + g * (y * (one - y))
+            total = d[i] + derive(SIGMOID, g, one, v[o], one)
         elif opcode == TANH:
-            y = v[o]
-            total = d[i] + g * ((one - y) * (one + y))
+            total = d[i] + derive(TANH, g, one, v[o], one)
         else:
-            total = d[i] + g * functions.sigmoid(v[i])
-        last = _unsigned(i)
+            total = d[i] + derive(SOFTPLUS, g, v[i], one, one)
+        last = unsigned(i)
         d[last] = total
+
+
+@called
+def _forward_any(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
+    """The operations from ``begin`` on, all of one opcode."""
+    if EXP <= opcode <= SOFTPLUS:
+        call(opcode, begin, end, run, t, v, w)
+    elif opcode == MUL:
+        _forward_pairs(MUL, begin, end, run, t, v, w)
+    elif opcode == SQUARE:
+        _forward_group(ops.few, SQUARE, begin, end, run, t, v, w)
+    elif opcode == RECIPROCAL:
+        _forward_group(ops.few, RECIPROCAL, begin, end, run, t, v, w)
+    elif opcode == ADD:
+        _forward_pairs(ADD, begin, end, run, t, v, w)
+    elif opcode in (MAX, MAX_SPLIT):
+        _forward_pairs(MAX, begin, end, run, t, v, w)
+    elif opcode == POWER:
+        _forward_group(ops.power, POWER, begin, end, NONE, t, v, w)
+    elif opcode == PRODUCT:
+        _forward_group(ops.many, PRODUCT, begin, end, NONE, t, v, w)
+    elif opcode == SUM:
+        if run == RANGES:
+            _forward_group(ops.sum_of_range, SUM, begin, end, NONE, t, v, w)
+        else:
+            _forward_group(ops.many, SUM, begin, end, NONE, t, v, w)
+    else:
+        _forward_group(ops.many, LARGEST, begin, end, NONE, t, v, w)
+
+
+@called
+def _backward_any(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
+    """The operations from ``begin`` on, all of one opcode, backward."""
+    if EXP <= opcode <= SOFTPLUS:
+        call_back(opcode, begin, end, run, t, v, d, x, w)
+    elif opcode == MUL:
+        _backward_pairs(MUL, begin, end, run, t, v, d, x, w)
+    elif opcode == SQUARE:
+        _backward_group(ops.few_back, SQUARE, begin, end, run, t, v, d, x, w)
+    elif opcode == RECIPROCAL:
+        _backward_group(ops.few_back, RECIPROCAL, begin, end, run, t, v, d, x, w)
+    elif opcode == ADD:
+        _backward_pairs(ADD, begin, end, run, t, v, d, x, w)
+    elif opcode == MAX:
+        _backward_pairs(MAX, begin, end, run, t, v, d, x, w)
+    elif opcode == MAX_SPLIT:
+        _backward_pairs(MAX_SPLIT, begin, end, run, t, v, d, x, w)
+    elif opcode == POWER:
+        _backward_group(ops.power_back, POWER, begin, end, NONE, t, v, d, x, w)
+    elif opcode == PRODUCT:
+        _backward_group(ops.product_back, PRODUCT, begin, end, NONE, t, v, d, x, w)
+    elif opcode == SUM:
+        if run == RANGES:
+            _backward_group(ops.sum_of_range_back, SUM, begin, end, NONE, t, v, d, x, w)
+        else:
+            _backward_group(ops.sum_back, SUM, begin, end, NONE, t, v, d, x, w)
+    elif opcode == LARGEST:
+        _backward_group(ops.largest_back, LARGEST, begin, end, NONE, t, v, d, x, w)
+    else:
+        _backward_group(ops.largest_back, LARGEST_SPLIT, begin, end, NONE, t, v, d, x, w)
 
 
 @compiled
@@ -533,57 +293,55 @@ def forward(
     b: Any,
     lists: Any,
     exponents: Any,
+    constants: Any,
+    results: Any,
     first: int,
     values: Any,
+    out: Any,
     lanes: int,
     width: int,
 ) -> None:
-    """Compute the values of all groups in turn.
+    """Compute the values of all groups in turn, and give those of results.
 
     Args:
-        groups: For each group its opcode, the first operation, and the one after the last.
+        groups: For each group its KIND, BEGIN and so on, [groups, COLUMNS].
         opcodes: For each operation.
-        a: For each operation, the place of its first argument, or where its arguments begin in ``lists``.
-        b: The same of its second argument, or where its arguments end; of POWER, which of the exponents.
+        a: For each operation, where its first argument is; see ``Operations``.
+        b: The same of its second argument.
         lists: Places of arguments.
-        exponents: As said.
+        exponents: Those of POWER.
+        constants: Numbers, whose places come before those of operations.
+        results: Places.
         first: Place of the first operation.
-        values: [places, lanes] for ``width`` lanes after another; those of operands and constants are given.
+        values: [places, lanes] for ``width`` lanes after another; those of operands are given.
+        out: Room for the values of results, [results, lanes].
         lanes: Lanes in all.
         width: Lanes at a time; so many values of all places stay in the cache.
     """
     places, one = len(values) // lanes, values.dtype.type(1)
+    codes = numbers_of(opcodes, 0)
+    t = Operations(
+        numbers_of(a, 0), numbers_of(b, 0), numbers_of(lists, 0), numbers_of(exponents, 0), unsigned(first), one
+    )
     for start in range(0, lanes, width):
-        w = _unsigned(min(width, lanes - start))
-        v = values[places * start : places * (start + w)]
+        wide = min(width, lanes - start)
+        v, w = numbers_of(values, places * start), unsigned(wide)
+        for c in range(len(constants)):
+            p = unsigned(first - len(constants) + c) * w
+            for lane in range(w):
+                v[p + lane] = constants[c]
         for r in range(len(groups)):
-            kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
+            kind, begin, end, run = groups[r, KIND], groups[r, BEGIN], groups[r, END], groups[r, RUN]
             if kind == MIXED and w == 1:
-                _forward_mixed(begin, end, opcodes, a, b, first, v)
+                _forward_mixed(begin, end, codes, t, v)
                 continue
             step = 1 if kind == MIXED else end - begin
             for k in range(begin, end, step):
-                opcode = opcodes[k]
-                if EXP <= opcode <= SOFTPLUS:
-                    _call(opcode, k, k + step, a, first, v, w)
-                elif opcode == MUL:
-                    _forward_group(_few, MUL, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == SQUARE:
-                    _forward_group(_few, SQUARE, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == RECIPROCAL:
-                    _forward_group(_few, RECIPROCAL, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == ADD:
-                    _forward_group(_few, ADD, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode in (MAX, MAX_SPLIT):
-                    _forward_group(_few, MAX, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == POWER:
-                    _forward_group(_power, POWER, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == PRODUCT:
-                    _forward_group(_many, PRODUCT, k, k + step, a, b, lists, exponents, first, v, w, one)
-                elif opcode == SUM:
-                    _forward_group(_many, SUM, k, k + step, a, b, lists, exponents, first, v, w, one)
-                else:
-                    _forward_group(_many, LARGEST, k, k + step, a, b, lists, exponents, first, v, w, one)
+                _forward_any(codes[k], k, k + step, run, t, v, w)
+        for r in range(len(results)):
+            p, s = unsigned(results[r]) * w, unsigned(r * lanes + start)
+            for lane in range(w):
+                out[s + lane] = v[p + lane]
 
 
 @compiled
@@ -594,104 +352,87 @@ def backward(
     b: Any,
     lists: Any,
     exponents: Any,
+    results: Any,
     first: int,
     values: Any,
     lanes: int,
     width: int,
-    results: Any,
     seeds: Any,
     adjoints: Any,
     scratch: Any,
-    elements: int,
     back: Any,
     reached: Any,
 ) -> bool:
     """Compute the gradients of all places, and give those of operands; whether those that are reached are finite.
 
+    The first ten and ``width`` are what ``forward`` got, and has written.
+
     Args:
-        groups: As for ``forward``; so are opcodes, a, b, lists, exponents, first, values, lanes and width.
-        opcodes: As said.
-        a: As said.
-        b: As said.
-        lists: As said.
-        exponents: As said.
-        first: As said.
-        values: As said.
-        lanes: As said.
-        width: As said.
+        groups: [groups, COLUMNS].
+        opcodes: For each operation.
+        a: For each operation.
+        b: For each operation.
+        lists: Places.
+        exponents: Those of POWER.
         results: Places.
-        seeds: Their gradients, [results, lanes].
+        first: Place of the first operation.
+        values: [places, lanes] for ``width`` lanes after another.
+        lanes: Lanes in all.
+        width: Lanes at a time.
+        seeds: Gradients of results, [results, lanes].
         adjoints: Room for [places, width] gradients.
         scratch: Room for a line for each of the most arguments that an operation has, and for CHUNK numbers.
-        elements: Of operands.
-        back: Room for their gradients, [elements, lanes].
+        back: Room for the gradients of operands, [elements, lanes].
         reached: For each place, whether it gets a gradient; none if all do.
     """
     places, one = len(values) // lanes, values.dtype.type(1)
+    codes = numbers_of(opcodes, 0)
+    t = Operations(
+        numbers_of(a, 0), numbers_of(b, 0), numbers_of(lists, 0), numbers_of(exponents, 0), unsigned(first), one
+    )
     finite = True
     for start in range(0, lanes, width):
-        w = _unsigned(min(width, lanes - start))
-        v = values[places * start : places * (start + w)]
-        d = adjoints[: places * w]
-        d[:] = 0
+        wide = min(width, lanes - start)
+        v, d, x, w = numbers_of(values, places * start), numbers_of(adjoints, 0), numbers_of(scratch, 0), unsigned(wide)
+        # All below has no gradient yet, and is not zero yet, but for operands and constants.
+        zeroed = places
         for r in range(len(results)):
-            p, s = _unsigned(results[r]) * w, _unsigned(r * lanes + start)
+            zeroed = min(zeroed, results[r])
+        zeroed = max(first, zeroed)
+        _zero(d, 0, first * wide)
+        _zero(d, zeroed * wide, places * wide)
+        for r in range(len(results)):
+            p, s = unsigned(results[r]) * w, unsigned(r * lanes + start)
             for lane in range(w):
                 d[p + lane] += seeds[s + lane]
+        # All from here on has its gradient, and is finite, as far as that is so.
+        seen, sound = places, True
         for r in range(len(groups) - 1, -1, -1):
-            kind, begin, end = groups[r, 0], groups[r, 1], groups[r, 2]
+            kind, begin, end, run = groups[r, KIND], groups[r, BEGIN], groups[r, END], groups[r, RUN]
+            if groups[r, LOWEST] < zeroed:
+                lower = max(first, min(groups[r, LOWEST], zeroed - AHEAD // wide))
+                _zero(d, lower * wide, zeroed * wide)
+                zeroed = lower
             if kind == MIXED and w == 1:
-                _backward_mixed(begin, end, opcodes, a, b, first, v, d)
-                continue
-            step = 1 if kind == MIXED else end - begin
-            for k in range(end - step, begin - 1, -step):
-                opcode = opcodes[k]
-                if EXP <= opcode <= SOFTPLUS:
-                    _call_back(opcode, k, k + step, a, first, v, d, scratch, w)
-                elif opcode == MUL:
-                    _backward_group(_few_back, MUL, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
-                elif opcode == SQUARE:
-                    _backward_group(
-                        _few_back, SQUARE, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                elif opcode == RECIPROCAL:
-                    _backward_group(
-                        _few_back, RECIPROCAL, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                elif opcode == ADD:
-                    _backward_group(_few_back, ADD, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
-                elif opcode == MAX:
-                    _backward_group(_few_back, MAX, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
-                elif opcode == MAX_SPLIT:
-                    _backward_group(
-                        _few_back, MAX_SPLIT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                elif opcode == POWER:
-                    _backward_group(
-                        _power_back, POWER, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                elif opcode == PRODUCT:
-                    _backward_group(
-                        _product_back, PRODUCT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                elif opcode == SUM:
-                    _backward_group(_sum_back, SUM, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one)
-                elif opcode == LARGEST:
-                    _backward_group(
-                        _largest_back, LARGEST, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-                else:
-                    _backward_group(
-                        _largest_back, LARGEST_SPLIT, k, k + step, a, b, lists, exponents, first, v, d, scratch, w, one
-                    )
-        for e in range(elements):
-            p, s = _unsigned(e) * w, _unsigned(e * lanes + start)
-            for lane in range(w):
+                _backward_mixed(begin, end, codes, t, v, d)
+            else:
+                step = 1 if kind == MIXED else end - begin
+                for k in range(end - step, begin - 1, -step):
+                    _backward_any(codes[k], k, k + step, run, t, v, d, x, w)
+            if (seen - first - begin) * wide >= CHUNK:
+                sound &= _finite(d, (first + begin) * wide, (seen - first - begin) * wide)
+                seen = first + begin
+        sound &= _finite(d, 0, seen * wide)
+        # As one row, if these are all lanes.
+        rows, n = (1, len(back)) if wide == lanes else (len(back) // lanes, wide)
+        for e in range(rows):
+            p, s = unsigned(e) * w, unsigned(e * lanes + start)
+            for lane in range(unsigned(n)):
                 back[s + lane] = d[p + lane]
-        if not _finite(d, 0, len(d)):
+        if not sound:
             if len(reached) == 0:
                 finite = False
             for p in range(len(reached)):
                 if reached[p]:
-                    finite &= _finite(d, p * w, w)
+                    finite &= _finite(d, p * wide, wide)
     return finite

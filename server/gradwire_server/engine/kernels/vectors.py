@@ -96,44 +96,53 @@ def lanes_of(typing: Any, like: Any) -> Any:
     return types.uint64(like), lambda context, *_: context.get_constant(types.uint64, like.count)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, to: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, value=array).data
-    return builder.bitcast(builder.gep(data, [index]), ir.PointerType(to))
+@intrinsic
+def numbers_of(typing: Any, array: Any, index: Any) -> Any:
+    """The numbers of an array from ``index`` on, which nobody counts who has them: that takes as long as operations."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        return builder.gep(context.make_array(array)(context, builder, value=arguments[0]).data, [arguments[1]])
+
+    return types.CPointer(array.dtype)(array, index), generate
+
+
+def _place(builder: Any, numbers: Any, index: Any, kind: Any) -> Any:
+    return builder.bitcast(builder.gep(numbers, [index]), ir.PointerType(kind))
 
 
 @intrinsic
-def load(typing: Any, array: Any, index: Any, like: Any, mask: Any) -> Any:
+def load(typing: Any, numbers: Any, index: Any, like: Any, mask: Any) -> Any:
     """What is at ``index``, and for a vector behind it; if there is a mask, only where it says so, else ``like``."""
-    size = array.dtype.bitwidth // 8
+    size = numbers.dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        array_, index_, like_, mask_ = arguments
-        pointer = _pointer(context, builder, array, array_, index_, like_.type)
+        numbers_, index_, like_, mask_ = arguments
+        pointer = _place(builder, numbers_, index_, like_.type)
         if not isinstance(mask, Vector):
             return builder.load(pointer, align=size)
         name = f"llvm.masked.load.{_suffix(like_.type)}.p0"
         return _call(builder, name, like_.type, pointer, ir.IntType(32)(size), mask_, like_)
 
-    return like(array, index, like, mask), generate
+    return like(numbers, index, like, mask), generate
 
 
 @intrinsic
-def store(typing: Any, array: Any, index: Any, numbers: Any, mask: Any) -> Any:
+def store(typing: Any, numbers: Any, index: Any, given: Any, mask: Any) -> Any:
     """Put what is given at ``index``, and for a vector behind it; if there is a mask, only where it says so."""
-    size = array.dtype.bitwidth // 8
+    size = numbers.dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        array_, index_, numbers_, mask_ = arguments
-        kind = numbers_.type
-        pointer = _pointer(context, builder, array, array_, index_, kind)
+        numbers_, index_, given_, mask_ = arguments
+        kind = given_.type
+        pointer = _place(builder, numbers_, index_, kind)
         if isinstance(mask, Vector):
             name = f"llvm.masked.store.{_suffix(kind)}.p0"
-            _call(builder, name, ir.VoidType(), numbers_, pointer, ir.IntType(32)(size), mask_)
+            _call(builder, name, ir.VoidType(), given_, pointer, ir.IntType(32)(size), mask_)
         else:
-            builder.store(numbers_, pointer, align=size)
+            builder.store(given_, pointer, align=size)
         return context.get_dummy_value()
 
-    return types.void(array, index, numbers, mask), generate
+    return types.void(numbers, index, given, mask), generate
 
 
 @intrinsic

@@ -50,15 +50,17 @@ def _warm_tapes() -> None:
     order.find_scalars(opcodes, starts, some, marked, 0)
     order.count_turns(starts, some, marked, some)
     operations, groups, places = order.arrange(opcodes, starts, some, 0, marked, 1, marked)
-    a, b, lists = order.tabulate(operations, opcodes, starts, some, places, 1)
+    a, b, lists, standing = order.tabulate(operations, opcodes, starts, some, places, 1, 1)
+    groups = order.divide(groups, opcodes, a, b, lists, standing, 0, starts, 1, starts, 1)
+    y = np.zeros(1)
     for dtype in (np.float64, np.float32):
         x = np.zeros(1, dtype)
-        tape.forward(groups, opcodes, a, b, lists, x, 0, x, 1, 1)
-        tape.backward(groups, opcodes, a, b, lists, x, 0, x, 1, 1, some, x, x, x, 0, x[:0], marked)
+        tape.forward(groups, opcodes, a, b, lists, x[:0], y[:0], some, 0, x, x, 1, 1)
+        tape.backward(groups, opcodes, a, b, lists, x, some, 0, x, 1, 1, x, x, x, x[:0], marked)
 
 
 _KERNELS = {walk.forward, walk.backward, outer, all_finite, tape.forward, tape.backward}
-_KERNELS |= {order.mark, order.reach, order.count_levels, order.arrange, order.tabulate}
+_KERNELS |= {order.mark, order.reach, order.count_levels, order.arrange, order.tabulate, order.divide}
 _KERNELS |= {order.find_scalars, order.count_turns}
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels import order
-from gradwire_server.engine.kernels.tape import TapeOpcode
+from gradwire_server.engine.kernels.opcodes import TapeOpcode
 from gradwire_server.engine.ops.elementwise import ELEMENTWISE, RECIPROCAL, SQUARE
 from gradwire_server.engine.ops.op import Attributes, Inside, Looked, Op, OperandError, Spec, Step, lanes_at_once
 from gradwire_server.engine.shapes import size
@@ -331,7 +331,9 @@ def _forward(step: Step, operands: Sequence[Array], out: Array) -> None:
         out[...] = values_of(step, operands, out.dtype)[_swarm(step).results]
     else:
         tape, lanes = _swarm(step).tape(step.ties), out.shape[-1]
-        out[...] = tape.take(tape.results, _run(tape, operands, lanes, out.dtype), lanes)
+        results = np.empty((len(tape.results), lanes), out.dtype)
+        tape.forward(operands, np.empty(tape.places * lanes, out.dtype), lanes, results)
+        out[...] = results
 
 
 def _tape(step: Step) -> Tape:
