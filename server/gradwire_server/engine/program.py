@@ -46,7 +46,7 @@ FOLDED = 1 << 16
 FOLDED_BYTES = 12
 """Of each, in either dtype."""
 
-PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 120, 40, 16
+PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 130, 40, 16
 """The same of an operation that is packed in a node, of its argument, and of a position there."""
 
 IDLE_BYTES, IDLE_SHARE = 64 << 10, 4

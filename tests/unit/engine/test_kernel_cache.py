@@ -155,7 +155,8 @@ from tests.unit.engine.graphs import Builder, evaluate
 from tests.unit.engine.swarms import columns
 warm()
 kernels = [walk.forward, walk.backward, tape.forward, tape.backward, all_finite, outer]
-kernels += [order.mark, order.reach, order.count_levels, order.arrange, order.tabulate]
+kernels += [order.mark, order.reach, order.count_levels, order.arrange, order.tabulate, order.divide]
+kernels += [order.find_scalars, order.count_turns]
 before = [list(kernel.signatures) for kernel in kernels]
 builder = Builder()
 w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
