@@ -107,6 +107,18 @@ async def test_workers_live_on_without_the_process_that_forked_them_and_are_stil
         assert "the process that forks workers ended" in server.log
 
 
+async def test_a_worker_that_cannot_be_asked_for_is_asked_for_again() -> None:
+    with ServerProcess(flags=(*WORKERS, "--max-arrival=inf")) as server:
+        supervisor = psutil.Process(server.process.pid)
+        most = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, most[1]))
+        workers_of(server)[0].kill()
+        await eventually(lambda: "a worker could not be asked for" in server.log)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, most)
+        await eventually(lambda: series(server)["gradwire_workers_serving"] == 2)
+        assert server.stop() == 0
+
+
 async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
     case = perceptron(1_000_000)
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address, max_attempts=1) as client:

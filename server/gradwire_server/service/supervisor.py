@@ -91,11 +91,14 @@ class Supervisor:
             port = kept.getsockname()[1]
             self._settings = self._settings.model_copy(update={"port": port})
             metrics_url = serve_metrics(self._settings, self._registry, self._is_ready)
-            forks = asyncio.create_task(self._keep_fork_server())
+            forks = asyncio.create_task(self._keep_fork_server(self._told()))
             keepers: list[asyncio.Task[None]] = []
             # What is wrong with the settings the first one tells; the others would say the same.
             for slots in (self._slots[:1], self._slots[1:]):
                 keepers += [asyncio.create_task(self._keep(slot)) for slot in slots]
+                for task in (forks, *keepers):
+                    # Nobody would replace what ends any longer.
+                    task.add_done_callback(lambda _: self._stop.set())
                 for slot in slots:
                     await self._until(slot.ready)
             if not self._stop.is_set():
@@ -103,6 +106,17 @@ class Supervisor:
                 announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
                 await self._stop.wait()
             await self._drain(forks, keepers)
+
+    def _told(self) -> bytes:
+        """The settings, as the fork server reads them.
+
+        Raises:
+            StartError: if one of them cannot be written.
+        """
+        try:
+            return self._settings.model_dump_json().encode()
+        except ValueError as error:
+            raise StartError(f"several workers cannot be told a setting: {error}") from None
 
     def _is_ready(self) -> bool:
         """Whether calls find a worker, and may go on to come."""
@@ -132,7 +146,7 @@ class Supervisor:
         await asyncio.gather(*keepers)
         self._log.info("stopped")
 
-    async def _keep_fork_server(self) -> None:
+    async def _keep_fork_server(self, told: bytes) -> None:
         """Have one until the workers are to stop; those that one has forked live on without it.
 
         Raises:
@@ -141,19 +155,10 @@ class Supervisor:
         failed = 0
         while not self._stop.is_set():
             start = monotonic()
-            process = self._fork_server = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", forkserver.__name__, str(self._asked.fileno())),
-                stdin=PIPE,
-                pass_fds=[self._asked.fileno()],
-                # With threads of BLAS it could not fork.
-                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
-                # A terminal tells the parent alone of Ctrl-C.
-                start_new_session=True,
-            )
-            if self._stop.is_set():
-                process.kill()
-            await process.communicate(self._settings.model_dump_json().encode())
-            ended = _ending(await process.wait())
+            try:
+                ended = await self._one_fork_server(told)
+            except OSError as error:
+                ended = str(error)
             if self._stop.is_set():
                 return
             if not self._started:
@@ -163,6 +168,26 @@ class Supervisor:
             self._log.error("the process that forks workers ended; another one takes its place", ended=ended)
             await self._rest(_pause(failed))
 
+    async def _one_fork_server(self, told: bytes) -> str:
+        """Have one process; says how it ended.
+
+        Raises:
+            OSError: if it cannot be started.
+        """
+        process = self._fork_server = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", forkserver.__name__, str(self._asked.fileno())),
+            stdin=PIPE,
+            pass_fds=[self._asked.fileno()],
+            # With threads of BLAS it could not fork.
+            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
+            # A terminal tells the parent alone of Ctrl-C.
+            start_new_session=True,
+        )
+        if self._stop.is_set():
+            process.kill()
+        await process.communicate(told)
+        return _ending(await process.wait())
+
     async def _keep(self, slot: _Slot) -> None:
         """Have a worker in this place until they are to stop.
 
@@ -170,7 +195,11 @@ class Supervisor:
             StartError: if the first one does not start.
         """
         while not self._stop.is_set():
-            lasted, code = await self._serve(slot)
+            try:
+                lasted, code = await self._serve(slot)
+            except OSError as error:
+                self._log.error("a worker could not be asked for", worker=slot.number, error=str(error))
+                lasted, code = 0.0, None
             mark_process_dead(slot.number, self._folder)  # type: ignore[no-untyped-call]  # as above
             if self._stop.is_set():
                 return
