@@ -34,6 +34,9 @@ PACKED_FROM = 256
 SAVED = 0.5
 """Nodes that packing saves for each operation, at least. It saves few where a few take turns with others."""
 
+GROUP = 32
+"""Nodes that take as long to prepare as one that holds operations."""
+
 _PER_EXAMPLE, _ASIDE, _TURN = 1, 2, 4
 """A place is the number of a turn, four times, and 1 if it depends on examples, and 2 if the loss does not need it."""
 
@@ -131,7 +134,7 @@ class _Packing:
         self._kept = kept[np.argsort(turns[kept], kind="stable")]
         self._order(np.flatnonzero(packed))
         taken = int(np.count_nonzero(self._read & packed))
-        self.saved = count - len(kept) - len(self._groups) - 2 * taken
+        self.saved = count - len(kept) - GROUP * len(self._groups) - 2 * taken
 
     def _order(self, scalars: Indices) -> None:
         """Put operations of one place one after another, and number them and their results."""
@@ -211,9 +214,10 @@ class _Packing:
         positions[others] = np.arange(len(others))
         operands, elements = [self.places[index] for index in others.tolist()], len(others)
         results = needed[self._packed[needed]]
-        for place in np.unique(self._place[results]).tolist():
-            node = self._groups_at[place]
-            there = results[self._place[results] == place]
+        results = results[np.argsort(self._place[results], kind="stable")]
+        cuts = np.flatnonzero(np.diff(self._place[results])) + 1
+        for there in np.split(results, cuts) if len(results) else ():
+            node = self._groups_at[int(self._place[there[0]])]
             positions[there] = elements + self._result[there]
             operands.append(node)
             elements += self.shapes[node][0]
