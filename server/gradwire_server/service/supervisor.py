@@ -12,13 +12,14 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
@@ -91,14 +92,11 @@ class Supervisor:
             port = kept.getsockname()[1]
             self._settings = self._settings.model_copy(update={"port": port})
             metrics_url = serve_metrics(self._settings, self._registry, self._is_ready)
-            forks = asyncio.create_task(self._keep_fork_server(self._told()))
+            forks = self._watched(self._keep_fork_server(self._told()))
             keepers: list[asyncio.Task[None]] = []
             # What is wrong with the settings the first one tells; the others would say the same.
             for slots in (self._slots[:1], self._slots[1:]):
-                keepers += [asyncio.create_task(self._keep(slot)) for slot in slots]
-                for task in (forks, *keepers):
-                    # Nobody would replace what ends any longer.
-                    task.add_done_callback(lambda _: self._stop.set())
+                keepers += [self._watched(self._keep(slot)) for slot in slots]
                 for slot in slots:
                     await self._until(slot.ready)
             if not self._stop.is_set():
@@ -106,6 +104,12 @@ class Supervisor:
                 announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
                 await self._stop.wait()
             await self._drain(forks, keepers)
+
+    def _watched(self, keeping: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task with whose end the workers are to stop: nobody would replace what ends any longer."""
+        task = asyncio.create_task(keeping)
+        task.add_done_callback(lambda _: self._stop.set())
+        return task
 
     def _told(self) -> bytes:
         """The settings, as the fork server reads them.
