@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.instruction import Instruction
 
 
@@ -21,11 +21,13 @@ class Applied:
         self._make = make
         self.known = tuple(i for i in found if i is not None)
         """Those that need not be made."""
+        self._all: tuple[Instruction | None, ...] | None = None
 
-    @cached_property
-    def instructions(self) -> tuple[Instruction | None, ...]:
-        """All of them."""
-        found = list(self._found)
-        for instruction in self._make():
-            found[instruction.node] = instruction
-        return tuple(found)
+    def instructions(self, checkpoint: Checkpoint = unhurried) -> tuple[Instruction | None, ...]:
+        """All of them; raises what ``checkpoint`` raises, if some are still to be made."""
+        if self._all is None:
+            found = list(self._found)
+            for instruction in checked(self._make(), checkpoint):
+                found[instruction.node] = instruction
+            self._all = tuple(found)
+        return self._all

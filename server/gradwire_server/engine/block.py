@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 
 from gradwire_server.engine import nonfinite, shapes
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.diagnosis import bad_step_of_block, bad_sum
-from gradwire_server.engine.executor import Checkpoint, backward, forward
+from gradwire_server.engine.executor import backward, forward
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import Job
 from gradwire_server.engine.kernels import walk
@@ -48,7 +49,7 @@ class Partial:
 class NotFiniteError(Exception):
     """What a job gives is not finite, and only its plain form can say why."""
 
-    def __init__(self, plain: Callable[[], Job]) -> None:
+    def __init__(self, plain: Callable[[Checkpoint], Job]) -> None:
         super().__init__()
         self.plain = plain
 

@@ -9,11 +9,12 @@ from math import isfinite, isinf
 import numpy as np
 
 from gradwire_server.engine import shapes
+from gradwire_server.engine.checkpoints import Checkpoint, unhurried
 from gradwire_server.engine.evaluation import run
-from gradwire_server.engine.executor import Checkpoint
 from gradwire_server.engine.graph import Array, Reduction, Shape
-from gradwire_server.engine.job import Job, Query, bind, within
+from gradwire_server.engine.job import Job, bind, within
 from gradwire_server.engine.program import Program
+from gradwire_server.engine.query import Query
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.limits import Limits
 
@@ -95,11 +96,13 @@ def bind_check(
     tolerance: float | None = None,
     max_probes: int | None = None,
     limits: Limits,
+    checkpoint: Checkpoint = unhurried,
 ) -> Check:
     """Check what is to be compared: a gradient in ``dtype`` with central differences, always taken in float64.
 
     Raises:
-        Refusal: as ``bind`` does; INVALID_REQUEST for a reduction of none and for bad settings.
+        Refusal: as ``bind`` does; INVALID_REQUEST for a reduction of none and for bad settings; whatever
+            ``checkpoint`` raises.
     """
     if reduction is Reduction.NONE:
         raise refuse(Reason.INVALID_REQUEST, "a check needs one loss; reduce by mean or sum", "reduction")
@@ -109,12 +112,12 @@ def bind_check(
     for setting, value in (("step", step), ("tolerance", tolerance), ("max_probes", max_probes)):
         if not (value > 0 and np.isfinite(value)):
             raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be finite and above 0", setting)
-    job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits)
+    job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits, checkpoint=checkpoint)
     wide = {
         name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
         for name, array in arrays.items()
     }
-    losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits)
+    losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits, checkpoint=checkpoint)
     copies = sum(array.size * WIDE.itemsize for array in wide.values())
     gradients = sum(arrays[source.name].nbytes for source in job.wrt)
     probes = sum(min(arrays[source.name].size, max_probes) for source in job.wrt)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gradwire_server.engine import shapes
 from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.canonical import graph_id
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
 from gradwire_server.engine.columns import Columns, columns_of
-from gradwire_server.engine.executor import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape, Ties
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.kernels import order
@@ -107,7 +107,12 @@ class _Compiler:
         self.checkpoint()
         applied = Applied(self.instructions, partial(_on_scalars, columns, graph.ties, scalars))
         packed = pack(graph, columns, scalars, known, applied, identity)
-        return Program(graph, known, applied, identity, columns, packed)
+        program = Program(graph, known, applied, identity, columns, packed)
+        runs = program if packed is None else packed.program
+        # So that the first request finds it.
+        wrt = tuple(source.node for source in runs.parameters)
+        runs.plan(wrt, (), separate=False, checkpoint=self.checkpoint)
+        return program
 
     def _node(self, index: int, node: Node) -> None:
         self._name(index, node)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradwire_server.engine import culprits, nonfinite
-from gradwire_server.engine.executor import Adjoints, Checkpoint, Values, backward
+from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.executor import Adjoints, Values, backward
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.layout import Layout

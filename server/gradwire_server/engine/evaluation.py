@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.block import Block, NotFiniteError, Partial, Results, look_closer
-from gradwire_server.engine.executor import Checkpoint
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import Job
 from gradwire_server.engine.memory import Arena
@@ -52,7 +52,7 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
             # Not at once, and without what led here, which holds on to all that was computed.
             plain = error.with_traceback(None).plain
         if plain is not None:
-            evaluation = _Evaluator(plain(), checkpoint).evaluate(threads)
+            evaluation = _Evaluator(plain(checkpoint), checkpoint).evaluate(threads)
     if job.query.reject_non_finite and evaluation.non_finite is not None:
         report = evaluation.non_finite
         raise refuse(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwire_server.engine import shapes
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import ByNode, Instruction
 from gradwire_server.engine.lowering import Run, Step, TapeRun
@@ -16,14 +17,6 @@ from gradwire_server.errors import Reason, Refusal, refuse
 
 if TYPE_CHECKING:
     from gradwire_server.engine.program import Program
-
-Checkpoint = Callable[[], None]
-"""Called every now and then during a computation; stops it by raising."""
-
-
-def unhurried() -> None:
-    """A checkpoint of work that somebody waits for however long it takes."""
-
 
 Values = ByNode[Array]
 """An array [*shape, lanes] for each node; ``UNSET`` where a plan needs none."""
@@ -39,9 +32,6 @@ def no_runs(run: Run | TapeRun) -> bool:
     """For steps without runs."""
     raise AssertionError(run)
 
-
-BETWEEN_CHECKPOINTS = 512
-"""Instructions that run, and nodes that are checked, without asking whether anybody still waits."""
 
 LARGE = 1 << 16
 """Elementary steps a lane of an instruction before which that is asked in any case."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Array, Shape
 from gradwire_server.engine.instruction import ByNode, Instruction, passes
 from gradwire_server.engine.kernels import columns as c
@@ -172,6 +173,7 @@ class Lowering:
         resident: Nodes that no instruction gives, and that have a place among the stage's values.
         targets: Nodes that no instruction gives, and that get a gradient.
         written: Nodes whose gradient is not a sum.
+        checkpoint: Called every few hundred instructions; what it raises ends the lowering.
     """
 
     def __init__(
@@ -183,6 +185,7 @@ class Lowering:
         resident: Iterable[int],
         targets: Iterable[int],
         written: Container[int],
+        checkpoint: Checkpoint,
     ) -> None:
         self._program = program
         self._active = list(active)
@@ -208,24 +211,27 @@ class Lowering:
         for node in resident:
             self._line_up(node)
         targets = list(targets)
-        levels = self._levels(instructions)
+        levels = self._levels(checked(instructions, checkpoint))
         taped: dict[int, int] = {}
-        for level in levels:
+        for level in checked(levels, checkpoint):
             self._line_up_values(level, taped)
-        folded = self._place_values(taped)
+        folded = self._place_values(taped, checkpoint)
         # What one row gives stays together.
         grouped = {o.out for level in levels for group in level.groups.values() if len(group) > 1 for o in group}
-        stored = [*targets, *(node for level in levels for node in self._stored(level))]
+        stored = [*targets, *checked((node for level in levels for node in self._stored(level)), checkpoint)]
         last = [node for node in stored if node in written and node not in grouped]
-        self._place_adjoints(stored, without=set(last))
+        self._place_adjoints(checked(stored, checkpoint), without=set(last))
         added = self.adjoint_elements
         self._place_adjoints(last)
-        parts = list(self._parts(levels))
-        steps = [self._run(part) if isinstance(part, list) else self._other(part) for part in parts]
-        constant, forward = self._forward(parts, steps)
+        parts = list(self._parts(checked(levels, checkpoint)))
+        steps = [
+            self._run(part, checkpoint) if isinstance(part, list) else self._other(part)
+            for part in checked(parts, checkpoint)
+        ]
+        constant, forward = self._forward(parts, steps, checkpoint)
         self.schedule = Schedule(
             forward=forward,
-            backward=tuple(step for step in map(self._backward, reversed(steps)) if step is not None),
+            backward=tuple(filter(None, map(self._backward, checked(reversed(steps), checkpoint)))),
             constant=constant,
             folded=folded,
             whole=(len(steps), self._ordered),
@@ -260,12 +266,13 @@ class Lowering:
                 taped[i.node] = i.op.tape(i.step).places
                 self._ordered += taped[i.node]
 
-    def _place_values(self, taped: Mapping[int, int]) -> int:
+    def _place_values(self, taped: Mapping[int, int], checkpoint: Checkpoint) -> int:
         """Give all values their places, folded ones first; returns how many elements those have."""
         folded = [node for node in self.order if node in self.folded] if self.folded else []
-        self._place(folded, taped)
+        self._place(checked(folded, checkpoint), taped)
         elements = self._elements
-        self._place((n for n in self.order if n not in self.folded) if folded else self.order, taped)
+        others = (n for n in self.order if n not in self.folded) if folded else self.order
+        self._place(checked(others, checkpoint), taped)
         return elements
 
     def _place(self, nodes: Iterable[int], taped: Mapping[int, int]) -> None:
@@ -302,7 +309,7 @@ class Lowering:
 
     # Levels.
 
-    def _levels(self, instructions: Sequence[Instruction]) -> list[_Level]:
+    def _levels(self, instructions: Iterable[Instruction]) -> list[_Level]:
         levels: dict[int, _Level] = defaultdict(_Level)
         level_of: dict[int, int] = {}
 
@@ -373,11 +380,13 @@ class Lowering:
         if groups:
             yield groups
 
-    def _forward(self, parts: Iterable[list[Group] | Instruction], steps: Iterable[Step]) -> tuple[Steps, Steps]:
+    def _forward(
+        self, parts: Iterable[list[Group] | Instruction], steps: Iterable[Step], checkpoint: Checkpoint
+    ) -> tuple[Steps, Steps]:
         """The steps that give values: those of folded nodes, and the others."""
         constant: list[Step] = []
         forward: list[Step] = []
-        for part, step in zip(parts, steps, strict=True):
+        for part, step in zip(checked(parts, checkpoint), steps, strict=True):
             if isinstance(part, Instruction):
                 if not self._shares(part.node):
                     (constant if part.node in self.folded else forward).append(self._given(step, part.node))
@@ -391,7 +400,7 @@ class Lowering:
                     ]
                     own = list(filter(None, groups))
                     if own:
-                        into.append(step if sum(map(len, own)) == sum(map(len, part)) else self._run(own))
+                        into.append(step if sum(map(len, own)) == sum(map(len, part)) else self._run(own, checkpoint))
         return tuple(constant), tuple(forward)
 
     def _given(self, step: Step, node: int) -> Step:
@@ -421,10 +430,10 @@ class Lowering:
             return step.only(passing) if passing.any() else None
         return step if passes(step, self._active) else None
 
-    def _run(self, groups: Sequence[Group]) -> Run:
+    def _run(self, groups: Sequence[Group], checkpoint: Checkpoint) -> Run:
         rows: list[tuple[int, ...]] = []
         lists = _Lists()
-        for group in groups:
+        for group in checked(groups, checkpoint):
             first = group[0]
             shape = self._shapes[first.out]
             operands = NO_OPERAND if len(first.operands) == 1 else ()

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Shape
 from gradwire_server.engine.instruction import Instruction, View
 from gradwire_server.engine.ops import OPS, Step
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
 
 
 def merged(
-    program: Program, instructions: Sequence[Instruction | None], wanted: Sequence[bool], kept: Collection[int]
+    program: Program,
+    instructions: Sequence[Instruction | None],
+    wanted: Sequence[bool],
+    kept: Collection[int],
+    checkpoint: Checkpoint,
 ) -> list[Instruction | None]:
     """The instructions in place of ``instructions``; those that nothing needs any longer are still among them.
 
     ``wanted`` says which nodes are computed, ``kept`` holds those whose values are read by others than instructions.
     """
     result = list(instructions)
-    readers = Counter(n for i in instructions if i is not None and wanted[i.node] for n in i.operands)
-    for i in instructions:
-        if i is not None and wanted[i.node] and i.op.name in _MERGE:
+    running = [i for i in checked(instructions, checkpoint) if i is not None and wanted[i.node]]
+    readers = Counter(n for i in checked(running, checkpoint) for n in i.operands)
+    for i in checked(running, checkpoint):
+        if i.op.name in _MERGE:
             producers = [result[n] if readers[n] == 1 and n not in kept else None for n in i.operands]
             result[i.node] = _MERGE[i.op.name](program, i, producers)
     return result

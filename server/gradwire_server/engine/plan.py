@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import Instruction, passes
 from gradwire_server.engine.layout import Layout
@@ -92,17 +93,26 @@ class Plan:
     """What jobs take, by what was asked."""
 
 
-def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, separate: bool, plain: bool) -> Plan:
+def make_plan(
+    program: Program,
+    wrt: Sequence[int],
+    outputs: Sequence[int],
+    *,
+    separate: bool,
+    plain: bool,
+    checkpoint: Checkpoint,
+) -> Plan:
     """The plan that gives the gradients in ``wrt`` and the values of ``outputs`` (indices of nodes).
 
     If ``separate``, each example has gradients of its own; if ``plain``, the instructions are those of the graph.
+    Raises what ``checkpoint`` raises, which is called every few hundred nodes.
     """
     count = len(program.shapes)
     loss = program.graph.loss
     instructions: Instructions = program.instructions
     wanted = ancestors(instructions, [loss, *outputs])
     if not plain:
-        instructions = merged(program, instructions, wanted, {loss, *outputs})
+        instructions = merged(program, instructions, wanted, {loss, *outputs}, checkpoint)
         wanted = ancestors(instructions, [loss, *outputs])
     reaching = ancestors(instructions, [loss])
     # What goes through an empty tensor adds nothing anywhere; and its steps could need tensors that cannot be made.
@@ -112,7 +122,7 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
         active[node] = reaching[node] and full[node]
     reach = Reach(program, active)
     strided = [True] * count
-    for instruction in instructions:
+    for instruction in checked(instructions, checkpoint):
         if instruction is None or not wanted[instruction.node]:
             continue
         if reaching[instruction.node] and full[instruction.node]:
@@ -128,16 +138,18 @@ def make_plan(program: Program, wrt: Sequence[int], outputs: Sequence[int], *, s
     copied = [source.node for source in batched if source.node not in streamed]
     telling = [i for i in instructions if i and wanted[i.node] and i.op.telling and full[i.node]]
     told = {operand for i in telling for operand in i.operands}
-    written = _written(program, instructions, wanted, active)
+    written = _written(program, instructions, wanted, active, checkpoint)
     direct = [
         node
         for node in wrt
         if separate and node in written and not program.per_example[node] and _is_direct(program, node, *written[node])
     ]
-    shared, lanes = _stages(program, instructions, wanted, active, copied, written, direct)
+    shared, lanes = _stages(program, instructions, wanted, active, copied, written, direct, checkpoint)
     taped = (step.instruction.operands for step in shared.schedule.forward if isinstance(step, TapeRun))
     copied_ones = {*shared.resident, *chain.from_iterable(taped)}
-    scratch, part_scratch, shared_scratch = _scratch(program, (shared, lanes), active, direct, separate=separate)
+    scratch, part_scratch, shared_scratch = _scratch(
+        program, (shared, lanes), active, direct, checkpoint, separate=separate
+    )
     return Plan(
         shared=shared,
         lanes=lanes,
@@ -171,9 +183,15 @@ Written = Mapping[int, tuple[Instruction, int]]
 """By node, the instruction that alone passes a gradient on to it, and as which operand; only those that NumPy does."""
 
 
-def _written(program: Program, instructions: Instructions, wanted: Sequence[bool], active: Sequence[bool]) -> Written:
+def _written(
+    program: Program,
+    instructions: Instructions,
+    wanted: Sequence[bool],
+    active: Sequence[bool],
+    checkpoint: Checkpoint,
+) -> Written:
     found: dict[int, tuple[Instruction, int] | None] = {program.graph.loss: None}
-    for i in instructions:
+    for i in checked(instructions, checkpoint):
         if i is None or not wanted[i.node] or not active[i.node]:
             continue
         alone = program.kernels[i.node] is None
@@ -187,14 +205,20 @@ def _is_direct(program: Program, node: int, instruction: Instruction, slot: int)
 
 
 def _scratch(
-    program: Program, stages: Sequence[Stage], active: Sequence[bool], direct: Sequence[int], *, separate: bool
+    program: Program,
+    stages: Sequence[Stage],
+    active: Sequence[bool],
+    direct: Sequence[int],
+    checkpoint: Checkpoint,
+    *,
+    separate: bool,
 ) -> tuple[int, int, int]:
     """Elements that temporary arrays take, of a lane, of a lane of a part, and of all lanes together."""
     a_lane = together = 1
     in_part = 0
     known: set[object] = set()
     for stage in stages:
-        for i in stage.instructions:
+        for i in checked(stage.instructions, checkpoint):
             alone = i.op.elementwise and program.sizes[i.node] == 1
             if alone and (i.op.name, len(i.operands)) in known:
                 continue  # As most of a swarm of scalars.
@@ -220,6 +244,7 @@ def _stages(
     copied: Sequence[int],
     written: Written,
     direct: Sequence[int],
+    checkpoint: Checkpoint,
 ) -> tuple[Stage, Stage]:
     """What examples share, and what each has of its own, into whose values the inputs ``copied`` go."""
     alone: dict[int, set[int]] = defaultdict(set)
@@ -227,7 +252,7 @@ def _stages(
         alone[i.node].add(slot)
     operations = [
         i._replace(step=i.step._replace(written=frozenset(alone[i.node]))) if i.node in alone else i
-        for i in instructions
+        for i in checked(instructions, checkpoint)
         if i is not None and wanted[i.node]
     ]
     # What examples share is summed over blocks before its own backward steps begin.
@@ -237,7 +262,7 @@ def _stages(
     stages: list[Stage] = []
     lowering: Lowering | None = None
     for per_example, resident in ((False, shared), (True, copied)):
-        own = [i for i in operations if program.per_example[i.node] == per_example]
+        own = [i for i in checked(operations, checkpoint) if program.per_example[i.node] == per_example]
         full = tuple(i for i in own if size(program.shapes[i.node]) or i.op.index_operands)
         empty = [i.node for i in own if not size(program.shapes[i.node]) and not i.op.index_operands]
         targets = [
@@ -245,11 +270,11 @@ def _stages(
             for n, instruction in enumerate(program.instructions)
             if instruction is None and active[n] and program.per_example[n] == per_example and n not in direct
         ]
-        lowering = Lowering(program, active, lowering, full, [*resident, *empty], targets, in_block)
+        lowering = Lowering(program, active, lowering, full, [*resident, *empty], targets, in_block, checkpoint)
         stages.append(
             Stage(
                 instructions=full,
-                backward=tuple(i for i in reversed(full) if passes(i, active)),
+                backward=tuple(i for i in checked(reversed(full), checkpoint) if passes(i, active)),
                 schedule=lowering.schedule,
                 resident=tuple(n for n in resident if n not in lowering.folded),
                 constant=tuple(n for n in resident if n in lowering.folded),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache, partial
-from threading import Lock
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
-from weakref import ref
 
 import numpy as np
 
 from gradwire_server.engine.applied import Applied
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
@@ -19,6 +18,7 @@ from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.lowering import RESIDENT, kernel_of
 from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.plan import Plan, make_plan
+from gradwire_server.engine.plans import Plans
 from gradwire_server.engine.shapes import addressed, size
 from gradwire_server.engine.sharing import equal_constants
 from gradwire_server.engine.takes import Takes, taken_at_most
@@ -134,48 +134,51 @@ class Program:
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         self.cast_constants = cache(partial(_cast, self.constants))
         """The constants as a request of this dtype sees them: [*shape, 1]."""
-        self.plans_kept = max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes)))
-        """How many of its plans are kept."""
+        self.kernels: tuple[tuple[Opcode, float] | None, ...] = ()
+        """For each node, what the kernel does to compute it; None where NumPy does it. Known once there is a plan."""
+        self.folded: Mapping[int, int] = {}
+        """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept, with the
+        elements that it takes. Known once there is a plan."""
+        self.plans = Plans(max(1, min(PLANS_KEPT, PLANNED_NODES // len(shapes))))
         self.idle: list[Workspace] = []
         """Storage that the next request may have; one at most, or none while it is used."""
-        # By a weak reference: else a program would be in a cycle, and its memory be free only some time after its end.
-        self._plans = lru_cache(self.plans_kept)(partial(_plan, ref(self)))
-        self._planning = Lock()
-        if packed is None:
-            self.plan(tuple(source.node for source in self.parameters), (), separate=False)
 
-    def plan(self, wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False) -> Plan:
+    def plan(
+        self,
+        wrt: tuple[int, ...],
+        outputs: tuple[int, ...],
+        *,
+        separate: bool,
+        plain: bool = False,
+        checkpoint: Checkpoint,
+    ) -> Plan:
         """The plan for these differentiated nodes and outputs; see ``make_plan``."""
-        # What takes long to make should not be made by several threads at a time.
-        with self._planning:
-            return self._plans(wrt, outputs, separate=separate, plain=plain)
+        # A merged plan needs the plain one beside it.
+        plain = plain or self.plans.most == 1
+
+        def make() -> Plan:
+            if not self.kernels:
+                instructions = self.applied.instructions(checkpoint)
+                self.kernels = tuple([i and kernel_of(self, i) for i in checked(instructions, checkpoint)])
+                self.folded = self._foldable(checkpoint)
+            return make_plan(self, wrt, outputs, separate=separate, plain=plain, checkpoint=checkpoint)
+
+        return self.plans.get((wrt, outputs, separate, plain), make, checkpoint)
 
     @cached_property
     def at_most(self) -> Takes:
         """What an evaluation takes of the graph as it is, whatever the plan."""
         return taken_at_most(self)
 
-    # What only plans need, which a program that is packed has none of at first.
-
     @property
     def instructions(self) -> tuple[Instruction | None, ...]:
         """One for each node; None for sources."""
-        return self.applied.instructions
-
-    @cached_property
-    def kernels(self) -> tuple[tuple[Opcode, float] | None, ...]:
-        """For each node, what the kernel does to compute it; None where NumPy does it."""
-        return tuple(None if i is None else kernel_of(self, i) for i in self.instructions)
+        return self.applied.instructions()
 
     @cached_property
     def equal_constants(self) -> dict[int, int]:
         """For small constants that are equal to an earlier one, the first of those."""
         return equal_constants(self.constants)
-
-    @cached_property
-    def folded(self) -> frozenset[int]:
-        """Float constants that the kernel may read, and what depends on constants alone, as far as it is kept."""
-        return frozenset(self._folded)
 
     @property
     def nbytes(self) -> int:
@@ -190,7 +193,7 @@ class Program:
     @cached_property
     def _own_bytes(self) -> int:
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
-        a_node = NODE_BYTES + PLANNED_BYTES * (self.plans_kept - 1)
+        a_node = NODE_BYTES + PLANNED_BYTES * (self.plans.most - 1)
         applied = self.applied.known
         inside = 0
         for own in applied:
@@ -203,7 +206,7 @@ class Program:
             masks = sum(2 * own.op.inner(own.step) + self.sizes[own.node] for own in given)
         a_plan = PLAN_BYTES + FOLDED_BYTES * self._most_folded() + masks
         operands = OPERAND_BYTES * len(self.columns.operands)
-        return a_node * len(self.shapes) + operands + constants + a_plan * self.plans_kept + inside
+        return a_node * len(self.shapes) + operands + constants + a_plan * self.plans.most + inside
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""
@@ -222,13 +225,11 @@ class Program:
         node = self.nodes.others.get(index)
         return node is not None and _is_integer(node)
 
-    @cached_property
-    def _folded(self) -> dict[int, int]:
-        """What is folded, with the elements that it takes."""
+    def _foldable(self, checkpoint: Checkpoint) -> dict[int, int]:
         folded: dict[int, int] = {}
         elements = 0
         constants = dict(self.constants)
-        for node, own in enumerate(self.instructions):
+        for node, own in enumerate(checked(self.instructions, checkpoint)):
             if own is None:
                 foldable = node in constants and not self.is_integer(node) and self.sizes[node] <= RESIDENT
                 needs = self.sizes[node]
@@ -243,20 +244,11 @@ class Program:
     def _most_folded(self) -> int:
         """Elements that what is folded takes, or may take if there are no plans yet."""
         if self.packed is None:
-            return sum(self._folded.values())
+            return sum(self.folded.values())
         fixed = ~self.columns.descendants([source.node for source in self.sources])
         elements = sum(self.sizes[node] for node in np.flatnonzero(fixed).tolist())
         elements += sum(own.op.inner(own.step) for own in self.applied.known if fixed[own.node])
         return min(FOLDED, elements)
-
-
-def _plan(
-    own: ref[Program], wrt: tuple[int, ...], outputs: tuple[int, ...], *, separate: bool, plain: bool = False
-) -> Plan:
-    program = own()
-    assert program is not None  # noqa: S101  (whoever asks it for a plan has it)
-    # A merged plan needs the plain one beside it.
-    return make_plan(program, wrt, outputs, separate=separate, plain=plain or program.plans_kept == 1)
 
 
 def _cast(constants: Iterable[tuple[int, Array]], dtype: np.dtype[np.floating]) -> tuple[tuple[int, Array], ...]:

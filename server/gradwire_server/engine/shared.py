@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.block import look_closer
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.diagnosis import bad_step, bad_sum
-from gradwire_server.engine.executor import Adjoints, Checkpoint, backward, forward
+from gradwire_server.engine.executor import Adjoints, backward, forward
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import Job
 from gradwire_server.engine.kernels import walk

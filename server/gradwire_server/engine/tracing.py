@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradwire_server.engine import nonfinite
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.diagnosis import bad_step
-from gradwire_server.engine.executor import Adjoints, Checkpoint, backward, forward
+from gradwire_server.engine.executor import Adjoints, backward, forward
 from gradwire_server.engine.graph import Array, Input
 from gradwire_server.engine.instruction import Instruction
-from gradwire_server.engine.job import Job, Query, bind, within
+from gradwire_server.engine.job import Job, bind, within
 from gradwire_server.engine.layout import Layout
 from gradwire_server.engine.memory import UNSET, Arena
 from gradwire_server.engine.nonfinite import NonFinite
 from gradwire_server.engine.program import Program
+from gradwire_server.engine.query import Query
 from gradwire_server.limits import Limits
 
 
@@ -47,15 +49,21 @@ class Trace:
     non_finite: NonFinite | None
 
 
-def bind_trace(program: Program, arrays: Mapping[str, Array], dtype: np.dtype[np.floating], limits: Limits) -> Job:
+def bind_trace(
+    program: Program,
+    arrays: Mapping[str, Array],
+    dtype: np.dtype[np.floating],
+    limits: Limits,
+    checkpoint: Checkpoint,
+) -> Job:
     """Check what is to be traced; the job says what it costs.
 
     Raises:
-        Refusal: INVALID_TENSOR, LIMIT_EXCEEDED.
+        Refusal: INVALID_TENSOR, LIMIT_EXCEEDED; whatever ``checkpoint`` raises.
     """
     single = _one_example(program)
     everything = tuple(range(len(single.shapes)))
-    job = bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits)
+    job = bind(single, Query(arrays=arrays, dtype=dtype, outputs=everything), limits, checkpoint=checkpoint)
     # Values and gradients, these a second time while it is found out which is not finite, and what goes over edges.
     elements = 3 * sum(single.sizes) + sum(single.sizes[operand] for n in everything for operand in single.operands(n))
     return within(replace(job, memory=max(job.memory, elements * dtype.itemsize)), limits)
@@ -73,7 +81,7 @@ def trace(
     Raises:
         Refusal: INVALID_TENSOR, LIMIT_EXCEEDED, INDEX_OUT_OF_RANGE; whatever ``checkpoint`` raises.
     """
-    return run_trace(bind_trace(program, arrays, dtype, limits), checkpoint)
+    return run_trace(bind_trace(program, arrays, dtype, limits, checkpoint), checkpoint)
 
 
 def run_trace(job: Job, checkpoint: Checkpoint) -> Trace:
@@ -85,7 +93,7 @@ def run_trace(job: Job, checkpoint: Checkpoint) -> Trace:
     single, arrays, dtype = job.program, job.query.arrays, job.query.dtype
     everything = tuple(range(len(single.shapes)))
     floats = tuple(n for n in everything if single.instructions[n] is None and not single.is_integer(n))
-    plan = single.plan(floats, everything, separate=False, plain=True)
+    plan = single.plan(floats, everything, separate=False, plain=True, checkpoint=checkpoint)
     stage = plan.shared
     values = [UNSET] * len(everything)
     for node, constant in single.cast_constants(dtype):

@@ -174,7 +174,7 @@ class GradientLogic:
         if program is None:
             program = self._program(request, checkpoint)
         query = codec.decode_query(request, self._engine_limits, framed)
-        job = engine.bind(program, query, self._engine_limits, self._threads.count)
+        job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
         return Prepared(job, self._observer, self._threads)
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
@@ -190,7 +190,7 @@ class GradientLogic:
         elements += sum(shapes.size(program.shapes[o]) for n in range(len(program.shapes)) for o in program.operands(n))
         if elements * dtype.itemsize > self.limits.max_message_bytes:
             raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
-        job = engine.bind_trace(program, arrays, dtype, self._engine_limits)
+        job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
             return codec.encode_trace(engine.run_trace(job, checkpoint))
@@ -217,6 +217,7 @@ class GradientLogic:
             tolerance=request.tolerance if request.HasField("tolerance") else None,
             max_probes=request.max_probes if request.HasField("max_probes") else None,
             limits=self._engine_limits,
+            checkpoint=checkpoint,
         )
 
         def run(checkpoint: Checkpoint) -> pb.CheckGradientsResponse:

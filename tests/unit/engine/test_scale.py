@@ -200,6 +200,37 @@ def test_a_checkpoint_is_passed_before_each_large_instruction() -> None:
             run(job, interrupted(times))
 
 
+def test_checkpoints_are_passed_while_a_plan_is_made() -> None:
+    builder = Builder()
+    node = x = builder.parameter("x")
+    for _ in range(50_000):
+        node = builder.op("add", node, x)
+    builder.op("log", builder.op("mul", node, builder.constant(0.0)))
+    program = builder.program()
+    assert program.packed is not None
+    query = Query(arrays={"x": np.array(1.0)}, dtype=np.dtype(np.float64))
+    job = bind(program, query, LIMITS)
+    assert job.plain is not None
+    passed = 0
+
+    def checkpoint() -> None:
+        nonlocal passed
+        passed += 1
+
+    job.plain(checkpoint)
+    in_a_plan = passed
+    assert in_a_plan > 500
+    # Another choice of gradients needs another one.
+    other = bind(program, replace(query, wrt=()), LIMITS)
+    assert other.plain is not None
+    for times in range(1, in_a_plan // 2, in_a_plan // 10):
+        with pytest.raises(InterruptedError):
+            other.plain(interrupted(times))
+        with pytest.raises(InterruptedError):
+            bind(program, replace(query, outputs=(100,)), LIMITS, checkpoint=interrupted(times))
+    assert run(other, nothing).non_finite is not None
+
+
 def test_a_checkpoint_is_passed_between_blocks_of_empty_examples() -> None:
     builder = Builder()
     builder.op("sum", builder.input("x", (0,), per_example=True))

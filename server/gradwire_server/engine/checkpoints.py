@@ -1,0 +1,27 @@
+"""Where long work stops if nobody waits for it any longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Checkpoint = Callable[[], None]
+"""Called every now and then during a computation; stops it by raising."""
+
+BETWEEN_CHECKPOINTS = 512
+"""Instructions that run, and nodes that are checked or planned, without asking whether anybody still waits."""
+
+
+def unhurried() -> None:
+    """A checkpoint of work that somebody waits for however long it takes."""
+
+
+def checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterator[T]:
+    """The items, with a checkpoint before every few hundred of them."""
+    rest = iter(items)
+    while some := list(islice(rest, BETWEEN_CHECKPOINTS)):
+        checkpoint()
+        yield from some
