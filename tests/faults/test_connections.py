@@ -20,6 +20,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from tests.faults.conftest import Faults
 from tests.faults.crowd import percentile, rss, until
+from tests.hostile.memory import growth, resident
 from tests.integration.proxy import NEVER, proxy
 from tests.integration.raw import SERVICE
 from tests.integration.server_process import ServerProcess
@@ -58,6 +59,29 @@ async def test_a_connection_is_cut_in_the_middle_of_a_stream_of_64_mb(faults: Fa
         faults.tell("connections cut, all named or made again", cuts + 1)
         faults.tell("call that was made again", perf_counter() - start, "s")
         assert rss(server) < before + HALF
+
+
+@pytest.mark.timeout(300)
+async def test_large_messages_of_which_half_is_sent(faults: Faults) -> None:
+    message, count = bytes(100 << 20), faults.of(6, 50)
+    with ServerProcess() as server:
+        with gw.connect(server.address) as client:
+            client.value_and_grad(hinge().loss)(hinge().arrays)
+        before = resident(server.process.pid)
+        with growth(server.process.pid) as taken:
+            for _ in range(count):
+                async with AsyncExitStack() as stack:
+                    port = await stack.enter_async_context(proxy(server.address, limits=repeat(len(message) - 1)))
+                    channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+                    method: Any = channel.unary_unary(f"/{SERVICE}/ComputeGradients")
+                    with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                        await method(message)
+            # What is free is given back after a while.
+            await asyncio.to_thread(until, lambda: resident(server.process.pid) < 1.05 * before)
+        assert taken.nbytes > len(message) / 2
+        faults.tell("messages", count)
+        faults.tell("memory of the server meanwhile", (before + taken.nbytes) / before, "x")
+        faults.tell("memory of the server after them", resident(server.process.pid) / before, "x", most=1.05)
 
 
 def _p99(call: gw.ValueAndGrad, arrays: Any, count: int) -> float:

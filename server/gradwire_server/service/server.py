@@ -30,6 +30,7 @@ from gradwire_server.service.addresses import announce, bracketed, serve_metrics
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
 from gradwire_server.service.calls import CountedHandlers
+from gradwire_server.service.freed import give_back
 from gradwire_server.service.jobs import Caller, Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
@@ -136,7 +137,9 @@ class Server:
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
         tell_serving()
+        giving_back = asyncio.create_task(give_back())
         await stop.wait()
+        giving_back.cancel()
         return await self._drain()
 
     async def _warm(self, stop: asyncio.Event) -> bool:
