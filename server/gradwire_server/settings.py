@@ -25,6 +25,9 @@ from gradwire_server.service.limits import ServiceLimits
 
 PREFIX = "GRADWIRE_"
 
+LONGEST = 2_000_000
+"""Seconds, three weeks, of a time that gRPC takes: it counts milliseconds in 32 bits."""
+
 
 class StartError(Exception):
     """Why the server cannot start, in a line for the operator."""
@@ -68,12 +71,12 @@ class Work(Section):
     workers: int = Field(default=1, gt=0, le=1024)
     """Processes that share the port. More than one is for many small requests: what is Python in a request runs on
     one core in each process. Limits hold for each of them, and so does its memory of registered graphs."""
-    threads: int | None = Field(default=None, gt=0)
+    threads: int | None = Field(default=None, gt=0, le=4096)
     """Threads that compute, in each worker. Default: one for each core, shared among the workers. A large request is
     computed by all that are free; how many they are changes no bit of its results."""
-    grace: float = Field(default=30.0, ge=0)
+    grace: float = Field(default=30.0, ge=0, le=LONGEST)
     """Seconds that work in flight has to finish when the server is told to stop."""
-    announce: float = Field(default=0.0, ge=0)
+    announce: float = Field(default=0.0, ge=0, le=LONGEST)
     """Seconds that a server told to stop still takes new calls while its health says NOT_SERVING, so that load
     balancers can turn away from it first."""
     max_arrival: float = Field(default=300.0, gt=0)
@@ -81,9 +84,9 @@ class Work(Section):
     max_stall: float = Field(default=60.0, gt=0)
     """Seconds that a stream may stand still in the middle of a request, or with a response that nobody reads, before it
     is ended."""
-    max_connection_idle: float | None = Field(default=1800.0, gt=0)
+    max_connection_idle: float | None = Field(default=1800.0, gt=0, le=LONGEST)
     """Seconds without a call after which a connection is closed; clients open it again when they need it."""
-    max_connection_age: float | None = Field(default=None, gt=0)
+    max_connection_age: float | None = Field(default=None, gt=0, le=LONGEST)
     """Seconds after which a connection is closed, a tenth more or less, so that clients come to new replicas too; calls
     under way have the time of --grace to finish. Default: never."""
 
@@ -92,8 +95,8 @@ class Log(Section):
     """What it logs."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of what is logged, to stderr: debug has a line for each call, info and warning one for each that
-    fails."""
+    """Least level of what is logged, to stderr: debug has a line for each call, info one for each that fails, warning
+    one for each that fails by a fault of the server."""
     log_format: Literal["text", "json"] | None = None
     """Form of the lines. Default: text on a terminal, JSON elsewhere."""
 
@@ -168,9 +171,11 @@ class _File(TomlConfigSettingsSource):
             raise SettingsError(f"cannot read {path}: {error.strerror} (--config)") from None
         except ValueError as error:
             raise SettingsError(f"{path} is no TOML: {error} (--config)") from None
+        # It would name another file, which nobody reads.
+        known = settings_cls.model_fields.keys() - {"config"}
         for name in self.toml_data:
-            if name not in settings_cls.model_fields:
-                close = next(iter(get_close_matches(name, settings_cls.model_fields, n=1)), None)
+            if name not in known:
+                close = next(iter(get_close_matches(name, known, n=1)), None)
                 advice = f"; did you mean {close}?" if close else ""
                 raise SettingsError(f"{path} has the unknown option {shown(name)}{advice}")
 

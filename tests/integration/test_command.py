@@ -111,6 +111,7 @@ def test_flags_count_more_than_the_environment_and_that_more_than_the_file(tmp_p
         ("max_ndoes = 1", ['unknown option "max_ndoes"', "did you mean max_nodes?"]),
         ("max-nodes = 1", ['unknown option "max-nodes"', "did you mean max_nodes?"]),
         ("[serve]\nport = 1", ['unknown option "serve"']),
+        ("config = 'other.toml'", ['unknown option "config"']),
         ("port = 'x'", ["--port", "GRADWIRE_PORT", "integer", "'x'"]),
         ("port = -1", ["--port", "greater than or equal to 0"]),
         ("port = ", ["is no TOML", "Invalid value", "--config"]),

@@ -223,8 +223,14 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (["serve", "--port=99999"], {}, 2, ["--port", "65535"]),
         (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["GRADWIRE_THREADS", "greater than 0"]),
         (["serve", "--prot=1"], {}, 2, ["--prot"]),
-        (["serve", "--max-message-bytes=-1"], {}, 2, ["--max-message-bytes", "greater than 0"]),
-        (["serve", "--host=nowhere.invalid", "--insecure", "--metrics-port=0"], {}, 1, ["nowhere.invalid", "--host"]),
+        (["serve", "--max-message-bytes=-1"], {}, 2, ["--max-message-bytes", "greater than or equal to 1048576"]),
+        (["serve", "--grace=inf"], {}, 2, ["--grace", "less than or equal to 2000000"]),
+        (["serve", "--max-connections=9999999999"], {}, 2, ["--max-connections", "less than"]),
+        *(
+            (["serve", "--host=192.0.2.1", "--insecure", workers], {}, 1, ["192.0.2.1", "assign requested", "--host"])
+            for workers in ("--workers=1", "--workers=2")
+        ),
+        (["serve", "--host=nowhere.invalid", "--insecure"], {}, 1, ["nowhere.invalid", "not known", "--host"]),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
         ([], {}, 2, ["usage", "serve", "explain"]),

@@ -138,9 +138,9 @@ def test_sixty_four_megabytes_there_and_back_in_one_message(service: Any) -> Non
 
 
 def test_a_reply_over_the_limit_is_refused_before_it_is_computed() -> None:
-    with ServerProcess(flags=("--max-message-bytes=100000",)) as server, channel(server.address) as opened:
+    with ServerProcess(flags=("--max-message-bytes=1048576",)) as server, channel(server.address) as opened:
         w = gw.parameter("w", shape=(1000,))
-        case = Case(gw.sum(w) * gw.input("x", per_example=True), {"w": np.ones(1000), "x": np.ones(100)})
+        case = Case(gw.sum(w) * gw.input("x", per_example=True), {"w": np.ones(1000), "x": np.ones(200)})
         request = pb.ComputeGradientsRequest(
             graph=gw.graph(case.loss), tensors=tensors(case), reduction=pb.REDUCTION_NONE
         )
@@ -148,7 +148,7 @@ def test_a_reply_over_the_limit_is_refused_before_it_is_computed() -> None:
             stub(opened).ComputeGradients(request)
         answer = refused(raised.value)
         assert answer.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        words = (str(8 * 100 * 1001), "100000", "--max-message-bytes", "StreamGradients")
+        words = (str(8 * 200 * 1001), "1048576", "--max-message-bytes", "StreamGradients")
         assert [word for word in words if word not in answer.message] == []
         assert answer.metadata["setting"] == "max_message_bytes"
         assert "gradwire_examples_processed_total 0.0" in server.metrics()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from errno import EADDRINUSE
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -18,9 +19,16 @@ def bracketed(host: str) -> str:
 
 
 def taken(settings: Settings) -> StartError:
-    """The error of an address that cannot be had."""
-    address = f"{bracketed(settings.host)}:{settings.port}"
-    return StartError(f"cannot listen on {address}; is another server running there? (--host, --port)")
+    """The error of an address that gRPC did not get, with the cause, which gRPC does not tell."""
+    try:
+        reserve(settings).close()
+    except StartError as error:
+        return error
+    return _unavailable(settings, "gRPC could not bind it")
+
+
+def _unavailable(settings: Settings, cause: str | None) -> StartError:
+    return StartError(f"cannot listen on {bracketed(settings.host)}:{settings.port}: {cause} (--host, --port)")
 
 
 def reserve(settings: Settings) -> socket.socket:
@@ -43,8 +51,10 @@ def reserve(settings: Settings) -> socket.socket:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(address)
-    except OSError:
-        raise taken(settings) from None
+    except OSError as error:
+        in_use = error.errno == EADDRINUSE
+        cause = "another server is running there" if in_use else error.strerror
+        raise _unavailable(settings, cause) from None
     return kept
 
 

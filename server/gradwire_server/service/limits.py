@@ -25,9 +25,10 @@ class Resource(StrEnum):
 class ServiceLimits(Section):
     """What it refuses to take on. None of the limits is ever unlimited."""
 
-    max_message_bytes: int = Field(default=128 << 20, gt=0, lt=2**31 - (8 << 20))
-    """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed. What is
-    over 4 MiB more gRPC refuses before this server sees it, and names its own limit, which is 4 MiB more."""
+    max_message_bytes: int = Field(default=128 << 20, ge=1 << 20, lt=2**31 - (8 << 20))
+    """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed; from 1 MiB
+    on, which is what clients put into a frame. A message that is more than 4 MiB over it gRPC refuses before this
+    server sees it, and names that as the limit."""
     max_request_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of the framed tensors of one request on a stream, together."""
     max_nodes: int = Field(default=_ENGINE.max_nodes, gt=0)
@@ -46,7 +47,7 @@ class ServiceLimits(Section):
     """Bytes that one computation may take: values, gradients and results together."""
     max_cache_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of prepared graphs that are kept; those used longest ago go first."""
-    max_connections: int = Field(default=10_000, gt=0)
+    max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1000)
     """Connections at the same time; those beyond are closed as they come."""
     max_calls: int = Field(default=10_000, gt=0)
     """Calls that are open at the same time, of any method: also those whose message is still arriving, and streams
