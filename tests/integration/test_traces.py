@@ -153,9 +153,14 @@ def test_nothing_is_imported_where_nobody_asks(environment: dict[str, str]) -> N
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
             ["called http/json", "OTEL_EXPORTER_OTLP_PROTOCOL"],
         ),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+            ["called otlp_proto_http", "pip install opentelemetry-exporter-otlp-proto-http"],
+        ),
+        ({"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_TIMEOUT": "10s"}, ["cannot be set up", "'10s'"]),
     ],
 )
-def test_an_exporter_that_is_not_there_is_named(environment: dict[str, str], words: list[str]) -> None:
+def test_an_exporter_that_cannot_be_had_is_named(environment: dict[str, str], words: list[str]) -> None:
     done = gradwire("serve", "--port=0", "--metrics-port=0", **environment)
     assert (done.returncode, done.stdout) == (1, "")
     assert [word for word in words if word not in done.stderr] == [], done.stderr

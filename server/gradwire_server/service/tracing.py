@@ -26,6 +26,8 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _EXPORTERS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 
+_HTTP_ADVICE = "; pip install opentelemetry-exporter-otlp-proto-http, or set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"
+
 FLUSH_SECONDS = 2.0
 """What a server that ends waits at most for the last spans to go."""
 
@@ -78,7 +80,7 @@ class Tracing:
     """Traces as the environment asks for them, as a context manager around the life of a server.
 
     Raises:
-        StartError: What it asks for is not installed.
+        StartError: What it asks for is not installed, or cannot be had.
     """
 
     def __init__(self) -> None:
@@ -123,9 +125,13 @@ def _provider(exporters: list[str]) -> TracerProvider:
     resource = Resource.create({SERVICE_VERSION: VERSION})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "gradwire"}))
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for name in exporters:
-        provider.add_span_processor(BatchSpanProcessor(_loaded(name)()))
+    classes = [_loaded(name) for name in exporters]
+    try:
+        provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        for exporter in classes:
+            provider.add_span_processor(BatchSpanProcessor(exporter()))
+    except Exception as error:  # noqa: BLE001  (whatever an exporter raises for a variable that it cannot read)
+        raise StartError(f"traces cannot be set up as the environment has it (OTEL_...): {error}") from None
     return provider
 
 
@@ -135,5 +141,6 @@ def _loaded(name: str) -> Any:  # noqa: ANN401  (a class of exporters)
         return found.load()
     known = ", ".join(sorted(found.name for found in entry_points(group=group)))
     raise StartError(
-        f"no exporter of traces called {name} is installed (OTEL_TRACES_EXPORTER, {_PROTOCOLS[1]}): {known}"
+        f"no exporter of traces called {name} is installed (OTEL_TRACES_EXPORTER, {_PROTOCOLS[1]}); there are: {known}"
+        f"{_HTTP_ADVICE if name == _EXPORTERS['http/protobuf'] else ''}"
     )
