@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from threading import Event
 from typing import Any
 
 import grpc
@@ -56,6 +57,8 @@ async def test_the_id_of_the_caller_comes_back_and_is_in_the_log(talkative: Serv
     assert line["code"] == code.name
     assert line["method"] == (f"{SERVICE}/{method}" if method != "Nothing" else "unknown/unknown")
     assert line["seconds"] > 0
+    assert line["peer"].startswith("ipv4:127.0.0.1:")
+    assert line.get("asked") == (f'"/{SERVICE}/Nothing"' if method == "Nothing" else None)
     assert line["level"] == ("debug" if code is grpc.StatusCode.OK else "info")
 
 
@@ -92,6 +95,21 @@ async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() 
             assert line["level"] == "info"
         assert "98765" not in server.log
         assert "GetServerInfo" not in server.log
+
+
+def test_the_line_of_a_call_that_is_over_a_limit_names_the_setting() -> None:
+    with ServerProcess(flags=("--max-nodes=1", "--max-arrival=0.1")) as server, channel(server.address) as opened:
+        request = pb.ComputeGradientsRequest(graph=gw.graph(gw.exp(gw.parameter("w"))))
+        found, _ = call(server, "ComputeGradients", request=request.SerializeToString())
+        slow: Any = opened.stream_stream(f"/{SERVICE}/ComputeGradients")
+        arriving = Event()
+        with pytest.raises(grpc.RpcError):
+            list(slow(iter(arriving.wait, True), metadata=[("x-request-id", "late")]))
+        arriving.set()
+        server.stop()
+        [large], [late] = lines(server, found), lines(server, "late")
+        assert (large["reason"], large["setting"]) == ("LIMIT_EXCEEDED", "max_nodes")
+        assert (late["reason"], late["setting"]) == ("DEADLINE_EXCEEDED", "max_arrival")
 
 
 async def test_the_text_of_a_caller_is_bounded(talkative: ServerProcess) -> None:

@@ -25,7 +25,7 @@ from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics
 from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import Packed, abort, pack
+from gradwire_server.service.status import Packed, abort, pack, told
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
 from gradwire_server.version import VERSION
@@ -140,6 +140,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
 
         async def absent(context: Context) -> None:
+            bind_contextvars(asked=shown(method, 200))
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
                 f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
@@ -196,11 +197,14 @@ class _Call(Handler):
             bind_contextvars(trace_id=span.trace_id)
         self._start = perf_counter()
         self._context: Context | None = None
+        self._peer: str | None = None
         series.started.inc()
 
     def _during(self, context: Context) -> _Call:
         """Itself, whose status this context has, and whose caller learns the id from it."""
         self._context = context
+        # Not later: gRPC crashes when it is asked after the call.
+        self._peer = context.peer()
         context.set_trailing_metadata(self._trailers)
         return self
 
@@ -236,7 +240,7 @@ class _Call(Handler):
             log = self._log.warning
         if self._span is not None:
             self._span.end(code)
-        log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6))
+        log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6), peer=self._peer)
 
 
 class _UnaryCall(_Call):
@@ -350,7 +354,7 @@ async def _only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: A
         with arrivals:
             message: Any = await context.read()
     except Refusal as refusal:
-        bind_contextvars(reason=refusal.reason.value)
+        bind_contextvars(**told(refusal))
         await abort(context, refusal)
     if message is grpc.aio.EOF:
         await asyncio.sleep(LAST_WORD)

@@ -27,7 +27,7 @@ from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Jobs, Waits
 from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_too_large
 from gradwire_server.service.metrics import Metrics, Stage
 from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import abort, error_frame
+from gradwire_server.service.status import abort, error_frame, told
 from gradwire_server.service.time_limit import TimeLimit
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ all else goes to a thread, so that no other call waits for it."""
 
 PROGRESS = 1 << 20
 """Bytes of a request on a stream, of which less must not come in the time in which it may stand still."""
-
-MAX_PATH = 200
-"""Characters of a path that are logged."""
 
 SECONDS_PER_BYTE = 2e-8
 """Of parsing and checking a request, roughly; graphs take more, tensors less."""
@@ -66,11 +63,6 @@ _ENDS_STREAM = frozenset(
 )
 
 _log = structlog.get_logger()
-
-
-def _told(refusal: Refusal) -> dict[str, str]:
-    """What the log says of a refusal: no text of it, which may show values."""
-    return {"reason": refusal.reason.value, "path": refusal.findings[0].path[:MAX_PATH]}
 
 
 class Step(NamedTuple):
@@ -151,7 +143,7 @@ class GradientServicer:
         if isinstance(error, Refusal):
             self._metrics.refused(error.reason)
             # For the line of the call.
-            bind_contextvars(**_told(error))
+            bind_contextvars(**told(error))
             await abort(context, error)
         # Its text is not for the caller.
         await abort(context, self._fault(method))
@@ -357,7 +349,7 @@ class GradientServicer:
             assembler.skip()
             self._metrics.refused(refusal.reason)
             log = _log.debug if refusal.reason is Reason.OVERLOADED else _log.info
-            log("refused", method="StreamGradients", tag=assembler.tag, **_told(refusal))
+            log("refused", method="StreamGradients", tag=assembler.tag, **told(refusal))
             return (error_frame(assembler.tag, refusal).SerializeToString(),)
         return ()
 

@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 1500
 """Of the message as it travels, with every byte outside ASCII as three."""
 
 MAX_TEXT = 200
-"""Characters of a value in the metadata."""
+"""Characters of a value in the metadata, and of a path in the log."""
 
 CODES = {
     Reason.MALFORMED_MESSAGE: grpc.StatusCode.INVALID_ARGUMENT,
@@ -117,3 +117,10 @@ def error_frame(tag: int, refusal: Refusal) -> pb.StreamGradientsResponse:
     status = to_status(refusal)
     error = pb.RequestError(code=status.code, message=status.message, details=status.details)
     return pb.StreamGradientsResponse(tag=tag, error=error)
+
+
+def told(refusal: Refusal) -> dict[str, str]:
+    """What the log says of a refusal: no text of it, which may show values."""
+    first = refusal.findings[0]
+    setting = {key: value for key, value in first.metadata.items() if key == "setting"}
+    return {"reason": first.reason.value, "path": first.path[:MAX_TEXT], **setting}
