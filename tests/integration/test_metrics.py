@@ -65,6 +65,8 @@ def test_calls_and_work_are_counted() -> None:
     assert after["gradwire_received_bytes_total"] > 0
     assert after["gradwire_sent_bytes_total"] > 0
     assert after["gradwire_requests_in_flight"] == 0
+    assert after["process_resident_memory_bytes"] > 1 << 20
+    assert after["process_open_fds"] > 0
 
 
 async def test_a_call_that_its_caller_ends_is_counted_as_what_the_caller_saw() -> None:

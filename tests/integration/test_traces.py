@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import grpc
 import numpy as np
@@ -21,6 +24,7 @@ from tests.integration.raw import SERVICE, channel, stub
 from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_service import tensors
+from tests.integration.waiting import eventually
 from tests.losses import hinge, perceptron
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -123,6 +127,26 @@ def test_the_environment_names_the_service_and_a_collector_that_is_away_holds_no
         assert server.process.returncode == 0
         assert '"service.name": "mine"' in written
         assert f'"name": "{SERVICE}/GetServerInfo"' in written
+
+
+async def test_what_is_measured_leads_to_the_trace_if_it_is_kept() -> None:
+    environment = {**os.environ, "OTEL_TRACES_EXPORTER": "console"}
+    with ServerProcess(environment=environment) as server, channel(server.address) as opened:
+        for method, kept in (("RegisterGraph", "00"), ("GetServerInfo", "01")):
+            with suppress(grpc.RpcError):
+                call: Any = opened.unary_unary(f"/{SERVICE}/{method}")
+                call(b"", metadata=[("traceparent", f"00-{TRACE}-{PARENT}-{kept}")])
+        await eventually(lambda: _exemplars(server) == {"GetServerInfo": TRACE})
+
+
+def _exemplars(server: ServerProcess) -> dict[str, str]:
+    """The trace that is named beside a bucket of each method."""
+    opener = build_opener(ProxyHandler({}))
+    opener.addheaders = [("Accept", "application/openmetrics-text; version=1.0.0")]
+    with opener.open(server.metrics_url, timeout=DEADLINE) as response:
+        page: str = response.read().decode()
+    form = r'^grpc_server_handling_seconds_bucket\{.*grpc_method="(\w+)".*\} \S+ # \{trace_id="(\w+)"\} \S+'
+    return dict(re.findall(form, page, re.MULTILINE))
 
 
 @pytest.mark.parametrize(

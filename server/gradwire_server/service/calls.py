@@ -232,7 +232,7 @@ class _Call(Handler):
     def _count(self, code: grpc.StatusCode, seconds: float) -> None:
         """Count the call as handled."""
         self._series.handled[code].inc()
-        self._series.seconds.observe(seconds)
+        self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
         # Of those that it turns away a busy server logs how many there are.
         is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
         log = self._log.debug if is_usual else self._log.info

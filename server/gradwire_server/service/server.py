@@ -21,7 +21,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.internal import api_implementation
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -82,6 +82,8 @@ class Server:
         self._tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
         self._tell_serving = tell_serving
         self._registry = CollectorRegistry()
+        if tell_serving is None:
+            ProcessCollector(registry=self._registry)
         self._waits, self._arrivals = Waits(), Waits()
         metrics = Metrics(self._registry)
         self._admission = Admission(settings, metrics)

@@ -49,7 +49,10 @@ class CallSpan:
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        self.trace_id = f"{span.get_span_context().trace_id:032x}"
+        context = span.get_span_context()
+        self.trace_id = f"{context.trace_id:032x}"
+        self.exemplar = {"trace_id": self.trace_id} if context.trace_flags.sampled else None
+        """What leads from a metric to the trace, if somebody keeps it."""
 
     def end(self, code: grpc.StatusCode) -> None:
         """End it, with the call's status."""
