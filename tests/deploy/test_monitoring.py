@@ -11,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import grpc
 import pytest
 import yaml
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from tests.deploy.prometheus_process import Prometheus, prometheus
-from tests.integration.raw import channel, send
+from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_workers import workers_of
 from tests.integration.waiting import eventually
@@ -35,6 +38,9 @@ QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", [])
 }
+CALLS = 20
+"""That may be open at a time."""
+
 RULES = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
 
 
@@ -98,7 +104,7 @@ async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Promethe
     config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
     config["rule_files"] = [str(ALERTS)]
     [job] = config["scrape_configs"]
-    with ServerProcess(flags=("--workers=2",)) as server:
+    with ServerProcess(flags=("--workers=2", f"--max-calls={CALLS}")) as server:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{server.metrics_port}"]}]
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         with prometheus(folder / "prometheus.yaml") as found:
@@ -108,7 +114,7 @@ async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Promethe
 
 @contextmanager
 def traffic(server: ServerProcess) -> Iterator[None]:
-    """A worker that ends, calls of every method, good and bad, and one that goes on as long as the block does."""
+    """A worker that ends, calls of every method, good and bad, and some that go on as long as the block does."""
     case, large = hinge(), perceptron(500_000)
     stop = Event()
     workers_of(server)[0].kill()
@@ -125,11 +131,19 @@ def traffic(server: ServerProcess) -> Iterator[None]:
             value_and_grad(**case.arrays | {"w": [1.0]})
         with channel(server.address) as opened:
             send(opened, "Absent", b"")
+            health: Any = health_pb2_grpc.HealthStub(opened)
+            watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(CALLS)]
+            assert all(next(watch).status == health_pb2.HealthCheckResponse.SERVING for watch in watches)
+            refused = send(opened, "GetServerInfo", b"")
+            assert isinstance(refused, Refused)
+            assert refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
         def go_on() -> None:
             busy = client.value_and_grad(large.loss)
             while not stop.is_set():
                 busy(**large.arrays)
+                with suppress(gw.DeadlineExceededError):
+                    busy(**large.arrays, timeout=0.03)
 
         going = pool.submit(go_on)
         try:
