@@ -28,9 +28,9 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import engine
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.admission import Admission
+from gradwire_server.service.allocator import give_back, keep_freed
 from gradwire_server.service.arrivals import Arrivals
 from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.freed import give_back
 from gradwire_server.service.jobs import Caller, Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
@@ -247,6 +247,7 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
             "protobuf runs in pure Python here, slowly and without limits on nesting; install a protobuf wheel with "
             "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
         )
+    keep_freed()
     _let_open(settings.max_connections + OTHER_FILES)
     # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
     threadpool_limits(1, user_api="blas")
