@@ -132,9 +132,13 @@ def test_a_pod_that_is_told_to_stop_has_time_to(resources: Resources) -> None:
 
 def test_the_limit_of_memory_holds_what_the_server_may_take(resources: Resources) -> None:
     variables, sizes = environment(resources), container(resources)["resources"]
-    threads = int(sizes["requests"]["cpu"])
-    needed = threads * int(variables["GRADWIRE_MAX_MEMORY_BYTES"]) + int(variables["GRADWIRE_MAX_CACHE_BYTES"])
+    bounds = ("MEMORY_IN_FLIGHT", "BYTES_IN_FLIGHT", "CACHE_BYTES")
+    needed = sum(int(variables[f"GRADWIRE_MAX_{bound}"]) for bound in bounds)
     assert needed + 2**30 <= int(sizes["limits"]["memory"].removesuffix("Gi")) * 2**30
+    # And each thread may take what one request may.
+    threads = int(sizes["requests"]["cpu"])
+    largest = int(variables["GRADWIRE_MAX_MEMORY_BYTES"])
+    assert threads * largest <= int(variables["GRADWIRE_MAX_MEMORY_IN_FLIGHT"])
 
 
 def test_probes_are_patient_where_a_restart_would_only_harm(resources: Resources) -> None:
@@ -171,6 +175,8 @@ def test_the_autoscaler_scales_the_deployment_by_what_it_requests(resources: Res
     # It would be set back each time that the manifests are applied.
     assert "replicas" not in deployment["spec"]
     assert "cpu" in container(resources)["resources"]["requests"]
+    # Clients come to the pods that it adds.
+    assert float(environment(resources)["GRADWIRE_MAX_CONNECTION_AGE"]) <= 600
     assert resources["PodDisruptionBudget"]["spec"]["maxUnavailable"] < spec["minReplicas"]
 
 
