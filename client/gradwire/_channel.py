@@ -272,7 +272,13 @@ def _meant(error: grpc.RpcError, to: Address, status: bytes | None, graph: graph
         return UnavailableError(f"no server answers at {target}: {details}; {_advice(details, to)}")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return UnimplementedError(f"the server at {target} does not speak {SERVICE.full_name}: {details}")
-    return from_status(Status(code=code.value[0], message=f"{target}: {details}"))
+    message = f"{target}: {details}"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = (
+            f"{target} did not answer within the timeout of the call; give it more time, or see whether the server is "
+            f"busy or hangs; gRPC says: {details}"
+        )
+    return from_status(Status(code=code.value[0], message=message))
 
 
 def _tls_cause(details: str, to: Address) -> str | None:
@@ -297,7 +303,7 @@ def _closed_at_once(details: str) -> bool:
 
 def _advice(details: str, to: Address) -> str:
     if not to.tls and _closed_at_once(details):
-        return "if it speaks TLS, connect with tls=True"
+        return "if it speaks TLS, connect with tls=True; otherwise it may have all the connections that it takes"
     return "does `gradwire serve` run there?"
 
 

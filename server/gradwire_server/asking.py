@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -16,6 +18,9 @@ from gradwire_server.settings import Target
 WIDTH = 100
 """Columns of a table, at most."""
 
+_OPTION = re.compile(r"\b(tls|ca|certificate|key|server_name)=(True\b|(?=[,;) ]|$))")
+"""An option as the SDK's errors write it."""
+
 
 def health(target: Target) -> str:
     """The status of a whole server, such as ``SERVING``.
@@ -23,15 +28,16 @@ def health(target: Target) -> str:
     Raises:
         GradwireError: It does not answer.
     """
-    to, request_id = _channel.address(target.address, **_options(target)), _channel.new_request_id()
-    with _channel.opened(to) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        try:
-            response = stub.Check(
-                health_pb2.HealthCheckRequest(), timeout=target.timeout, metadata=to.metadata(request_id)
-            )
-        except grpc.RpcError as error:
-            raise _channel.error_of(error, to, request_id) from None
+    with _told_in_flags():
+        to, request_id = _channel.address(target.address, **_options(target)), _channel.new_request_id()
+        with _channel.opened(to) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            try:
+                response = stub.Check(
+                    health_pb2.HealthCheckRequest(), timeout=target.timeout, metadata=to.metadata(request_id)
+                )
+            except grpc.RpcError as error:
+                raise _channel.error_of(error, to, request_id) from None
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
     return status
 
@@ -42,7 +48,7 @@ def info(target: Target) -> str:
     Raises:
         GradwireError: It does not answer.
     """
-    with gw.connect(target.address, **_options(target)) as client:
+    with _told_in_flags(), gw.connect(target.address, **_options(target)) as client:
         found = client.info(timeout=target.timeout)
     workers = "one process" if found.workers == 1 else f"{found.workers} processes, each with these limits"
     return "\n".join(
@@ -54,6 +60,19 @@ def info(target: Target) -> str:
             *_table(("op", "value"), found.ops.items()),
         ]
     )
+
+
+@contextmanager
+def _told_in_flags() -> Iterator[None]:
+    """Errors of the SDK in words of the command."""
+    try:
+        yield
+    except gw.GradwireError as error:
+        raise gw.GradwireError(_OPTION.sub(_flag, str(error))) from None
+
+
+def _flag(option: re.Match[str]) -> str:
+    return f"--{option[1].replace('_', '-')}"
 
 
 def _options(target: Target) -> _channel.Connection:

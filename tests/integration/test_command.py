@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_health_of_a_server_that_drains_is_a_failure() -> None:
     [
         (["127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
         (["nothing"], "has no port"),
-        (["localhost:1", "--ca=absent.pem"], "need tls=True"),
+        (["localhost:1", "--ca=absent.pem"], "--ca, --certificate, --key and --server-name need --tls"),
         (["localhost:1", "--tls", "--ca=absent.pem"], "cannot read absent.pem"),
         (["localhost:1", "--token-file=absent"], "cannot read the token in absent"),
     ],
@@ -57,6 +58,24 @@ def test_a_server_that_cannot_be_asked(command: str, arguments: list[str], words
     assert (done.returncode, done.stdout) == (1, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["health", "info"])
+def test_a_server_that_hangs_is_not_waited_for(server: ServerProcess, command: str) -> None:
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        done = gradwire(command, server.address, "--timeout=0.5")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{server.address} did not answer within the timeout" in done.stderr
+
+
+def test_a_server_that_speaks_tls_or_does_not_is_told_from_the_other(server: ServerProcess, tmp_path: Path) -> None:
+    assert "does not speak TLS; connect without --tls;" in gradwire("health", server.address, "--tls").stderr
+    with ServerProcess(flags=pair(tmp_path, trustme.CA()).of_server) as encrypted:
+        assert "connect with --tls;" in gradwire("health", encrypted.address).stderr
+        assert "no authority that this client trusts (--ca)" in gradwire("info", encrypted.address, "--tls").stderr
 
 
 def test_they_ask_over_mutual_tls_with_a_token_under_another_name(tmp_path: Path) -> None:
