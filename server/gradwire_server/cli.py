@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,6 +128,9 @@ def _serve(settings: Settings) -> None:
     logs.configure(settings.log_level, settings.log_format)
     for variable, closest in unknown_variables().items():
         structlog.get_logger().warning("variable is no setting and is ignored", variable=variable, closest=closest)
+    for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
+        # Where another service collects what its processes count; prometheus-client reads it when it is imported.
+        os.environ.pop(variable, None)
     try:
         if settings.workers > 1:
             from gradwire_server.service.supervisor import supervise  # noqa: PLC0415  (a parent needs no gRPC)

@@ -279,6 +279,32 @@ def test_a_variable_that_is_no_setting_is_told_with_the_closest_one() -> None:
         assert '"variable": "GRADWIRE_PROT", "closest": "GRADWIRE_PORT"' in server.log
 
 
+def test_where_another_service_collects_its_metrics_is_nothing_to_this_one() -> None:
+    elsewhere = {"PROMETHEUS_MULTIPROC_DIR": "/nonexistent", "prometheus_multiproc_dir": "/nonexistent"}
+    for workers in (1, 2):
+        with ServerProcess(flags=(f"--workers={workers}",), environment={**os.environ, **elsewhere}) as server:
+            assert IDLE in server.metrics()
+
+
+@pytest.mark.parametrize(("closed", "workers"), [("<&-", 1), (">&-", 1), ("2>&-", 1), ("<&- >&- 2>&-", 2)])
+def test_it_serves_and_ends_well_without_standard_streams(closed: str, workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={port}", "--metrics-port=0"]
+    process = subprocess.Popen(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command, f"--workers={workers}"])
+    while gradwire("health", f"127.0.0.1:{port}").returncode:
+        assert process.poll() is None
+    process.terminate()
+    assert process.wait() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_it_imports_ends_it_without_a_trace(tmp_path: Path, number: int) -> None:
+    (tmp_path / "pydantic.py").write_text(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(60)")
+    done = gradwire("serve", "--port=0", "--metrics-port=0", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
 def test_help_and_version() -> None:
     assert gradwire("--version").stdout == "gradwire 0.1.0\n"
     assert "--no-version" not in gradwire("--help").stdout
