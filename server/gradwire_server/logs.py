@@ -40,7 +40,8 @@ def configure(level: str, form: Literal["text", "json"] | None = None, **bound: 
     structlog.configure(
         processors=[*shared, *trace, last],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Each line at once, among those of other workers.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

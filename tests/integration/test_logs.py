@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,26 @@ def test_an_id_that_is_none_is_replaced(talkative: ServerProcess, given: str | N
     found, _ = call(talkative, "GetServerInfo", *metadata)
     assert len(found) == 32
     assert found != call(talkative, "GetServerInfo", *metadata)[0]
+
+
+def test_workers_forked_from_one_process_have_ids_of_their_own() -> None:
+    with ServerProcess(flags=("--workers=2",)) as server:
+        # By as many connections, of which each worker has some.
+        found = [call(server, "GetServerInfo")[0] for _ in range(16)]
+    assert len(set(found)) == len(found)
+
+
+def test_a_line_is_written_at_once_for_others_write_too() -> None:
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reading, writing:
+        command = [sys.executable, "-m", "gradwire_server", "serve", "--workers=2", "--port=0", "--metrics-port=0"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writing.fileno(), text=True) as process:
+            writing.close()
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.terminate()
+            written = list(iter(lambda: reading.recv(1 << 16), b""))
+    assert [json.loads(line)["event"] for line in written] == ["draining"] * 3 + ["stopped"] * 3
 
 
 async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() -> None:
