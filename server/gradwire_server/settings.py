@@ -108,9 +108,7 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
     port = 50051. A flag counts more than the environment, and that more than the file.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", ser_json_inf_nan="constants"
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="forbid")
 
     config: Path | None = None
     """File of options (TOML), by their names with underscores."""

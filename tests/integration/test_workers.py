@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -16,6 +18,7 @@ import pytest
 
 import gradwire as gw
 from tests.integration.server_process import ServerProcess
+from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_metrics import LABELS, PROMTOOL, series
 from tests.integration.test_probes import ask
 from tests.integration.waiting import eventually
@@ -26,12 +29,16 @@ CALLS = f"grpc_server_started_total{{{LABELS}}}"
 
 
 def fork_server(server: ServerProcess) -> psutil.Process:
-    [found] = psutil.Process(server.process.pid).children()
+    [found] = [child for child in children(server.process) if child.name() == "gradwire-forks"]
     return found
 
 
 def workers_of(server: ServerProcess) -> list[psutil.Process]:
-    found: list[psutil.Process] = fork_server(server).children()
+    return [child for child in children(server.process) if re.fullmatch(r"gradwire-\d+", child.name())]
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    found: list[psutil.Process] = psutil.Process(process.pid).children()
     return found
 
 
@@ -103,20 +110,57 @@ async def test_workers_live_on_without_the_process_that_forked_them_and_are_stil
         forked[0].kill()
         await eventually(partial(serving, server, 2, 1))
         assert value_and_grad(**case.arrays)[0] == expected
+        # Nobody else would learn how it ended, or take it out of the list of processes.
+        assert '"ended": "SIGKILL", "pause": 0, "event": "worker ended' in server.log
+        assert forked[0] not in children(server.process)
         assert server.stop() == 0
         assert "the process that forks workers ended" in server.log
 
 
-async def test_a_worker_that_cannot_be_asked_for_is_asked_for_again() -> None:
-    with ServerProcess(flags=(*WORKERS, "--max-arrival=inf")) as server:
-        supervisor = psutil.Process(server.process.pid)
-        most = supervisor.rlimit(psutil.RLIMIT_NOFILE)
-        supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, most[1]))
-        workers_of(server)[0].kill()
-        await eventually(lambda: "a worker could not be asked for" in server.log)
-        supervisor.rlimit(psutil.RLIMIT_NOFILE, most)
-        await eventually(lambda: series(server)["gradwire_workers_serving"] == 2)
-        assert server.stop() == 0
+async def test_what_takes_the_place_of_another_has_the_settings_of_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "gradwire.toml"
+    file.write_text("max_nodes = 7")
+    with ServerProcess(flags=(*WORKERS, f"--config={file}")) as server:
+        file.write_text("no TOML")
+        for process in (fork_server(server), *workers_of(server)):
+            process.kill()
+        await eventually(partial(serving, server, 2, 2))
+        with gw.connect(server.address) as client:
+            assert client.info().limits["max_nodes"] == 7
+
+
+def broken(folder: Path, module: str, code: str) -> dict[str, str]:
+    """An environment in which a package that only workers need is another one."""
+    (folder / f"{module}.py").write_text(code)
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def test_a_worker_that_served_is_replaced_also_while_others_start(tmp_path: Path) -> None:
+    hold = tmp_path / "hold"
+    hold.touch()
+    code = f"""
+import time; from pathlib import Path
+while Path("/proc/self/comm").read_text() == "gradwire-1\\n" and Path({str(hold)!r}).exists():
+    time.sleep(0.01)
+raise ImportError
+"""
+    environment = broken(tmp_path, "uvloop", code)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "gradwire_server", "serve", *WORKERS, f"--port={port}", "--metrics-port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while gradwire("health", f"127.0.0.1:{port}").returncode:
+        assert process.poll() is None
+    [first] = [child for child in children(process) if child.name() == "gradwire-0"]
+    first.kill()
+    assert "another one takes its place" in process.stderr.readline()
+    hold.unlink()
+    assert "gradwire serving on" in process.stdout.readline()
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 0
 
 
 async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
@@ -136,12 +180,42 @@ async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> No
 
 async def test_workers_end_with_a_parent_that_is_killed() -> None:
     with ServerProcess(flags=WORKERS) as server:
-        workers = workers_of(server)
+        processes, folder = children(server.process), metrics_folder(fork_server(server))
         assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-        await eventually(lambda: not any(map(running, workers)))
+        await eventually(lambda: not any(map(running, processes)))
+        assert not folder.exists()
         # The port is free again.
         server.start()
         assert server.stop() == 0
+
+
+def metrics_folder(process: psutil.Process) -> Path:
+    return Path(process.environ()["PROMETHEUS_MULTIPROC_DIR"])
+
+
+async def test_what_forks_workers_leaves_nothing_of_a_parent_that_is_killed() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        workers, last = workers_of(server), fork_server(server)
+        folder = metrics_folder(last)
+        server.process.send_signal(signal.SIGSTOP)
+        for worker in workers:
+            worker.kill()
+        await eventually(lambda: not any(map(running, workers)))
+        assert folder.exists()
+        assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+        await eventually(lambda: not running(last))
+        assert not folder.exists()
+
+
+async def test_what_compiles_for_workers_ends_at_once_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    process = compiling(tmp_path)
+    [last] = children(process)
+    folder = metrics_folder(last)
+    process.kill()
+    process.communicate()
+    # Long before it has compiled all.
+    await eventually(lambda: not running(last))
+    assert not folder.exists()
 
 
 async def test_probes_speak_for_all_workers() -> None:
@@ -165,24 +239,60 @@ def test_servers_do_not_share_a_port_though_workers_do() -> None:
             assert f"cannot listen on 127.0.0.1:{server.port}; is another server running there?" in done.stderr
 
 
-def test_workers_for_which_kernels_are_compiled_are_not_waited_for_at_the_end(tmp_path: Path) -> None:
+def compiling(folder: Path) -> subprocess.Popen[str]:
+    """A server that has no kernels and has begun to compile them."""
     # Nothing is cached for a processor that nobody has.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(folder)}
     command = [sys.executable, "-m", "gradwire_server", "serve", *WORKERS, "--port=0", "--metrics-port=0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stderr is not None
     assert "compiling kernels" in process.stderr.readline()
+    return process
+
+
+def test_workers_for_which_kernels_are_compiled_are_not_waited_for_at_the_end(tmp_path: Path) -> None:
+    process = compiling(tmp_path)
     process.terminate()
     ready, log = process.communicate()
     assert (ready, process.returncode) == ("", 0)
     assert '"event": "stopped"' in log
 
 
-def test_a_worker_that_does_not_start_ends_the_server() -> None:
-    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
-    command = [str(Path(sys.executable).parent / "gradwire"), "serve", *WORKERS, "--port=0", "--metrics-port=0"]
+def failed_start(environment: dict[str, str], *python: str) -> str:
+    """What several workers that cannot start say of it at last."""
+    command = [
+        sys.executable,
+        *(python or ("-m", "gradwire_server")),
+        "serve",
+        *WORKERS,
+        "--port=0",
+        "--metrics-port=0",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "gradwire: protobuf runs in pure Python here" in done.stderr
-    assert "gradwire: worker 0 did not start" in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_worker_that_does_not_start_ends_the_server_with_the_cause(tmp_path: Path) -> None:
+    said = failed_start({**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"})
+    assert said.startswith("gradwire: protobuf runs in pure Python here")
+    said = failed_start(broken(tmp_path, "uvloop", "import os; os.kill(os.getpid(), 9)"))
+    assert said == "gradwire: worker 0 did not start; it ended with SIGKILL"
+
+
+def test_what_forks_workers_and_does_not_start_ends_the_server_with_the_cause(tmp_path: Path) -> None:
+    no_worker = "gradwire: no worker started, since the process that forks them ended: "
+    assert failed_start(broken(tmp_path, "numba", "import nothing")) == (
+        no_worker + "ModuleNotFoundError: No module named 'nothing'"
+    )
+    assert failed_start(broken(tmp_path, "numba", "import os; os.kill(os.getpid(), 9)")) == no_worker + "SIGKILL"
+
+
+def test_where_nothing_can_be_written_it_says_so() -> None:
+    code = (
+        "import os, tempfile; os.access, tempfile.tempdir = lambda *_: False, '/nonexistent'\n"
+        "from gradwire_server.__main__ import main; main()"
+    )
+    said = failed_start({**os.environ}, "-c", code)
+    assert said == "gradwire: several workers need a folder for their metrics: No such file or directory (TMPDIR)"

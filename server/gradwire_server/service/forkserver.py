@@ -4,27 +4,34 @@ So a worker serves a tenth of a second after it is asked for, and shares that me
 survive a fork once it has run, and threads never do: here neither runs.
 
 The supervisor asks over a socket, with the number of a worker and a pipe. Lines on the pipe tell of the worker, and it
-ends when the worker has ended, also where this process ended before.
+ends when the worker has ended, also where this process ended before. When the other end of the socket closes, the
+supervisor is gone, and this process and the workers end at once.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import socket
 import sys
-from contextlib import suppress
-from select import select
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from select import poll
+from shutil import rmtree
 from struct import Struct
+from threading import Thread
 
 import structlog
 
 from gradwire_server import logs
-from gradwire_server.settings import Settings
+from gradwire_server.settings import Settings, StartError
 
-PID, SERVES, CODE = "pid", "serves", "code"
-"""What the lines begin with: its process id; that it serves, and nothing more; its exit code."""
+PID, SERVES, FAILED = "pid", "serves", "failed"
+"""What the lines begin with: its process id; that it serves, and nothing more; why it cannot."""
 
 _NUMBER = Struct("=i")
 
@@ -39,70 +46,104 @@ def ask(commands: socket.socket, number: int) -> int:
 
 def main() -> None:
     """Fork workers that are asked for over the socket in the arguments, with the settings on stdin, until it closes."""
-    settings = Settings.model_validate_json(sys.stdin.readline())
     commands = socket.socket(fileno=int(sys.argv[1]))
     # Workers have their own time to end; whoever signals all processes of a service does not cut it short.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
-    logs.configure(settings.log_level, settings.log_format)
-    from gradwire_server import engine  # noqa: PLC0415  (the supervisor asks, and needs nothing of it)
-    from gradwire_server.service import worker  # noqa: PLC0415  (as above)
+    _be_called("gradwire-forks")
+    with _ending_with(commands):
+        settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301  (of the parent)
+        logs.configure(settings.log_level, settings.log_format)
+        try:
+            from gradwire_server import engine  # noqa: PLC0415  (the supervisor asks, and needs nothing of it)
+            from gradwire_server.service import worker  # noqa: PLC0415  (as above)
 
-    engine.warm(_tell_of_compiling)
+            engine.warm(_tell_of_compiling)
+        except (ImportError, MemoryError, OSError) as error:
+            commands.send(f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
+            sys.exit(1)
     gc.freeze()
-    ends, pipes = _ends_of_children(), dict[int, int]()
     while True:
-        ready, _, _ = select([commands, ends], [], [])
-        if ends in ready:
-            ends.recv(1 << 10)
-            _tell_of_ends(pipes)
-        if commands in ready:
-            message, [*received], _, _ = socket.recv_fds(commands, _NUMBER.size, 1)
-            if not message:
-                return
-            pid = os.fork()
-            if not pid:
-                break
-            pipes[pid] = received[0]
-    _become_a_worker(pipes)
-    _tell(received[0], PID, os.getpid())
-    worker.run(_NUMBER.unpack(message)[0], settings, commands, lambda: _tell(received[0], SERVES))
+        message, [*received], _, _ = socket.recv_fds(commands, _NUMBER.size, 1)
+        if not message:
+            _leave()
+        [pipe] = received
+        if _fork(pipe):
+            break
+        os.close(pipe)
+    [number] = _NUMBER.unpack(message)
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, signal.SIG_DFL)
+    _be_called(f"gradwire-{number}")
+    _tell(pipe, PID, os.getpid())
+    with _ending_with(commands):
+        try:
+            worker.run(number, settings, partial(_tell, pipe, SERVES))
+        except StartError as error:
+            _tell(pipe, FAILED, error)
+            sys.exit(1)
 
 
 def _tell_of_compiling() -> None:
     structlog.get_logger().info("compiling kernels; this takes up to a minute")
 
 
-def _ends_of_children() -> socket.socket:
-    """Where there is something to read when one has ended."""
-    reading, writing = socket.socketpair()
-    writing.setblocking(False)
-    signal.set_wakeup_fd(writing.detach())
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    return reading
+def _fork(pipe: int) -> bool:
+    """Fork a process whose parent ends at once, so that the supervisor inherits it; whether this is that process."""
+    here = os.getpid()
+    try:
+        if child := os.fork():
+            os.waitpid(child, 0)
+        elif os.fork():
+            os._exit(0)
+        else:
+            return True
+    except OSError as error:
+        _tell(pipe, FAILED, f"the system has no process for a worker: {error.strerror}")
+        if os.getpid() != here:
+            os._exit(1)
+    return False
 
 
-def _tell_of_ends(pipes: dict[int, int]) -> None:
-    with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            pipe = pipes.pop(ended[0])
-            _tell(pipe, CODE, os.waitstatus_to_exitcode(ended[1]))
-            os.close(pipe)
+def _be_called(name: str) -> None:
+    """Have another name than all others that Python runs, in the lists of processes and in what the kernel logs."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 def _tell(pipe: int, *words: object) -> None:
     # The supervisor may be gone.
     with suppress(BrokenPipeError):
-        os.write(pipe, " ".join(map(str, words)).encode() + b"\n")
+        os.write(pipe, " ".join(map(str, words)).encode(errors="backslashreplace") + b"\n")
 
 
-def _become_a_worker(pipes: dict[int, int]) -> None:
-    """Undo what is the parent's alone; the pipes of the others must end with them."""
-    os.close(signal.set_wakeup_fd(-1))
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL)
-    for pipe in pipes.values():
-        os.close(pipe)
+@contextmanager
+def _ending_with(supervisor: socket.socket) -> Iterator[None]:
+    """End at once when the other end of this closes, whatever runs in the block; no thread is left after it."""
+    over, ours = socket.socketpair()
+    watch = Thread(target=_watch, args=(supervisor, over), name="supervisor", daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        ours.close()
+        watch.join()
+        over.close()
+
+
+def _watch(supervisor: socket.socket, over: socket.socket) -> None:
+    closing = poll()
+    # That the other end closes is told in any case; what comes through it is not read here.
+    for each in (supervisor, over):
+        closing.register(each, 0)
+    if supervisor.fileno() in dict(closing.poll()):
+        _leave()
+
+
+def _leave() -> None:
+    """End, and leave nothing behind; whoever waits for an answer of a worker asks again."""
+    rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    os._exit(1)
 
 
 if __name__ == "__main__":

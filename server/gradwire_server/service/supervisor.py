@@ -1,13 +1,16 @@
 """Several server processes on one port, watched over by a parent that serves nothing but metrics.
 
 It does not fork them itself: the process that does has to be without threads. So there is little in the parent that
-could break, and a worker that replaces another begins as the first one did.
+could break, and a worker that replaces another begins as the first one did. They are its children all the same: it
+inherits them at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -35,6 +38,9 @@ SETTLED = 1.0
 FREE_RESTARTS, FIRST_PAUSE, LONGEST_PAUSE = 3, 0.5, 30.0
 """Unsettled workers in a row that are replaced at once; seconds before the next one, doubled each time, at most."""
 
+PR_SET_CHILD_SUBREAPER = 36
+"""Of Linux, in sys/prctl.h."""
+
 MARGIN = 10.0
 """Seconds beyond their own time that workers have to drain."""
 
@@ -47,6 +53,8 @@ class _Slot:
     pid: int | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Whether its process serves."""
+    served: bool = False
+    """Whether one of its processes did."""
     unsettled: int = 0
     """Processes in a row that did not last."""
 
@@ -60,14 +68,12 @@ class _Slot:
 class Supervisor:
     """The parent of the workers."""
 
-    def __init__(self, settings: Settings, folder: str) -> None:
+    def __init__(self, settings: Settings, folder: str, stop: asyncio.Event) -> None:
         self._settings = settings
         self._folder = folder
         """Where the workers write their metrics."""
         self._slots = [_Slot(number) for number in range(settings.workers)]
-        self._started = False
-        """Whether all of them served at one time."""
-        self._stop = asyncio.Event()
+        self._stop = stop
         self._commands, self._asked = socket.socketpair()
         """By which the fork server is asked for workers. What it has not read when it ends, the next one reads."""
         self._fork_server: asyncio.subprocess.Process | None = None
@@ -81,18 +87,16 @@ class Supervisor:
         self._log = structlog.get_logger()
 
     async def run(self) -> None:
-        """Keep the workers until SIGTERM or SIGINT, then have them drain.
+        """Keep the workers until they are to stop, then have them drain.
 
         Raises:
             StartError: if an address is taken or cannot be had, or a worker does not start.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         with reserve(self._settings) as kept, self._commands:
             port = kept.getsockname()[1]
             self._settings = self._settings.model_copy(update={"port": port})
             metrics_url = serve_metrics(self._settings, self._registry, self._is_ready)
-            forks = self._watched(self._keep_fork_server(self._told()))
+            forks = self._watched(self._keep_fork_server())
             keepers: list[asyncio.Task[None]] = []
             # What is wrong with the settings the first one tells; the others would say the same.
             for slots in (self._slots[:1], self._slots[1:]):
@@ -100,7 +104,6 @@ class Supervisor:
                 for slot in slots:
                     await self._until(slot.ready)
             if not self._stop.is_set():
-                self._started = True
                 announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
                 await self._stop.wait()
             await self._drain(forks, keepers)
@@ -111,20 +114,9 @@ class Supervisor:
         task.add_done_callback(lambda _: self._stop.set())
         return task
 
-    def _told(self) -> bytes:
-        """The settings, as the fork server reads them.
-
-        Raises:
-            StartError: if one of them cannot be written.
-        """
-        try:
-            return self._settings.model_dump_json().encode()
-        except ValueError as error:
-            raise StartError(f"several workers cannot be told a setting: {error}") from None
-
     def _is_ready(self) -> bool:
         """Whether calls find a worker, and may go on to come."""
-        return self._started and not self._stop.is_set() and any(slot.ready.is_set() for slot in self._slots)
+        return not self._stop.is_set() and any(slot.ready.is_set() for slot in self._slots)
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for an event, or until the workers are to stop."""
@@ -150,29 +142,29 @@ class Supervisor:
         await asyncio.gather(*keepers)
         self._log.info("stopped")
 
-    async def _keep_fork_server(self, told: bytes) -> None:
+    async def _keep_fork_server(self) -> None:
         """Have one until the workers are to stop; those that one has forked live on without it.
 
         Raises:
-            StartError: if the first one does not start.
+            StartError: if the first one ends before a worker served.
         """
         failed = 0
         while not self._stop.is_set():
             start = monotonic()
             try:
-                ended = await self._one_fork_server(told)
+                ended = await self._one_fork_server()
             except OSError as error:
                 ended = str(error)
             if self._stop.is_set():
                 return
-            if not self._started:
+            if not any(slot.served for slot in self._slots):
                 self._stop.set()
-                raise StartError(f"no worker started; the process that forks them ended with {ended}")
+                raise StartError(f"no worker started, since the process that forks them ended: {ended}")
             failed = 0 if monotonic() - start > SETTLED else failed + 1
             self._log.error("the process that forks workers ended; another one takes its place", ended=ended)
             await self._rest(_pause(failed))
 
-    async def _one_fork_server(self, told: bytes) -> str:
+    async def _one_fork_server(self) -> str:
         """Have one process; says how it ended.
 
         Raises:
@@ -189,7 +181,11 @@ class Supervisor:
         )
         if self._stop.is_set():
             process.kill()
-        await process.communicate(told)
+        # As they are, whatever becomes of the environment's files.
+        await process.communicate(pickle.dumps(self._settings))
+        with suppress(BlockingIOError):
+            if cause := self._commands.recv(1 << 12, socket.MSG_DONTWAIT):
+                return cause.decode()
         return _ending(await process.wait())
 
     async def _keep(self, slot: _Slot) -> None:
@@ -200,23 +196,24 @@ class Supervisor:
         """
         while not self._stop.is_set():
             try:
-                lasted, code = await self._serve(slot)
+                lasted, code, cause = await self._serve(slot)
             except OSError as error:
                 self._log.error("a worker could not be asked for", worker=slot.number, error=str(error))
-                lasted, code = 0.0, None
+                lasted, code, cause = 0.0, None, ""
             mark_process_dead(slot.number, self._folder)  # type: ignore[no-untyped-call]  # as above
             if self._stop.is_set():
                 return
-            if not self._started:
+            ended = cause or _ending(code)
+            if not slot.served:
                 self._stop.set()
-                raise StartError(f"worker {slot.number} did not start; it ended with {_ending(code)}")
+                raise StartError(cause or f"worker {slot.number} did not start; it ended with {ended}")
             self._restarts.inc()
             # Whoever kills one that serves does not mean the next.
             is_settled = lasted > SETTLED or (lasted > 0 and code == -signal.SIGKILL)
             slot.unsettled = 0 if is_settled else slot.unsettled + 1
             pause = _pause(slot.unsettled)
             tell = self._log.error if pause else self._log.warning
-            tell("worker ended; another one takes its place", worker=slot.number, ended=_ending(code), pause=pause)
+            tell("worker ended; another one takes its place", worker=slot.number, ended=ended, pause=pause)
             await self._rest(pause)
 
     async def _rest(self, seconds: float) -> None:
@@ -225,25 +222,28 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
 
-    async def _serve(self, slot: _Slot) -> tuple[float, int | None]:
-        """Have one process; the seconds that it served, and its exit code, if there was somebody to learn it."""
-        start, lasted, code = 0.0, 0.0, None
+    async def _serve(self, slot: _Slot) -> tuple[float, int | None, str]:
+        """Have one process; the seconds that it served, its exit code if it can be known, what it says is wrong."""
+        start, lasted, code, cause = 0.0, 0.0, None, ""
         async for line in _lines(forkserver.ask(self._commands, slot.number)):
-            match line.decode().split():
+            match line.decode().rstrip().split(" ", 1):
                 case [forkserver.PID, pid]:
                     slot.pid = int(pid)
                     if self._stop.is_set():
                         slot.send(signal.SIGTERM)
                 case [forkserver.SERVES]:
                     start = monotonic()
+                    slot.served = True
                     slot.ready.set()
-                case [forkserver.CODE, found]:
-                    code = int(found)
+                case [forkserver.FAILED, told]:
+                    cause = told
+        if slot.pid is not None:
+            code = _exit_code(slot.pid)
         if slot.ready.is_set():
             lasted = monotonic() - start
         slot.ready.clear()
         slot.pid = None
-        return lasted, code
+        return lasted, code, cause
 
 
 async def _lines(pipe: int) -> AsyncIterator[bytes]:
@@ -255,6 +255,13 @@ async def _lines(pipe: int) -> AsyncIterator[bytes]:
     with closing(transport):
         async for line in reader:
             yield line
+
+
+def _exit_code(pid: int) -> int | None:
+    """That of a process that has ended, on a system where it was inherited."""
+    with suppress(ChildProcessError):
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return None
 
 
 def _pause(unsettled: int) -> float:
@@ -275,12 +282,24 @@ def supervise(settings: Settings) -> None:
         StartError: if they cannot serve here.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
+    if sys.platform == "linux":
+        # As the first process of a container does it: inherit children of processes that end.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1))
+    asyncio.run(_supervise(settings))
+
+
+async def _supervise(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with _folder() as folder:
+        await Supervisor(settings, folder, stop).run()
+
+
+def _folder() -> TemporaryDirectory[str]:
     # In memory where there is such a folder, also where the rest of the disk is read-only.
     memory = Path("/dev/shm")  # noqa: S108  (made with a random name)
-    where = memory if os.access(memory, os.W_OK) else None
-    with TemporaryDirectory(prefix="gradwire-", dir=where) as folder:
-        asyncio.run(_supervise(settings, folder))
-
-
-async def _supervise(settings: Settings, folder: str) -> None:
-    await Supervisor(settings, folder).run()
+    try:
+        return TemporaryDirectory(prefix="gradwire-", dir=memory if os.access(memory, os.W_OK) else None)
+    except OSError as error:
+        raise StartError(f"several workers need a folder for their metrics: {error.strerror} (TMPDIR)") from None
