@@ -135,6 +135,29 @@ def broken(folder: Path, module: str, code: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
+async def test_workers_cannot_be_forked_again_and_again_without_a_pause(tmp_path: Path) -> None:
+    with ServerProcess(flags=WORKERS, environment=broken(tmp_path, "unused", "")) as server:
+        # As long as one that served for a while, were it a worker.
+        broken(tmp_path, "numba", "import os, time; time.sleep(1.1); os._exit(3)")
+        fork_server(server).kill()
+        await eventually(lambda: '"ended": "exit code 3", "pause": 0.5' in server.log)
+        (tmp_path / "numba.py").unlink()
+        workers_of(server)[0].kill()
+        await eventually(partial(serving, server, 2, 1))
+
+
+async def test_a_worker_that_cannot_be_asked_for_is_asked_for_again() -> None:
+    with ServerProcess(flags=(*WORKERS, "--max-arrival=inf")) as server:
+        supervisor = psutil.Process(server.process.pid)
+        most = supervisor.rlimit(psutil.RLIMIT_NOFILE)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, (3, most[1]))
+        workers_of(server)[0].kill()
+        await eventually(lambda: "a worker could not be asked for" in server.log)
+        supervisor.rlimit(psutil.RLIMIT_NOFILE, most)
+        await eventually(lambda: series(server)["gradwire_workers_serving"] == 2)
+        assert server.stop() == 0
+
+
 def test_a_worker_that_served_is_replaced_also_while_others_start(tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()
@@ -296,3 +319,14 @@ def test_where_nothing_can_be_written_it_says_so() -> None:
     )
     said = failed_start({**os.environ}, "-c", code)
     assert said == "gradwire: several workers need a folder for their metrics: No such file or directory (TMPDIR)"
+
+
+def test_the_working_folder_is_nothing_to_workers(tmp_path: Path) -> None:
+    for module in ("numpy", "token"):
+        (tmp_path / f"{module}.py").write_text("import nothing")
+    command = [str(Path(sys.executable).parent / "gradwire"), "serve", *WORKERS, "--port=0", "--metrics-port=0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "gradwire serving on" in process.stdout.readline()
+        process.terminate()
+    assert process.returncode == 0

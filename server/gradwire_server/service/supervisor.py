@@ -32,11 +32,12 @@ from gradwire_server.service import forkserver
 from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
 from gradwire_server.settings import Settings, StartError
 
-SETTLED = 1.0
-"""Seconds of serving after which the end of a worker is no sign that the next one will end as well."""
+SETTLED, FORKS_SETTLED = 1.0, 300.0
+"""Seconds after which the end of a worker that serves, or of the process that forks them, is no sign that the next one
+will end as well. The latter may fail after it has compiled for a minute."""
 
 FREE_RESTARTS, FIRST_PAUSE, LONGEST_PAUSE = 3, 0.5, 30.0
-"""Unsettled workers in a row that are replaced at once; seconds before the next one, doubled each time, at most."""
+"""Unsettled ones in a row that are replaced at once; seconds before the next one, doubled each time, at most."""
 
 PR_SET_CHILD_SUBREAPER = 36
 """Of Linux, in sys/prctl.h."""
@@ -160,9 +161,12 @@ class Supervisor:
             if not any(slot.served for slot in self._slots):
                 self._stop.set()
                 raise StartError(f"no worker started, since the process that forks them ended: {ended}")
-            failed = 0 if monotonic() - start > SETTLED else failed + 1
-            self._log.error("the process that forks workers ended; another one takes its place", ended=ended)
-            await self._rest(_pause(failed))
+            failed = 0 if monotonic() - start > FORKS_SETTLED else failed + 1
+            pause = _pause(failed)
+            self._log.error(
+                "the process that forks workers ended; another one takes its place", ended=ended, pause=pause
+            )
+            await self._rest(pause)
 
     async def _one_fork_server(self) -> str:
         """Have one process; says how it ended.
@@ -171,7 +175,8 @@ class Supervisor:
             OSError: if it cannot be started.
         """
         process = self._fork_server = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", forkserver.__name__, str(self._asked.fileno())),
+            # Not from the working folder: what is imported is what the parent would import.
+            *(sys.executable, "-P", "-m", forkserver.__name__, str(self._asked.fileno())),
             stdin=PIPE,
             pass_fds=[self._asked.fileno()],
             # With threads of BLAS it could not fork.
