@@ -259,7 +259,7 @@ def test_servers_do_not_share_a_port_though_workers_do() -> None:
             command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={server.port}", "--metrics-port=0"]
             done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
             assert (done.returncode, done.stdout) == (1, "")
-            assert f"cannot listen on 127.0.0.1:{server.port}; is another server running there?" in done.stderr
+            assert f"cannot listen on 127.0.0.1:{server.port}: another server is running there" in done.stderr
 
 
 def compiling(folder: Path) -> subprocess.Popen[str]:
