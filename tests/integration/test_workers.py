@@ -80,6 +80,12 @@ def test_promtool_finds_nothing_to_say_of_the_sums_over_workers() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_a_file_of_metrics_that_is_still_empty_is_none_yet() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        (metrics_folder(fork_server(server)) / "counter_2.db").touch()
+        assert series(server)["gradwire_workers_serving"] == 2
+
+
 async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> None:
     case = sum_of_squares(3)
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:
