@@ -72,8 +72,9 @@ class Work(Section):
     """Processes that share the port. More than one is for many small requests: what is Python in a request runs on
     one core in each process. Limits hold for each of them, and so does its memory of registered graphs."""
     threads: int | None = Field(default=None, gt=0, le=4096)
-    """Threads that compute, in each worker. Default: one for each core, shared among the workers. A large request is
-    computed by all that are free; how many they are changes no bit of its results."""
+    """Threads that compute, in each worker. Default: one for each core that the process may use, shared among the
+    workers; a quota of processor time, as of a container, is not looked at. A large request is computed by all that are
+    free; how many they are changes no bit of its results."""
     grace: float = Field(default=30.0, ge=0, le=LONGEST)
     """Seconds that work in flight has to finish when the server is told to stop."""
     announce: float = Field(default=0.0, ge=0, le=LONGEST)
@@ -116,7 +117,7 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
     @property
     def threads_of_worker(self) -> int:
         """Threads that compute in each process."""
-        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        return self.threads or max(1, _cores() // self.workers)
 
     @classmethod
     def settings_customise_sources(
@@ -176,6 +177,12 @@ class _File(TomlConfigSettingsSource):
                 close = next(iter(get_close_matches(name, known, n=1)), None)
                 advice = f"; did you mean {close}?" if close else ""
                 raise SettingsError(f"{path} has the unknown option {shown(name)}{advice}")
+
+
+def _cores() -> int:
+    # Which taskset, systemd and containers bound, but not on every platform.
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:

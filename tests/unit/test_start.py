@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,12 @@ def test_an_encrypted_key_is_named(files: dict[str, Path], tmp_path: Path) -> No
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
 def test_this_machine_is_served_in_plaintext(host: str) -> None:
     assert credentials(Settings(host=host)) is None
+
+
+def test_there_are_no_more_threads_than_cores_that_the_process_may_use() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
+        "from gradwire_server.settings import Settings; print(Settings().threads_of_worker)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
