@@ -69,6 +69,13 @@ def test_calls_and_work_are_counted() -> None:
     assert after["process_open_fds"] > 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_each_process_counts_how_late_its_event_loop_is(workers: int) -> None:
+    counted = "gradwire_event_loop_delay_seconds_count"
+    with ServerProcess(flags=(f"--workers={workers}",)) as server:
+        await eventually(lambda: series(server)[counted] >= 2 * workers)
+
+
 async def test_a_call_that_its_caller_ends_is_counted_as_what_the_caller_saw() -> None:
     case = sum_of_squares(1_000_000)
     labels = 'grpc_method="StreamGradients",grpc_service="gradwire.v1.GradientService",grpc_type="bidi_stream"'

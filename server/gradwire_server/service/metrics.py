@@ -164,6 +164,12 @@ class Metrics:
             registry=registry,
         )
         self._cancelled = {stage: cancelled.labels(stage.value) for stage in Stage}
+        self._delay = Histogram(
+            "gradwire_event_loop_delay_seconds",
+            "How late the event loop was for what was due, once a second in each process that serves.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         build = Gauge(
             "gradwire_build_info",
             "Always 1; the label says what runs.",
@@ -202,6 +208,10 @@ class Metrics:
     def received(self, nbytes: int) -> None:
         """A request, or a frame of one, came."""
         self._received.inc(nbytes)
+
+    def delayed(self, seconds: float) -> None:
+        """The event loop was so late."""
+        self._delay.observe(seconds)
 
     def sent(self, nbytes: int) -> None:
         """A response, or a frame of one, went."""

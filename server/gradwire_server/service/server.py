@@ -85,7 +85,7 @@ class Server:
         if tell_serving is None:
             ProcessCollector(registry=self._registry)
         self._waits, self._arrivals = Waits(), Waits()
-        metrics = Metrics(self._registry)
+        metrics = self._metrics = Metrics(self._registry)
         self._admission = Admission(settings, metrics)
         self._jobs = Jobs(settings.threads_of_worker, settings.max_seconds, metrics)
         threads = engine.Threads(settings.threads_of_worker)
@@ -133,6 +133,7 @@ class Server:
             tell_serving = partial(announce, address, metrics_url)
         await self._health.start(ready=False)
         await self._grpc.start()
+        self._measuring = asyncio.create_task(self._measure_delay())
         if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
         await self._health.start(ready=True)
@@ -143,6 +144,14 @@ class Server:
         await stop.wait()
         giving_back.cancel()
         return await self._drain()
+
+    async def _measure_delay(self) -> None:
+        """Count once a second how late the event loop is; where nothing is counted it stands still."""
+        due = monotonic()
+        while True:
+            due = max(due + 1, monotonic())
+            await asyncio.sleep(due - monotonic())
+            self._metrics.delayed(max(0.0, monotonic() - due))
 
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
