@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -24,7 +25,7 @@ import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.integration.raw import SERVICE, channel, refused, stub
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
 from tests.losses import Case, hinge, perceptron
@@ -263,6 +264,18 @@ def test_two_servers_do_not_share_a_port(server: ServerProcess) -> None:
     done = gradwire("serve", f"--port={server.port}", "--metrics-port=0")
     assert done.returncode == 1
     assert "another server" in done.stderr
+
+
+def test_a_limit_of_open_files_below_that_of_connections_is_told() -> None:
+    command = shlex.join([sys.executable, "-m", "gradwire_server", "serve", "--port=0", "--metrics-port=0"])
+    limited = ["sh", "-c", f"ulimit -n 5000; exec {command}"]
+    with subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("gradwire serving")
+        process.terminate()
+        _, log = process.communicate(timeout=DEADLINE)
+    assert "--max-connections" in log
+    assert '"limit": 5000, "needed": 11000' in log
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -275,6 +275,12 @@ def _let_open(files: int) -> None:
     """Have as many files open as this, or as the process may; what it may have at first is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
+    if wanted < files:
+        structlog.get_logger().warning(
+            "fewer files may be open than --max-connections needs; raise the limit (ulimit -Hn), or lower that",
+            limit=hard,
+            needed=files,
+        )
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
