@@ -10,6 +10,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
+import grpc
 import kubernetes_validate
 import pytest
 import trustme
@@ -202,13 +203,24 @@ def test_a_server_with_the_environment_of_the_base_passes_its_probes(base: Resou
     with ServerProcess(
         environment=environment(base) | {"GRADWIRE_HOST": "127.0.0.1", "GRADWIRE_ANNOUNCE": "0"}
     ) as server:
-        for kind in ("startup", "readiness", "liveness"):
+        for kind in ("startup", "readiness"):
             assert container(base)[f"{kind}Probe"]["grpc"] == {"port": 50051}
         with channel(server.address) as opened:
             health: Any = health_pb2_grpc.HealthStub(opened)
             assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
         server.stop()
         assert "is no setting" not in server.log
+
+
+def test_a_crowd_of_callers_does_not_have_a_pod_restarted(base: Resources) -> None:
+    with ServerProcess(flags=("--max-calls=1",)) as server, channel(server.address) as opened:
+        health: Any = health_pb2_grpc.HealthStub(opened)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError, match="max_calls"):
+            health.Check(health_pb2.HealthCheckRequest())
+        probe = container(base)["livenessProbe"]["httpGet"]
+        assert (probe["port"], status(server, probe["path"])) == ("metrics", 200)
 
 
 def test_a_server_with_the_secrets_of_production_passes_its_probes_and_asks_for_tokens(
