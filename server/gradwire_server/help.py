@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from inspect import cleandoc, get_annotations
 from pathlib import Path
@@ -29,7 +30,10 @@ def source(command: type[BaseSettings], subcommands: Mapping[str, type[BaseModel
         for name, field in model.model_fields.items()
     }
     return CliSettingsSource(
-        command, add_argument_method=partial(_add_argument, {}, fields), add_parser_method=_add_parser
+        command,
+        parse_args_method=partial(_parse, list(fields)),
+        add_argument_method=partial(_add_argument, {}, fields),
+        add_parser_method=_add_parser,
     )
 
 
@@ -44,6 +48,20 @@ def human(nbytes: int) -> str:
     while nbytes and nbytes % 1024 == 0 and power < len(_UNITS) - 1:
         nbytes, power = nbytes // 1024, power + 1
     return f"{nbytes} {_UNITS[power]}"
+
+
+def _parse(fields: Sequence[str], parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """What the arguments say; options that there are not are told with the closest one of the subcommand."""
+    found, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        given = unknown[0].partition("=")[0]
+        flags = [
+            f"--{field.partition('.')[2].replace('_', '-')}" for field in fields if field.startswith(f"{arguments[0]}.")
+        ]
+        close = get_close_matches(given, flags, n=1)
+        advice = f"; did you mean {close[0]}?" if close else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+    return found
 
 
 def _add_parser(subparsers: Any, *names: str, description: str, **options: Any) -> ArgumentParser:  # noqa: ANN401  (of argparse)
