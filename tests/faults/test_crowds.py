@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server.service.server import PENDING
+from gradwire_server.service.server import STREAMS
 from tests.faults.conftest import Faults
 from tests.faults.crowd import percentile, rss
 from tests.hostile.http2 import connected
@@ -85,7 +85,7 @@ async def test_calls_that_are_cancelled_in_their_midst_leave_nothing(faults: Fau
 
 
 def test_calls_that_are_reset_at_once_leave_nothing(faults: Faults) -> None:
-    count = faults.of(10_000, 100_000)
+    count = faults.of(2 * STREAMS, 100_000)
     with ServerProcess() as server:
         with growth(server.process.pid) as taken:
             done, connections = 0, 0
@@ -102,7 +102,11 @@ def test_calls_that_are_reset_at_once_leave_nothing(faults: Faults) -> None:
                             connection.flush()
             check_serving(server)
         assert "gradwire_requests_in_flight 0.0" in server.metrics()
-    assert taken.nbytes < (32 << 20) + min(count, PENDING) * PENDING_BYTES
+        found = series(server)
+    # The rest of them gRPC refused.
+    begun = sum(value for name, value in found.items() if name.startswith("grpc_server_started_total{"))
+    assert begun <= connections * STREAMS + 1
+    assert taken.nbytes < (32 << 20) + connections * STREAMS * PENDING_BYTES
     faults.tell("calls reset at once", done)
     faults.tell("connections on which they were", connections)
     faults.tell("memory of the server for them", taken.nbytes / 1e6, "MB")

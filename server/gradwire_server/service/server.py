@@ -56,6 +56,11 @@ PENDING = 20_000
 """Calls that may wait for the event loop to take them. Those beyond (with gRPC's default, beyond 1,000) gRPC cancels,
 which tells their callers neither why nor to try again; those that the loop takes are told by us."""
 
+STREAMS = PENDING // 2
+"""Calls that one connection may have open. Its client waits with more; where it does not, as one that opens calls only to
+reset them, gRPC refuses them at once, so that no connection fills up what waits for all. With far fewer gRPC would also
+refuse calls of clients that keep to it: it counts a call for a while after its client has the answer."""
+
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
 
@@ -238,6 +243,7 @@ def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_concurrent_streams", STREAMS),
         ("grpc.server.max_pending_requests", PENDING),
         ("grpc.server.max_pending_requests_hard_limit", PENDING),
         # A second server on the same port, other than a worker, would silently take every other connection.
