@@ -39,6 +39,7 @@ def _call(target: str, number: int, crowd: Crowd) -> None:
     """Call until told to stop: every other caller by a stream."""
     case = hinge(examples=7, seed=number)
     losses, gradients = hinge_by_hand(**case.arrays)
+    bits: set[bytes] = set()
     with gw.connect(target) as client, client.stream(case.loss) as stream:
         call = stream if number % 2 else client.value_and_grad(case.loss)
         while not crowd.stop.is_set():
@@ -47,6 +48,8 @@ def _call(target: str, number: int, crowd: Crowd) -> None:
             crowd.seconds.append(perf_counter() - start)
             np.testing.assert_allclose(value, losses.mean(), rtol=1e-12)
             np.testing.assert_allclose(found["w"], gradients.mean(axis=0), rtol=1e-12)
+            bits.add(np.asarray(value).tobytes() + found["w"].tobytes())
+            assert len(bits) == 1
 
 
 @contextmanager

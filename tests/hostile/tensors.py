@@ -114,7 +114,7 @@ TENSORS = [
         graph(per_example("x"), per_example("y"), op("add", 0, 1)), {"x": numbers(1, 2), "y": numbers(1, 2, 3)}),
         INVALID, "INVALID_TENSOR", ('"x"', '"y"', "2", "3")),
     Bad("live-buffers", "ComputeGradients", chain_of_buffers, EXHAUSTED, "LIMIT_EXCEEDED",
-        ("max_memory_bytes", str(4 << 30))),
+        ("max_memory_bytes", str(4 << 30), "largest tensor", "(1000, 1000)")),
     Bad("empty-examples", "ComputeGradients", lambda: compute(
         graph(per_example("x", 0), op("sum", 0)), {"x": Tensor(shape=[2**40, 0])}), EXHAUSTED, "LIMIT_EXCEEDED",
         ('"x"', str(2**40), str(2**31), "max_examples"), 'tensors["x"]'),
@@ -122,7 +122,7 @@ TENSORS = [
         {"x": Tensor(shape=[2**31, 0])}, reduction=pb.REDUCTION_NONE), EXHAUSTED, "LIMIT_EXCEEDED",
         (str(2**31), "max_memory_bytes", str(4 << 30))),
     Bad("per-example-gradients", "ComputeGradients", per_example_gradients, EXHAUSTED, "LIMIT_EXCEEDED",
-        ("max_memory_bytes", str(4 << 30))),
+        ("max_memory_bytes", str(4 << 30), "65536 examples", "mean or a sum", "fewer examples")),
     *(
         Bad(f"non-finite-{value}", "ComputeGradients", with_w(numbers(1, value), reject_non_finite=True),
             PRECONDITION, "NON_FINITE", ('"w"', str(value), "(1,)"), "graph.nodes[0]")

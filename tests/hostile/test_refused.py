@@ -20,6 +20,7 @@ from tests.hostile.memory import growth
 from tests.hostile.messages import EXHAUSTED, Bad, graph, parameter, valid
 from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
+from tests.integration.test_metrics import series
 from tests.integration.waiting import eventually
 
 ALLOWANCE, FACTOR = 32 << 20, 40
@@ -27,6 +28,8 @@ ALLOWANCE, FACTOR = 32 << 20, 40
 
 PROMPTLY = 10.0
 """Seconds in which a small request is answered whatever came before."""
+
+IN_FLIGHT = "gradwire_requests_in_flight"
 
 ROWS = [*wire.WIRE, *wire.STANDARD, *graphs.GRAPHS, *scalars.SCALARS, *tensors.TENSORS]
 
@@ -56,6 +59,7 @@ async def test_a_bad_request_is_told_what_is_wrong(server: ServerProcess, raw: g
     label = "".join(word.title() for word in bad.code.name.split("_"))
     # The answer may be there before the call is over.
     await eventually(lambda: handled(server) - before == {f"{bad.method} {label}": 1})
+    assert {value for name, value in series(server).items() if name.startswith(IN_FLIGHT)} == {0}
     good = send(raw, "ComputeGradients", valid(), timeout=PROMPTLY)
     assert isinstance(good, bytes)
     assert np.frombuffer(pb.ComputeGradientsResponse.FromString(good).loss.raw) == 3
