@@ -157,3 +157,8 @@ def test_odd_but_good_requests(server: ServerProcess) -> None:
         unused = gw.graph(gw.parameter("w") * 1)
         unused.nodes.append(parameter("idle", 2))
         assert client.value_and_grad(unused)(w=1.0, idle=[1, 2])[1]["idle"].tolist() == [0, 0]
+    with channel(server.address) as opened:
+        answer = send(opened, "RegisterGraph", pb.RegisterGraphRequest(graph=unused))
+        assert isinstance(answer, bytes)
+        sources = pb.RegisterGraphResponse.FromString(answer).signature.sources
+        assert {source.name: source.unused for source in sources} == {"w": False, "idle": True}
