@@ -11,6 +11,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 import hpack
 
 from tests.integration.raw import SERVICE
@@ -23,7 +24,8 @@ PAUSE = 0.02
 class Connection:
     """A connection that was opened well; what is sent on it from then on may be anything."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, window: int | None = None) -> None:
+        """``window`` is what the server may send on a stream before some of it is read, in bytes."""
         host, _, port = address.rpartition(":")
         self.authority = address
         self.socket = socket.create_connection((host, int(port)), DEADLINE)
@@ -31,6 +33,9 @@ class Connection:
             validate_outbound_headers=False, normalize_outbound_headers=False, header_encoding="utf-8"
         )
         self.http: Any = h2.connection.H2Connection(config)
+        if window is not None:
+            values = {h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
+            self.http.local_settings = h2.settings.Settings(client=True, initial_values=values)
         self.http.initiate_connection()
         self.flush()
 
@@ -92,9 +97,9 @@ class Connection:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Connection]:
+def connected(address: str, window: int | None = None) -> Iterator[Connection]:
     """An open connection, closed at the end."""
-    connection = Connection(address)
+    connection = Connection(address, window)
     try:
         yield connection
     finally:

@@ -167,6 +167,19 @@ async def test_what_streams_hold_for_those_who_do_not_read_is_a_response_each_an
         await eventually(lambda: series(server)[HELD] == 0)
 
 
+async def test_a_watch_that_nobody_reads_does_not_hold_up_the_end() -> None:
+    with ServerProcess(flags=("--grace=0.5",)) as server, connected(server.address, window=0) as connection:
+        stream = connection.http.get_next_available_stream_id()
+        headers = dict(connection.headers("Watch")) | {":path": "/grpc.health.v1.Health/Watch"}
+        connection.http.send_headers(stream, list(headers.items()))
+        connection.message(stream, b"")
+        await eventually(lambda: open_calls(server) == 1)
+        with channel(server.address) as opened:
+            health: Any = health_pb2_grpc.HealthStub(opened)
+            assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+        assert server.stop() == 0
+
+
 def test_a_flood_of_graphs_pushes_out_the_oldest_and_keeps_what_is_used() -> None:
     limit = 10_000_000
     with ServerProcess(flags=(f"--max-cache-bytes={limit}",)) as server, channel(server.address) as opened:

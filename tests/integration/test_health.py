@@ -16,6 +16,8 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.integration.raw import SERVICE, channel
 from tests.integration.server_process import ServerProcess
+from tests.integration.test_metrics import series
+from tests.integration.waiting import eventually
 from tests.losses import perceptron
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -82,16 +84,26 @@ def test_a_request_that_takes_long_to_check_does_not_delay_it(frame: Callable[[]
         assert len(busy.result()) == AGAIN
 
 
-def test_a_watch_sees_the_drain() -> None:
+async def test_a_watch_sees_the_drain_whoever_watched_before() -> None:
     with ServerProcess() as server, channel(server.address) as opened:
         stub: Any = health_pb2_grpc.HealthStub(opened)
-        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE))
-        assert next(watch).status == SERVING
+        watch, other = (stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE)) for _ in range(2))
+        assert next(watch).status == next(other).status == SERVING
+        other.cancel()
+        ended = 'grpc_server_handled_total{grpc_code="Canceled",grpc_method="Watch"'
+        await eventually(lambda: any(name.startswith(ended) for name, count in series(server).items() if count))
         server.process.terminate()
         assert next(watch).status == NOT_SERVING
         with pytest.raises(grpc.RpcError):
             next(watch)
         assert server.wait() == 0
+
+
+def test_a_watch_of_a_service_that_is_not_there_says_so_and_goes_on(health: Any) -> None:
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="nobody"))
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    assert watch.is_active()
+    watch.cancel()
 
 
 def test_reflection_describes_the_service(server: ServerProcess) -> None:

@@ -57,9 +57,9 @@ PENDING = 20_000
 which tells their callers neither why nor to try again; those that the loop takes are told by us."""
 
 STREAMS = PENDING // 2
-"""Calls that one connection may have open. Its client waits with more; where it does not, as one that opens calls only to
-reset them, gRPC refuses them at once, so that no connection fills up what waits for all. With far fewer gRPC would also
-refuse calls of clients that keep to it: it counts a call for a while after its client has the answer."""
+"""Calls that one connection may have open. Its client waits with more; where it does not, as one that opens calls only
+to reset them, gRPC refuses them at once, so that no connection fills up what waits for all. With far fewer gRPC would
+also refuse calls of clients that keep to it: it counts a call for a while after its client has the answer."""
 
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
@@ -136,12 +136,11 @@ class Server:
         if tell_serving is None:
             metrics_url = serve_metrics(self._settings, self._registry, lambda: self._health.ready)
             tell_serving = partial(announce, address, metrics_url)
-        await self._health.start(ready=False)
         await self._grpc.start()
         self._measuring = asyncio.create_task(self._measure_delay())
         if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
-        await self._health.start(ready=True)
+        self._health.tell(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
         tell_serving()
@@ -190,7 +189,7 @@ class Server:
 
     async def _drain(self) -> bool:
         self._log.info("draining", in_flight=self._admission.in_flight, grace=self._settings.grace)
-        await self._health.enter_graceful_shutdown()
+        self._health.tell(ready=False)
         await asyncio.sleep(self._settings.announce)
         grace, start = self._settings.grace, monotonic()
         self._waits.end()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradwire_server.errors import Refusal, shown
@@ -14,27 +15,26 @@ from gradwire_server.service.jobs import Waits
 from gradwire_server.service.status import abort
 
 
-class HealthServicer(health.aio.HealthServicer):
-    """grpc.health.v1.Health; a watch would otherwise hold up a draining server until its grace is over."""
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """grpc.health.v1.Health, whose services are ready all together.
+
+    In that of gRPC a watch holds a lock while it writes, and is the last of its service that hears of a change: with
+    one that nobody read a server could not drain any more, and others did not see that it does.
+    """
 
     def __init__(self, services: Sequence[str], waits: Waits) -> None:
-        super().__init__()
         self._services = ("", *services)
         self._waits = waits
+        self._changed = asyncio.Event()
+        """Of the next change; each has its own."""
         self.ready = False
         """Whether the status is SERVING."""
 
-    async def start(self, *, ready: bool) -> None:
-        """Say that the services serve, or that they are about to."""
+    def tell(self, *, ready: bool) -> None:
+        """Say that the services serve, or that they do not."""
         self.ready = ready
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for service in self._services:
-            await self.set(service, status)
-
-    async def enter_graceful_shutdown(self) -> None:
-        """Say that they do not serve any more."""
-        self.ready = False
-        await super().enter_graceful_shutdown()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -44,17 +44,29 @@ class HealthServicer(health.aio.HealthServicer):
             known = ", ".join(map(shown, self._services[1:]))
             message = f'there is no service {shown(request.service)} here, only {known}, and "" for the whole server'
             await context.abort(grpc.StatusCode.NOT_FOUND, message)
-        return await super().Check(request, context)
+        return self._response(request)
 
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """Tell the status, and every change of it, until the server drains."""
+        told = None
         try:
             with self._waits:
-                await super().Watch(request, context)
+                while True:
+                    changed, response = self._changed, self._response(request)
+                    if response != told:
+                        await context.write(response)
+                        told = response
+                    await changed.wait()
         except Refusal as refusal:
             await abort(context, refusal)
+
+    def _response(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
+        kind = health_pb2.HealthCheckResponse
+        if request.service not in self._services:
+            return kind(status=kind.SERVICE_UNKNOWN)
+        return kind(status=kind.SERVING if self.ready else kind.NOT_SERVING)
 
 
 class ReflectionServicer:
