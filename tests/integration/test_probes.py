@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 from http.client import HTTPConnection
@@ -73,3 +75,15 @@ def test_pages_are_open_where_calls_need_tokens(tmp_path: Path) -> None:
     tokens.write_text("token")
     with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server:
         assert [ask(server.metrics_port, path)[0] for path in ("/metrics", "/livez", "/readyz")] == [200] * 3
+
+
+def test_connections_that_break_off_are_not_logged() -> None:
+    with ServerProcess() as server:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", server.metrics_port), 10) as broken:
+                broken.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
+                # Reset where it would be closed.
+                broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            assert ask(server.metrics_port, "/livez")[0] == 200
+        server.stop()
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]

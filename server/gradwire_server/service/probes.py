@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ PATIENCE = 5.0
 """Seconds in which a live event loop answers; what runs on it takes milliseconds."""
 
 Probe = Callable[[], bool]
+
+_log = structlog.get_logger()
 
 
 def serve_pages(host: str, port: int, registry: CollectorRegistry, probes: Mapping[str, Probe]) -> int:
@@ -80,6 +84,11 @@ def _application(registry: CollectorRegistry, probes: Mapping[str, Probe]) -> WS
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log a fault, and nothing of a connection that broke off: Python would write a trace to stderr for each."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("internal error", method="the pages of operators")
 
 
 class _Handler(WSGIRequestHandler):
