@@ -101,6 +101,20 @@ async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> No
         assert server.log.count("another one takes its place") == 2
 
 
+async def test_a_worker_that_stands_still_is_replaced() -> None:
+    case = sum_of_squares(3)
+    flags = (*WORKERS, "--grace=1")
+    server = ServerProcess(flags=flags, module="tests.integration.impatient_server")
+    with server, gw.connect(server.address) as client:
+        stopped, other = workers_of(server)
+        stopped.suspend()
+        await eventually(partial(serving, server, 2, 1))
+        assert [worker.pid for worker in workers_of(server) if worker.pid in (stopped.pid, other.pid)] == [other.pid]
+        assert client.value_and_grad(case.loss)(**case.arrays)[0] == np.sum(case.arrays["w"] ** 2)
+        assert server.stop() == 0
+        assert "worker stands still and is killed" in server.log
+
+
 async def test_workers_live_on_without_the_process_that_forked_them_and_are_still_replaced() -> None:
     case = sum_of_squares(3)
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:

@@ -31,7 +31,7 @@ from gradwire_server import logs
 from gradwire_server.settings import Settings, StartError
 
 PID, SERVES, FAILED = "pid", "serves", "failed"
-"""What the lines begin with: its process id; that it serves, and nothing more; why it cannot."""
+"""What the lines begin with: its process id; that it serves, once a second, and nothing more; why it cannot."""
 
 _NUMBER = Struct("=i")
 
@@ -39,6 +39,8 @@ _NUMBER = Struct("=i")
 def ask(commands: socket.socket, number: int) -> int:
     """Have a worker forked; gives the end of its pipe from which to read, whenever there is somebody to fork it."""
     reading, writing = os.pipe()
+    # No worker waits for a supervisor that stands still.
+    os.set_blocking(writing, False)
     socket.send_fds(commands, [_NUMBER.pack(number)], [writing])
     os.close(writing)
     return reading
@@ -112,8 +114,8 @@ def _be_called(name: str) -> None:
 
 
 def _tell(pipe: int, *words: object) -> None:
-    # The supervisor may be gone.
-    with suppress(BrokenPipeError):
+    # The supervisor may be gone, or stand still.
+    with suppress(BrokenPipeError, BlockingIOError):
         os.write(pipe, " ".join(map(str, words)).encode(errors="backslashreplace") + b"\n")
 
 

@@ -74,8 +74,8 @@ GIVE_UP = 0.9
 class Server:
     """A server that is wired up but not yet listening.
 
-    One of several workers has ``tell_serving``, to be called when it serves. It shares its port, others serve its
-    metrics, and its kernels are warm before it begins.
+    One of several workers has ``tell_serving``, to be called when it serves, and once a second from then on. It shares
+    its port, others serve its metrics, and its kernels are warm before it begins.
 
     Raises:
         StartError: if it would not be safe, or certificate, key or tokens cannot be used.
@@ -150,12 +150,14 @@ class Server:
         return await self._drain()
 
     async def _measure_delay(self) -> None:
-        """Count once a second how late the event loop is; where nothing is counted it stands still."""
+        """Count once a second how late the event loop is; where nothing is counted or told it stands still."""
         due = monotonic()
         while True:
             due = max(due + 1, monotonic())
             await asyncio.sleep(due - monotonic())
             self._metrics.delayed(max(0.0, monotonic() - due))
+            if self._tell_serving is not None:
+                self._tell_serving()
 
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
@@ -196,7 +198,7 @@ class Server:
         self._arrivals.end(PATIENCE)
         asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
         await self._grpc.stop(grace)
-        stopped = self._jobs.close(grace - (monotonic() - start))
+        stopped = await asyncio.to_thread(self._jobs.close, grace - (monotonic() - start))
         self._admission.tell()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")

@@ -16,7 +16,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,10 @@ FREE_RESTARTS, FIRST_PAUSE, LONGEST_PAUSE = 3, 0.5, 30.0
 
 PR_SET_CHILD_SUBREAPER = 36
 """Of Linux, in sys/prctl.h."""
+
+SILENCE, SILENCES = 20.0, 2
+"""Seconds in which nothing comes from a worker that tells every second that it serves, and how often in a row before it
+is ended: the first time all may have stood still together, as in a container that is paused."""
 
 MARGIN = 10.0
 """Seconds beyond their own time that workers have to drain."""
@@ -245,18 +249,19 @@ class Supervisor:
     async def _serve(self, slot: _Slot) -> tuple[float, int | None, str]:
         """Have one process; the seconds that it served, its exit code if it can be known, what it says is wrong."""
         start, lasted, code, cause = 0.0, 0.0, None, ""
-        async for line in _lines(forkserver.ask(self._commands, slot.number)):
-            match line.decode().rstrip().split(" ", 1):
-                case [forkserver.PID, pid]:
-                    slot.pid = int(pid)
-                    if self._stop.is_set():
-                        slot.send(signal.SIGTERM)
-                case [forkserver.SERVES]:
-                    start = monotonic()
-                    slot.served = True
-                    slot.ready.set()
-                case [forkserver.FAILED, told]:
-                    cause = told
+        async with _reading(forkserver.ask(self._commands, slot.number)) as lines:
+            while line := await self._next(slot, lines):
+                match line.decode().rstrip().split(" ", 1):
+                    case [forkserver.PID, pid]:
+                        slot.pid = int(pid)
+                        if self._stop.is_set():
+                            slot.send(signal.SIGTERM)
+                    case [forkserver.SERVES] if not slot.ready.is_set():
+                        start = monotonic()
+                        slot.served = True
+                        slot.ready.set()
+                    case [forkserver.FAILED, told]:
+                        cause = told
         if slot.pid is not None:
             code = _exit_code(slot.pid)
         if slot.ready.is_set():
@@ -265,16 +270,27 @@ class Supervisor:
         slot.pid = None
         return lasted, code, cause
 
+    async def _next(self, slot: _Slot, lines: asyncio.StreamReader) -> bytes:
+        """The next line of a worker, which is killed if it serves and stands still; nothing if there is none."""
+        if slot.ready.is_set():
+            for _ in range(SILENCES):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(SILENCE):
+                        return await lines.readline()
+            self._log.error("worker stands still and is killed", worker=slot.number, seconds=SILENCES * SILENCE)
+            slot.send(signal.SIGKILL)
+        return await lines.readline()
 
-async def _lines(pipe: int) -> AsyncIterator[bytes]:
-    """What comes through a pipe, until it ends."""
+
+@asynccontextmanager
+async def _reading(pipe: int) -> AsyncIterator[asyncio.StreamReader]:
+    """What comes through a pipe."""
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         partial(asyncio.StreamReaderProtocol, reader), os.fdopen(pipe, "rb", 0)
     )
     with closing(transport):
-        async for line in reader:
-            yield line
+        yield reader
 
 
 def _exit_code(pid: int) -> int | None:
