@@ -54,6 +54,8 @@ async def test_a_bad_request_is_told_what_is_wrong(server: ServerProcess, raw: g
     assert answer.nbytes < 4096
     assert len(answer.message) < 1600
     assert answer.message.isprintable()
+    # Of what a caller sent it shows 64 characters at most.
+    assert not re.search(r"(.)\1{64}", " ".join([answer.message, *answer.paths]))
     if bad.path:
         assert any(path.startswith(bad.path) for path in answer.paths), answer.paths
     label = "".join(word.title() for word in bad.code.name.split("_"))
