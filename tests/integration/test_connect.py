@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -74,6 +76,18 @@ def test_nobody_there() -> None:
 def test_somebody_else_there(server: ServerProcess) -> None:
     with gw.connect(f"127.0.0.1:{server.metrics_port}", max_attempts=1) as client, pytest.raises(gw.UnavailableError):
         client.info()
+
+
+def test_a_server_of_another_contract_is_named_with_that_of_the_client() -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    port = other.add_insecure_port("127.0.0.1:0")
+    other.start()
+    w = gw.parameter("w")
+    with gw.connect(f"127.0.0.1:{port}") as client, client.stream(w * w) as stream:
+        for call in (client.info, lambda: client.value_and_grad(w * w)(w=1.0), lambda: stream(w=1.0)):
+            with pytest.raises(gw.UnimplementedError, match=rf"{port} does not speak gradwire\.v1\.GradientService: "):
+                call()
+    other.stop(None)
 
 
 def test_a_client_made_before_a_fork_works_after_it(server: ServerProcess) -> None:
