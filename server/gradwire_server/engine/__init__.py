@@ -2,6 +2,7 @@
 
 from gradwire_server.engine.checking import Check, SourceCheck, bind_check, run_check
 from gradwire_server.engine.checkpoints import Checkpoint, unhurried
+from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Parameter, Reduction, Ties
@@ -49,6 +50,7 @@ __all__ = [
     "bind_check",
     "bind_trace",
     "compile_graph",
+    "no_full_collections",
     "of_process",
     "run",
     "run_check",

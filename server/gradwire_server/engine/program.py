@@ -11,6 +11,7 @@ import numpy as np
 
 from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.checkpoints import Checkpoint, checked
+from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
@@ -156,6 +157,7 @@ class Program:
         # A merged plan needs the plain one beside it.
         plain = plain or self.plans.most == 1
 
+        @no_full_collections()
         def make() -> Plan:
             if not self.kernels:
                 instructions = self.applied.instructions(checkpoint)

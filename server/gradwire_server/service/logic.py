@@ -193,7 +193,8 @@ class GradientLogic:
         job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
-            return codec.encode_trace(engine.run_trace(job, checkpoint))
+            with engine.no_full_collections():
+                return codec.encode_trace(engine.run_trace(job, checkpoint))
 
         return Planned(job.cost, job.memory, run)
 
@@ -276,8 +277,9 @@ class GradientLogic:
             return program
         start = perf_counter()
         try:
-            graph = codec.decode_graph(message, self._engine_limits, checkpoint)
-            program = engine.compile_graph(graph, self._engine_limits, checkpoint)
+            with engine.no_full_collections():
+                graph = codec.decode_graph(message, self._engine_limits, checkpoint)
+                program = engine.compile_graph(graph, self._engine_limits, checkpoint)
         except Refusal as refusal:
             raise _inside("graph", refusal) from None
         self.cache.put(program, digest)
