@@ -161,8 +161,10 @@ class Program:
         def make() -> Plan:
             if not self.kernels:
                 instructions = self.applied.instructions(checkpoint)
-                self.kernels = tuple([i and kernel_of(self, i) for i in checked(instructions, checkpoint)])
+                kernels = tuple([i and kernel_of(self, i) for i in checked(instructions, checkpoint)])
+                # Both or none of them: whatever the checkpoint raises, the next one begins anew.
                 self.folded = self._foldable(checkpoint)
+                self.kernels = kernels
             return make_plan(self, wrt, outputs, separate=separate, plain=plain, checkpoint=checkpoint)
 
         return self.plans.get((wrt, outputs, separate, plain), make, checkpoint)

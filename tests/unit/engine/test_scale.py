@@ -9,6 +9,7 @@ import tracemalloc
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,27 @@ def test_checkpoints_are_passed_while_a_plan_is_made() -> None:
         with pytest.raises(InterruptedError):
             bind(program, replace(query, outputs=(100,)), LIMITS, checkpoint=interrupted(times))
     assert run(other, nothing).non_finite is not None
+
+
+def test_a_plan_that_was_given_up_leaves_nothing_to_the_next_one() -> None:
+    builder = Builder()
+    constant, x = builder.constant(2.0), builder.parameter("x")
+    for _ in range(1000):
+        constant = builder.op("tanh", constant)
+    builder.op("mul", x, constant)
+    # A node inside of what was packed: the graph runs as it was sent, for which there is no plan yet.
+    query = Query(arrays={"x": np.array(1.0)}, dtype=np.dtype(np.float64), outputs=(500,))
+    folded: list[int] = []
+    for times in range(1, 1000):
+        program = builder.program()
+        assert program.packed is not None
+        with suppress(InterruptedError):
+            bind(program, query, LIMITS, checkpoint=interrupted(times))
+            break
+        bind(program, query, LIMITS)
+        folded.append(len(program.folded))
+    assert len(folded) > 10
+    assert folded == [1001] * len(folded)
 
 
 def test_a_checkpoint_is_passed_between_blocks_of_empty_examples() -> None:
