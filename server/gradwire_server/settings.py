@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from gradwire_server import cores
 from gradwire_server.errors import shown
 from gradwire_server.sections import Section
 from gradwire_server.service.limits import ServiceLimits
@@ -117,7 +118,7 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
     @property
     def threads_of_worker(self) -> int:
         """Threads that compute in each process."""
-        return self.threads or max(1, _cores() // self.workers)
+        return self.threads or max(1, cores.usable() // self.workers)
 
     @classmethod
     def settings_customise_sources(
@@ -177,12 +178,6 @@ class _File(TomlConfigSettingsSource):
                 close = next(iter(get_close_matches(name, known, n=1)), None)
                 advice = f"; did you mean {close}?" if close else ""
                 raise SettingsError(f"{path} has the unknown option {shown(name)}{advice}")
-
-
-def _cores() -> int:
-    # Which taskset, systemd and containers bound, but not on every platform.
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def is_loopback(host: str) -> bool:

@@ -95,10 +95,14 @@ def test_this_machine_is_served_in_plaintext(host: str) -> None:
     assert credentials(Settings(host=host)) is None
 
 
-def test_there_are_no_more_threads_than_cores_that_the_process_may_use() -> None:
-    code = (
-        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); "
-        "from gradwire_server.settings import Settings; print(Settings().threads_of_worker)"
-    )
+@pytest.mark.parametrize(
+    "threads",
+    [
+        "from gradwire_server.settings import Settings; print(Settings().threads_of_worker)",
+        "from gradwire_server.engine import of_process; print(of_process().count)",
+    ],
+)
+def test_there_are_no_more_threads_than_cores_that_the_process_may_use(threads: str) -> None:
+    code = f"import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); {threads}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

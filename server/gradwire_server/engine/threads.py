@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from gradwire_server import cores
+
 R = TypeVar("R")
 
 
@@ -106,8 +108,8 @@ ONE = Threads(1)
 
 @cache
 def of_process() -> Threads:
-    """One for each core, for whoever has no settings."""
-    return Threads(os.cpu_count() or 1)
+    """One for each core that it may use, for whoever has no settings."""
+    return Threads(cores.usable())
 
 
 class Ordered(Generic[R]):
