@@ -230,7 +230,7 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (["--vesrion"], {}, 2, ["--vesrion"]),
         (["serve", "--max-message-bytes=-1"], {}, 2, ["--max-message-bytes", "greater than or equal to 1048576"]),
         (["serve", "--grace=inf"], {}, 2, ["--grace", "less than or equal to 2000000"]),
-        (["serve", "--max-connections=9999999999"], {}, 2, ["--max-connections", "less than"]),
+        (["serve", "--max-connections=2147483647"], {}, 2, ["--max-connections", "less than"]),
         *(
             (["serve", "--host=192.0.2.1", "--insecure", workers], {}, 1, ["192.0.2.1", "assign requested", "--host"])
             for workers in ("--workers=1", "--workers=2")

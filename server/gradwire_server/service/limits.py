@@ -47,7 +47,8 @@ class ServiceLimits(Section):
     """Bytes that one computation may take: values, gradients and results together."""
     max_cache_bytes: int = Field(default=1 << 30, gt=0)
     """Bytes of prepared graphs that are kept; those used longest ago go first."""
-    max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1000)
+    # With 2**31 - 1, which to gRPC is none at all, it ends the process.
+    max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1)
     """Connections at the same time; those beyond are closed as they come."""
     max_calls: int = Field(default=10_000, gt=0)
     """Calls that are open at the same time, of any method: also those whose message is still arriving, and streams
