@@ -235,7 +235,7 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
             (["serve", "--host=192.0.2.1", "--insecure", workers], {}, 1, ["192.0.2.1", "assign requested", "--host"])
             for workers in ("--workers=1", "--workers=2")
         ),
-        (["serve", "--host=nowhere.invalid", "--insecure"], {}, 1, ["nowhere.invalid", "not known", "--host"]),
+        (["serve", "--host=::g", "--insecure"], {}, 1, ["[::g]:50051", "not known", "--host"]),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
         ([], {}, 2, ["usage", "serve", "explain"]),
