@@ -1,8 +1,8 @@
 """When glibc's allocator takes memory from the system, and when it gives it back.
 
 By default it takes every large array anew, and that each of its pages comes as zeros costs more than most of what is
-computed there: 64 MB there and back take half as long without. And it never gives back most of what messages took,
-whole or half-sent, for they lie among what lives longer.
+computed there: 64 MB there and back take half to two thirds of the time without. And it never gives back most of what
+messages took, whole or half-sent, for they lie among what lives longer.
 
 Where the C library is another one nothing is done.
 """
