@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import which
@@ -25,8 +26,8 @@ from tests.losses import hinge as hinge_case
 COMPUTE = "/gradwire.v1.GradientService/ComputeGradients"
 IN_FLIGHT = 32
 CALLS = 4000
-SIDE = 1000
-"""Of a table of numbers that a call computes from few."""
+EXAMPLES, STEPS = 4096, 200
+"""Of a call that computes for some milliseconds, on little that has to be moved."""
 
 SECONDS = 2
 
@@ -57,7 +58,7 @@ class _Load:
         return 1 / float(rate[1])
 
 
-def _rows(work: str, timings: Timings, ours: str, peer: str, reach: float) -> Iterator[Row]:
+def _rows(work: str, timings: Timings, ours: str, peer: str, reach: float | None) -> Iterator[Row]:
     yield Row(
         work=work,
         ours=f"{ours} {1 / timings.seconds(ours):,.0f}/s",
@@ -88,23 +89,41 @@ def compare_small() -> Iterator[Row]:
 
 
 def compare_workers() -> Iterator[Row]:
-    """Calls that compute, to a server of two processes and to one of one."""
-    x, y = gw.parameter("x", shape=(SIDE, 1)), gw.parameter("y", shape=(1, SIDE))
-    numbers = np.random.default_rng(1).normal(size=SIDE).tobytes()
+    """Calls that compute, to a server of two processes, and to two servers, against one of one."""
+    x, w = gw.input("x", per_example=True), gw.parameter("w")
+    loss: gw.Expression = x
+    for step in range(STEPS):
+        loss = gw.tanh(loss * w + 0.1 * step)
+    numbers = np.random.default_rng(1).normal(size=EXAMPLES).tobytes()
     message = pb.ComputeGradientsRequest(
-        graph=gw.graph(gw.sum(gw.exp(x * y))),
+        graph=gw.graph(loss),
         tensors={
-            "x": tensor_pb2.Tensor(shape=(SIDE, 1), raw=numbers),
-            "y": tensor_pb2.Tensor(shape=(1, SIDE), raw=numbers),
+            "x": tensor_pb2.Tensor(shape=(EXAMPLES,), raw=numbers),
+            "w": tensor_pb2.Tensor(raw=np.array(0.9).tobytes()),
         },
     ).SerializeToString()
     with ExitStack() as stack:
-        loads = {}
-        for workers in (1, 2):
-            address = stack.enter_context(serving(*SERVE, f"--workers={workers}", "--threads=1"))
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
+
+        def load(address: str, connections: int) -> _Load:
             # For a time, not for a number of calls: the kernel does not give each worker as many connections.
-            loads[f"{workers} workers"] = _Load(folder, address, COMPUTE, message, f"-D{SECONDS}", IN_FLIGHT)
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            return _Load(folder, address, COMPUTE, message, f"-D{SECONDS}", connections)
+
+        flags = "--workers=1", "--workers=2", "--workers=1"
+        one, two, other = (stack.enter_context(serving(*SERVE, flag, "--threads=1")) for flag in flags)
+        halves = [load(address, IN_FLIGHT // 2) for address in (one, other)]
+        threads = stack.enter_context(ThreadPoolExecutor(len(halves)))
+
+        def apart() -> float:
+            seconds: list[float] = list(threads.map(lambda half: half(), halves))
+            return 1 / sum(1 / each for each in seconds)
+
+        loads: dict[str, Callable[[], float]] = {
+            "one worker": load(one, IN_FLIGHT),
+            "two workers": load(two, IN_FLIGHT),
+            "two servers": apart,
+        }
         timings = in_turns(loads, 20)
-    work = f"exp of {SIDE:,} x {SIDE:,} products in every call, {IN_FLIGHT} connections"
-    yield from _rows(work, timings, "2 workers", "1 workers", 1.8)
+    work = f"{STEPS} tanh on {EXAMPLES:,} examples in every call, {IN_FLIGHT} connections"
+    yield from _rows(work, timings, "two workers", "one worker", 1.8)
+    yield from _rows(work, timings, "two servers", "one worker", None)
