@@ -6,5 +6,5 @@ from gradwire_server import __main__
 from gradwire_server.service import supervisor
 
 if __name__ == "__main__":
-    supervisor.SILENCE = 2.0
+    supervisor.SILENCE = 5.0
     __main__.main()

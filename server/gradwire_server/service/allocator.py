@@ -13,12 +13,14 @@ import asyncio
 import ctypes
 import os
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 """Parameters of mallopt(3)."""
 
 MOST = (1 << 31) - 1
+"""The largest number that it takes."""
 
 SECONDS = 5.0
 """Between two looks at what the process has."""
@@ -38,15 +40,19 @@ def keep_freed() -> None:
 
 async def give_back() -> None:
     """Give back what is free, again and again, until cancelled."""
-    with suppress(AttributeError, OSError):
+    try:
         trim = ctypes.CDLL(None).malloc_trim
-        least = _resident()
-        while True:
-            await asyncio.sleep(SECONDS)
+    except (AttributeError, OSError):
+        return
+    least = inf
+    while True:
+        # It cannot be read while as many files are open as may be.
+        with suppress(OSError):
             found = _resident()
             least = min(least, found)
             if found > least + WORTHWHILE:
                 await asyncio.to_thread(trim, 0)
+        await asyncio.sleep(SECONDS)
 
 
 def _resident() -> int:

@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from math import inf
 from time import monotonic
@@ -119,6 +119,8 @@ class Server:
             reflector = ReflectionServicer([service.full_name for service in services], self._waits)
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
         self._grpc.add_generic_rpc_handlers([handlers])
+        self._beside: list[asyncio.Task[None]] = []
+        """What is done besides answering calls."""
         self._log = structlog.get_logger()
 
     async def run(self) -> bool:
@@ -137,17 +139,26 @@ class Server:
             metrics_url = serve_metrics(self._settings, self._registry, lambda: self._health.ready)
             tell_serving = partial(announce, address, metrics_url)
         await self._grpc.start()
-        self._measuring = asyncio.create_task(self._measure_delay())
+        self._do_beside(self._measure_delay())
         if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
         self._health.tell(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
         tell_serving()
-        giving_back = asyncio.create_task(give_back())
+        self._do_beside(give_back())
         await stop.wait()
-        giving_back.cancel()
         return await self._drain()
+
+    def _do_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this until the end, and tell of it if it ends before."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._tell_of_fault)
+        self._beside.append(task)
+
+    def _tell_of_fault(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("what is done beside the calls has ended", exc_info=error)
 
     async def _measure_delay(self) -> None:
         """Count once a second how late the event loop is; where nothing is counted or told it stands still."""

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,11 +25,12 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, disable_created_metrics
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client.multiprocess import mark_process_dead
 
 from gradwire_server.service import forkserver
 from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
+from gradwire_server.service.sums import Sums
 from gradwire_server.settings import Settings, StartError
 
 SETTLED, FORKS_SETTLED = 1.0, 300.0
@@ -70,21 +71,6 @@ class _Slot:
                 os.kill(self.pid, number)
 
 
-class _Sums(MultiProcessCollector):
-    """What the workers count, summed."""
-
-    def collect(self) -> Iterable[Metric]:
-        """As its parent does, which fails at a file that a worker has just made and written nothing to."""
-        files = []
-        for file in Path(self._path).glob("*.db"):
-            # Of a worker that has just ended.
-            with suppress(FileNotFoundError):
-                if file.stat().st_size:
-                    files.append(str(file))
-        metrics: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]  # it has no annotations
-        return metrics
-
-
 class Supervisor:
     """The parent of the workers."""
 
@@ -98,7 +84,7 @@ class Supervisor:
         """By which the fork server is asked for workers. What it has not read when it ends, the next one reads."""
         self._fork_server: asyncio.subprocess.Process | None = None
         self._registry = CollectorRegistry()
-        _Sums(self._registry, folder)  # type: ignore[no-untyped-call]  # as above
+        Sums(folder, self._registry)
         self._restarts = Counter(
             "gradwire_worker_restarts", "Workers started in the place of others that ended.", registry=self._registry
         )
