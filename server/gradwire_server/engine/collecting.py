@@ -21,8 +21,8 @@ def no_full_collections() -> Iterator[None]:
     """Search only what is young while any thread is in the block.
 
     A search of all goes through millions of objects while a large graph is prepared, again and again as they become
-    more: a third of the time, and no other thread runs meanwhile. It is a setting of the process, also where that is the
-    user's own, and is as it was after the block.
+    more: a third of the time, and no other thread runs meanwhile. It is a setting of the process, also where that is
+    the user's own, and is as it was after the block.
     """
     global _within, _usual  # noqa: PLW0603  (of the process, as what they speak of)
     with _lock:
