@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from time import perf_counter
 from typing import Any
 
 import grpc
@@ -141,9 +142,11 @@ def traffic(server: ServerProcess) -> Iterator[None]:
         def go_on() -> None:
             busy = client.value_and_grad(large.loss)
             while not stop.is_set():
+                start = perf_counter()
                 busy(**large.arrays)
+                # In its midst, however busy the machine is.
                 with suppress(gw.DeadlineExceededError):
-                    busy(**large.arrays, timeout=0.03)
+                    busy(**large.arrays, timeout=(perf_counter() - start) / 2)
 
         going = pool.submit(go_on)
         try:

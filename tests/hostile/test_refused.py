@@ -15,9 +15,10 @@ from google.protobuf.message import Message
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
 from tests.hostile import graphs, scalars, tensors, wire
-from tests.hostile.memory import growth
-from tests.hostile.messages import EXHAUSTED, Bad, graph, parameter, valid
+from tests.hostile.memory import growth, resident
+from tests.hostile.messages import EXHAUSTED, Bad, graph, op, parameter, valid
 from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_metrics import series
@@ -94,6 +95,22 @@ def test_a_compression_bomb_takes_no_memory() -> None:
         assert answer.code is EXHAUSTED
         assert answer.message == "Decompressed message larger than max"
         assert taken.nbytes < 300 << 20
+        assert isinstance(send(opened, "ComputeGradients", valid()), bytes)
+
+
+async def test_large_requests_that_are_refused_leave_nothing() -> None:
+    large = pb.ComputeGradientsRequest(
+        graph=graph(parameter("w", 8_000_001), op("sum", 0)),
+        tensors={"w": tensor_pb2.Tensor(shape=[8_000_000], raw=bytes(64_000_000))},
+    )
+    with ServerProcess() as server, channel(server.address) as opened:
+        assert isinstance(send(opened, "ComputeGradients", valid()), bytes)
+        before = resident(server.process.pid)
+        for request in (large.SerializeToString(), bytes([255]) * 64_000_000):
+            for _ in range(8):
+                assert isinstance(send(opened, "ComputeGradients", request), Refused)
+        # Of what is free the server keeps one such request at most.
+        await eventually(lambda: resident(server.process.pid) < before + (72 << 20))
         assert isinstance(send(opened, "ComputeGradients", valid()), bytes)
 
 

@@ -61,7 +61,7 @@ def many_operands() -> bytes:
     return bytes(pb.StreamGradientsRequest(head=pb.StreamRequestHead(request=request)).SerializeToString())
 
 
-AGAIN = 5
+AGAIN = 20
 """Requests, one after another, so that some are still to come when health has answered."""
 
 

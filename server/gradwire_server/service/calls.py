@@ -213,6 +213,7 @@ class _Call(Handler):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._admission.close()
+        _forget(error)
         code = None if self._context is None else self._context.code()
         if not isinstance(code, grpc.StatusCode):
             code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
@@ -243,6 +244,15 @@ class _Call(Handler):
         log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6), peer=self._peer)
 
 
+def _forget(error: BaseException | None) -> None:
+    """Let go of the frames that the end of a call came through, which hold its request.
+
+    gRPC keeps the error with the call, and the frames hold the call: a cycle, of which Python takes notice much later.
+    """
+    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+        error.__context__ = error.__traceback__ = None
+
+
 class _UnaryCall(_Call):
     """With one request and one response."""
 
@@ -251,11 +261,15 @@ class _UnaryCall(_Call):
     async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
         """Do it."""
         with self._during(context):
-            message = await _only_message(context, self._arrivals)
-            self._series.received.inc()
-            response = await self._behaviour(message, context)
+            # In no variable: see _forget.
+            response = await self._behaviour(await self._message(context), context)
         self._series.sent.inc()
         return response
+
+    async def _message(self, context: Context) -> object:
+        message: object = await _only_message(context, self._arrivals)
+        self._series.received.inc()
+        return message
 
 
 class _StreamCall(_Call):

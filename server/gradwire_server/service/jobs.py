@@ -99,6 +99,9 @@ class Jobs:
             if refusal.reason in _GAVE_UP:
                 self._metrics.cancelled(stage)
             raise
+        finally:
+            # It holds what was raised, which holds this frame, and what the work was about would stay for a while.
+            del future
 
     def close(self, seconds: float) -> bool:
         """Wait for the threads, but no longer than that; False if some still work."""

@@ -469,4 +469,5 @@ def test_the_estimate_of_memory_holds_for_finite_numbers_and_others_and_is_not_f
     # What runs again as it is written takes more than what runs at first.
     largest = max(peaks) if job.plain else peaks[0]
     assert max(peaks) <= job.memory
-    assert job.memory <= max(12 << 20, 3 * largest)
+    if threads == 1:  # Two need not have been at it at the same time.
+        assert job.memory <= max(12 << 20, 3 * largest)
