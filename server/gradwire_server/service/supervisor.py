@@ -44,8 +44,8 @@ PR_SET_CHILD_SUBREAPER = 36
 """Of Linux, in sys/prctl.h."""
 
 SILENCE, SILENCES = 20.0, 2
-"""Seconds in which nothing comes from a worker that tells every second that it serves, and how often in a row before it
-is ended: the first time all may have stood still together, as in a container that is paused."""
+"""Seconds in which nothing comes from a worker, which tells every second that it serves, and how often in a row before
+it is ended: the first time all may have stood still together, as in a container that is paused."""
 
 MARGIN = 10.0
 """Seconds beyond their own time that workers have to drain."""
@@ -257,8 +257,8 @@ class Supervisor:
         return lasted, code, cause
 
     async def _next(self, slot: _Slot, lines: asyncio.StreamReader) -> bytes:
-        """The next line of a worker, which is killed if it serves and stands still; nothing if there is none."""
-        if slot.ready.is_set():
+        """The next line of a worker, which is killed if it stands still; nothing if there is none."""
+        if slot.pid is not None:
             for _ in range(SILENCES):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(SILENCE):
