@@ -59,8 +59,8 @@ class Access(Section):
     tls_client_ca: Path | None = None
     """File of the authorities of clients (PEM): only clients with a certificate of theirs get a connection."""
     tokens_file: Path | None = None
-    """File of bearer tokens, one a line, beside lines of comments, which begin with #: every call needs one of them, but
-    for health."""
+    """File of bearer tokens, one a line; a line that begins with # is a comment. Every call needs one of them, but for
+    health."""
     no_reflection: CliToggleFlag[bool] = False
     """Do not describe the services to callers who ask, as grpcurl does (gRPC server reflection)."""
     insecure: CliToggleFlag[bool] = False

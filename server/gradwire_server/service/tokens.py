@@ -67,7 +67,8 @@ def _digests(content: bytes, path: Path) -> list[bytes]:
             continue
         if not _TOKEN.fullmatch(token):
             raise UnusableError(
-                f"line {number} of {path} is no token; expected printable ASCII without spaces, or a comment, which begins the line with #"
+                f"line {number} of {path} is no token; expected printable ASCII without spaces, or a comment, which "
+                "begins with #"
             )
         digests.append(sha256(token).digest())
     if not digests:
