@@ -34,6 +34,8 @@ class Bad:
     words: tuple[str, ...]
     path: str = ""
     service: str = SERVICE
+    factor: int = 40
+    """Memory that it may take, beyond an allowance, in terms of its size."""
 
 
 def numbers(*values: float) -> Any:

@@ -12,15 +12,20 @@ def nested(depth: int, tag: bytes) -> bytes:
     """A message field inside a message field, and so on."""
     message = b""
     for _ in range(depth):
-        length = len(message)
-        varint = b""
-        while True:
-            varint += bytes([length & 0x7F | (0x80 if length > 0x7F else 0)])
-            length >>= 7
-            if not length:
-                break
-        message = tag + varint + message
+        message = delimited(tag, message)
     return message
+
+
+def delimited(tag: bytes, content: bytes) -> bytes:
+    """A field with its length."""
+    length = len(content)
+    varint = b""
+    while True:
+        varint += bytes([length & 0x7F | (0x80 if length > 0x7F else 0)])
+        length >>= 7
+        if not length:
+            break
+    return tag + varint + content
 
 
 def bad_utf8() -> bytes:
@@ -33,6 +38,15 @@ def unknown_op() -> bytes:
     node = b"\xba\x3e\x00"
     wrapped = b"\x0a" + bytes([len(node)]) + node
     return b"\x0a" + bytes([len(wrapped)]) + wrapped
+
+
+def in_a_node(content: bytes) -> bytes:
+    """The request that registers a graph of one node."""
+    return delimited(b"\x0a", delimited(b"\x0a", content))
+
+
+def many_tensors() -> bytes:
+    return valid() + b"".join(delimited(b"\x22", b"\x0a\x07" + b"%07d" % i) for i in range(3_000_000))
 
 
 def head(kept: int) -> bytes:
@@ -63,6 +77,18 @@ WIRE = [
         ('"culprit"', "no kind", "0.1.0", "softplus"), "graph.nodes[0]"),
     Bad("unknown-op", "RegisterGraph", unknown_op, INVALID, "INVALID_GRAPH",
         ("field 999", "0.1.0", "softplus"), "graph.nodes[0]"),
+    Bad("many-empty-nodes", "RegisterGraph", lambda: delimited(b"\x0a", b"\x0a\x00" * 20_000_000), EXHAUSTED,
+        "LIMIT_EXCEEDED", ("20000000 nodes", "1000000", "max_nodes"), "graph.nodes", factor=8),
+    Bad("many-empty-names", "ComputeGradients", lambda: valid() + delimited(b"\x32", b"\x0a\x00" * 20_000_000),
+        EXHAUSTED, "LIMIT_EXCEEDED", ("20000000 names", "1000000", "max_nodes"), "wrt.names", factor=8),
+    Bad("many-tensors", "ComputeGradients", many_tensors, EXHAUSTED, "LIMIT_EXCEEDED",
+        ("3000001 tensors", "1000000", "max_nodes"), "tensors", factor=8),
+    Bad("many-operands", "RegisterGraph", lambda: in_a_node(delimited(b"\x2a", delimited(b"\x0a", bytes(50_000_000)))),
+        EXHAUSTED, "LIMIT_EXCEEDED", ("50000000 operands", "4000000", "max_edges"), "graph.nodes", factor=8),
+    Bad("many-axes", "TraceGraph", lambda: delimited(b"\x22", delimited(b"\x12", delimited(b"\x12", bytes(10**8)))),
+        EXHAUSTED, "LIMIT_EXCEEDED", ("100000000 numbers", "12000000", "max_edges + 8 max_nodes"), factor=8),
+    Bad("many-unknown-fields", "RegisterGraph", lambda: in_a_node(b"\xf8\x3e\x01" * 13_000_000), EXHAUSTED,
+        "LIMIT_EXCEEDED", ("13000002 fields", "12000000", "max_edges + 8 max_nodes"), factor=8),
 ]  # fmt: skip
 
 STANDARD = [

@@ -111,6 +111,13 @@ def framed(*announcements: pb.FramedTensor) -> list[pb.StreamGradientsRequest]:
     return [head(5, announcements, v=number(1)), *chunks(5, VALUES, 1 << 20)]
 
 
+def crowded() -> list[pb.StreamGradientsRequest]:
+    """The same, with a head that is refused before it is parsed."""
+    begin, *rest = framed(announced())
+    begin.head.request.outputs.extend([0] * 1_100_000)
+    return [begin, *rest]
+
+
 WRONG_REQUESTS: list[tuple[str, list[pb.StreamGradientsRequest], tuple[str, ...], str]] = [
     ("missing", [head(5, v=number(1))], ('"w"', "missing"), "INVALID_TENSOR"),
     ("shape", [*framed(announced(count=9))[:1], *chunks(5, VALUES[:9], 99)], ('"w"', "(9,)"), "INVALID_TENSOR"),
@@ -119,6 +126,7 @@ WRONG_REQUESTS: list[tuple[str, list[pb.StreamGradientsRequest], tuple[str, ...]
     ("twice", framed(announced(), announced()), ('"w"', "twice"), "INVALID_TENSOR"),
     ("both", framed(announced("v", 0), announced()), ('"v"', "once"), "INVALID_TENSOR"),
     ("nameless", framed(pb.FramedTensor(loss=True), announced()), ("no name",), "INVALID_TENSOR"),
+    ("crowded", crowded(), ("1100000 outputs", "max_nodes"), "LIMIT_EXCEEDED"),
     ("huge", framed(announced(count=1 << 40)), ("max_request_bytes",), "LIMIT_EXCEEDED"),
 ]
 

@@ -4,6 +4,7 @@ It checks what only the wire can get wrong (bytes against shapes, dtypes, nodes 
 memory; everything else is the engine's to check.
 """
 
+from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.codec.parsing import parse
 from gradwire_server.codec.requests import (
@@ -32,6 +33,7 @@ __all__ = [
     "Layout",
     "Part",
     "TensorError",
+    "check_count",
     "decode_arrays",
     "decode_dtype",
     "decode_graph",

@@ -11,6 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire_server.codec.counting import graph_too_large
 from gradwire_server.codec.scalars import COLUMNS, UnknownOpError, decode_columns
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
 from gradwire_server.engine import (
@@ -27,7 +28,7 @@ from gradwire_server.engine import (
     Ties,
     unhurried,
 )
-from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
+from gradwire_server.errors import Findings, Reason, shown
 from gradwire_server.version import VERSION
 
 Attributes = Mapping[str, Any]
@@ -37,6 +38,8 @@ _TIES = {
     pb.TIE_RULE_ZERO: Ties.ZERO,
     pb.TIE_RULE_SPLIT: Ties.SPLIT,
 }
+LOOKED_AT = 100
+"""Fields of a node of unknown kind that are looked at to say what they are."""
 BETWEEN_CHECKPOINTS = 512
 """Nodes that are read without asking whether anybody still waits."""
 
@@ -58,7 +61,7 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
     """
     count = len(message.nodes)
     if count > limits.max_nodes:
-        raise _too_many("nodes", count, limits.max_nodes, "max_nodes")
+        raise graph_too_large("nodes", count, limits.max_nodes, "max_nodes")
     findings = Findings()
     ties = _TIES.get(message.ties)
     if ties is None:
@@ -91,7 +94,9 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
                     arguments += len(box.arguments)
                     _check_columns(box, index, count, limits)
                 if len(operands) + arguments > limits.max_edges:
-                    raise _too_many("operands", len(operands) + arguments, limits.max_edges, "max_edges", "at least ")
+                    raise graph_too_large(
+                        "operands", len(operands) + arguments, limits.max_edges, "max_edges", "at least "
+                    )
                 if attributes is not _no_attributes:
                     read = attributes(box, limits, checkpoint)
                     others[index] = Operation(name=node.name, op=kind, operands=tuple(own), attributes=read)
@@ -104,26 +109,15 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
     return Graph(nodes=Nodes(ops, names, operands, ends, others), loss=message.loss, ties=ties or Ties.ZERO)
 
 
-def _too_many(what: str, found: int, limit: int, setting: str, about: str = "", path: str = "nodes") -> Refusal:
-    return refuse(
-        Reason.LIMIT_EXCEEDED,
-        f"the graph has {about}{found} {what}; this server takes at most {limit} ({setting})",
-        path,
-        found=found,
-        limit=limit,
-        setting=setting,
-    )
-
-
 def _check_columns(box: pb.Scalars, index: int, count: int, limits: Limits) -> None:
     """Refuse more packed operations than a graph may have nodes, and columns that no such graph needs."""
     if count > limits.max_nodes:
-        raise _too_many("nodes and packed operations", count, limits.max_nodes, "max_nodes", "at least ")
+        raise graph_too_large("nodes and packed operations", count, limits.max_nodes, "max_nodes", "at least ")
     for name in COLUMNS:
         length = len(getattr(box, name))
         if length > limits.max_edges:
             path = f"nodes[{index}].scalars.{name}"
-            raise _too_many(f"numbers in {path}", length, limits.max_edges, "max_edges", path=path)
+            raise graph_too_large(f"numbers in {path}", length, limits.max_edges, "max_edges", path=path)
 
 
 def _who(node: pb.Node, index: int, kind: str | None) -> str:
@@ -166,7 +160,7 @@ def _constant(node: pb.Node, limits: Limits) -> Node:
 
 def _unknown(node: pb.Node, limits: Limits) -> Node:
     fields = UnknownFieldSet(node)
-    numbers = sorted({fields[i].field_number for i in range(len(fields))})
+    numbers = sorted({fields[i].field_number for i in range(min(len(fields), LOOKED_AT))})
     found = "has no kind set"
     if numbers:
         listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")

@@ -1,4 +1,4 @@
-"""Bytes -> messages, with an error that says what is wrong with bytes that are none."""
+"""Bytes -> messages, with an error that says what is wrong with bytes that are none, or hold too much."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import DecodeError, Message
 
+from gradwire_server.codec.counting import check_counts
+from gradwire_server.engine import Limits
 from gradwire_server.errors import Reason, Refusal, refuse
 
 M = TypeVar("M", bound=Message)
 
+UNCOUNTED = 1 << 20
+"""Bytes of a message that is parsed whatever it holds; it takes no more than some tens of MiB."""
 
-def parse(kind: type[M], raw: bytes) -> M:
+
+def parse(kind: type[M], raw: bytes, limits: Limits | None = None) -> M:
     """The message of this kind.
 
     Raises:
-        Refusal: MALFORMED_MESSAGE, if the bytes are none.
+        Refusal: MALFORMED_MESSAGE, if the bytes are none; LIMIT_EXCEEDED, if they hold more than the limits allow.
     """
+    if limits is not None and len(raw) > UNCOUNTED:
+        check_counts(kind, raw, limits)
     try:
         return kind.FromString(raw)
     except DecodeError:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
 from gradwire_server.engine import Limits, Query, Reduction
 from gradwire_server.errors import Findings, Reason, refuse, shown
@@ -59,15 +60,7 @@ def decode_arrays(
         Refusal: INVALID_TENSOR with every tensor whose elements do not fit its dtype and shape; LIMIT_EXCEEDED.
     """
     tensors = message.tensors
-    if len(tensors) > limits.max_nodes:
-        raise refuse(
-            Reason.LIMIT_EXCEEDED,
-            f"the request has {len(tensors)} tensors; a graph has at most {limits.max_nodes} nodes (max_nodes)",
-            "tensors",
-            found=len(tensors),
-            limit=limits.max_nodes,
-            setting="max_nodes",
-        )
+    check_count(len(tensors), "tensors", "tensors", limits)
     findings = Findings()
     arrays = dict(framed)
     for name, tensor in tensors.items():
@@ -112,7 +105,7 @@ def decode_wrt(names: pb.SourceNames | None, limits: Limits) -> tuple[str, ...] 
     """
     if names is None:
         return None
-    _check_count(len(names.names), "names of sources", "wrt.names", limits)
+    check_count(len(names.names), "names of sources", "wrt.names", limits)
     return tuple(names.names)
 
 
@@ -123,7 +116,7 @@ def decode_query(message: pb.ComputeGradientsRequest, limits: Limits, framed: Ar
         Refusal: INVALID_REQUEST, INVALID_TENSOR, LIMIT_EXCEEDED. Paths start at the request.
     """
     dtype = decode_dtype(message.dtype)
-    _check_count(len(message.outputs), "outputs", "outputs", limits)
+    check_count(len(message.outputs), "outputs", "outputs", limits)
     return Query(
         arrays=decode_arrays(message, dtype, limits, framed),
         dtype=dtype,
@@ -132,15 +125,3 @@ def decode_query(message: pb.ComputeGradientsRequest, limits: Limits, framed: Ar
         outputs=tuple(message.outputs),
         reject_non_finite=message.reject_non_finite,
     )
-
-
-def _check_count(found: int, what: str, path: str, limits: Limits) -> None:
-    if found > limits.max_nodes:
-        raise refuse(
-            Reason.LIMIT_EXCEEDED,
-            f"the request has {found} {what}; a graph has at most {limits.max_nodes} nodes (max_nodes)",
-            path,
-            found=found,
-            limit=limits.max_nodes,
-            setting="max_nodes",
-        )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 
 import numpy as np
+from google.protobuf.message import DecodeError
+from google.protobuf.wrappers_pb2 import UInt64Value
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
@@ -33,6 +36,7 @@ class Assembler:
 
     def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
+        self._engine_limits = limits.of_engine()
         self._tag = 0
         self._message = pb.ComputeGradientsRequest()
         self._pending: deque[tuple[str, memoryview]] = deque()
@@ -87,6 +91,23 @@ class Assembler:
             self._pending.clear()
             self._arrays = {}
 
+    def parse(self, raw: bytes) -> pb.StreamGradientsRequest:
+        """The frame.
+
+        Raises:
+            Refusal: MALFORMED_MESSAGE; LIMIT_EXCEEDED of a head that holds too much, whose chunks are skipped from
+                then on.
+        """
+        try:
+            return codec.parse(pb.StreamGradientsRequest, raw, self._engine_limits)
+        except Refusal as refusal:
+            if refusal.reason is Reason.LIMIT_EXCEEDED:
+                # A message with the tag alone: what else there is it takes as it is, in one piece.
+                with suppress(DecodeError):
+                    self._tag = UInt64Value.FromString(raw).value
+                self._skipping = True
+            raise
+
     def feed(self, frame: pb.StreamGradientsRequest) -> Complete | None:
         """The request and its framed tensors, if the frame completes it.
 
@@ -136,8 +157,7 @@ class Assembler:
 
     def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
         dtype = codec.decode_dtype(head.request.dtype)
-        if len(head.framed) > self._limits.max_nodes:
-            raise _too_large("tensors in frames", len(head.framed), self._limits.max_nodes, "max_nodes")
+        codec.check_count(len(head.framed), "tensors in frames", "framed", self._engine_limits)
         findings: list[Finding] = []
         layouts: dict[str, codec.Layout] = {}
         for position, framed in enumerate(head.framed):
@@ -156,7 +176,7 @@ class Assembler:
             raise Refusal(findings[:20], len(findings))
         total = sum(layout.nbytes for layout in layouts.values())
         if total > self._limits.max_request_bytes:
-            raise _too_large("bytes of tensors in frames", total, self._limits.max_request_bytes, "max_request_bytes")
+            raise _too_large(total, self._limits.max_request_bytes)
         return layouts
 
     def _append(self, tag: int, chunk: memoryview) -> None:
@@ -182,14 +202,15 @@ def _invalid(tag: int, found: str, path: str) -> Refusal:
     return refuse(Reason.INVALID_FRAME, f"frame with tag {tag}: {found}", path, tag=tag)
 
 
-def _too_large(what: str, found: int, limit: int, setting: str) -> Refusal:
+def _too_large(found: int, limit: int) -> Refusal:
     return refuse(
         Reason.LIMIT_EXCEEDED,
-        f"the request announces {found} {what}; this server takes at most {limit} ({setting})",
+        f"the request announces {found} bytes of tensors in frames; this server takes at most {limit} "
+        "(max_request_bytes)",
         "framed",
         found=found,
         limit=limit,
-        setting=setting,
+        setting="max_request_bytes",
     )
 
 

@@ -97,6 +97,7 @@ class GradientServicer:
         max_stall: float,
     ) -> None:
         self._logic = logic
+        self._limits = logic.limits.of_engine()
         self._jobs = jobs
         self._admission = admission
         self._waits = waits
@@ -181,7 +182,7 @@ class GradientServicer:
         step = None
         if begin_quickly is not None and len(raw) <= SMALL_BYTES:
             with SPANS.part("decode"):
-                step = begin_quickly(codec.parse(kind, raw))
+                step = begin_quickly(codec.parse(kind, raw, self._limits))
             if step is not None and step.cost <= SMALL_SECONDS:
                 return self._reply(caller, step)
         caller.name = context.peer()
@@ -197,7 +198,7 @@ class GradientServicer:
 
     def _begun(self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R]) -> Step:
         with SPANS.part("decode"):
-            return begin(codec.parse(kind, raw), caller.checkpoint)
+            return begin(codec.parse(kind, raw, self._limits), caller.checkpoint)
 
     def _check_size(self, raw: bytes) -> None:
         limit = self._logic.limits.max_message_bytes
@@ -358,13 +359,11 @@ class GradientServicer:
         if chunk is not None:
             return assembler.feed_chunk(assembler.tag, chunk)
         if len(raw) <= SMALL_BYTES:
-            frame = codec.parse(pb.StreamGradientsRequest, raw)
+            frame = assembler.parse(raw)
             if len(frame.head.framed) <= SMALL:
                 return assembler.feed(frame)
         caller.name = context.peer()
-        return await self._jobs.run(
-            caller, _seconds(len(raw)), lambda: assembler.feed(codec.parse(pb.StreamGradientsRequest, raw))
-        )
+        return await self._jobs.run(caller, _seconds(len(raw)), lambda: assembler.feed(assembler.parse(raw)))
 
     async def _compute_framed(
         self,

@@ -147,8 +147,10 @@ def test_numba_s_setting_for_locators_is_not_in_the_way(tree: Tree, monkeypatch:
 
 CALLS = """
 import numpy as np
+from gradwire.v1.gradient_service_pb2 import RegisterGraphRequest
+from gradwire_server.codec.counting import count
 from gradwire_server.engine import Reduction, warm
-from gradwire_server.engine.kernels import order, tape, walk
+from gradwire_server.engine.kernels import order, tape, walk, wire
 from gradwire_server.engine.kernels.finite import all_finite
 from gradwire_server.engine.kernels.outer import outer
 from tests.unit.engine.graphs import Builder, evaluate
@@ -156,7 +158,7 @@ from tests.unit.engine.swarms import columns
 warm()
 kernels = [walk.forward, walk.backward, tape.forward, tape.backward, all_finite, outer]
 kernels += [order.mark, order.reach, order.count_levels, order.arrange, order.tabulate, order.divide]
-kernels += [order.find_scalars, order.count_turns]
+kernels += [order.find_scalars, order.count_turns, wire.count_fields]
 before = [list(kernel.signatures) for kernel in kernels]
 builder = Builder()
 w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
@@ -167,6 +169,7 @@ for dtype in (np.float64, np.float32):
     for reduction in Reduction:
         arrays = {"w": [0, 1], "m": np.ones((3, 2)), "x": np.ones((40, 2))}
         evaluate(builder.program(), arrays, dtype, reduction=reduction)
+count(RegisterGraphRequest, bytes(8))
 assert [list(kernel.signatures) for kernel in kernels] == before
 assert not warm()
 """

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.core import event
 
-from gradwire_server.engine.kernels import order, tape, walk
+from gradwire_server.engine.kernels import order, tape, walk, wire
 from gradwire_server.engine.kernels.columns import COLUMNS
 from gradwire_server.engine.kernels.finite import all_finite
 from gradwire_server.engine.kernels.outer import outer
@@ -38,6 +38,8 @@ def warm(compiling: Callable[[], None] = _nothing) -> bool:
             bits.flags.writeable = False
             all_finite(bits, bits[0])
         _warm_tapes()
+        # Of bytes, as above.
+        wire.count_fields(np.frombuffer(b"", np.uint8), rows)
     return watch.seen
 
 
@@ -61,7 +63,7 @@ def _warm_tapes() -> None:
 
 _KERNELS = {walk.forward, walk.backward, outer, all_finite, tape.forward, tape.backward}
 _KERNELS |= {order.mark, order.reach, order.count_levels, order.arrange, order.tabulate, order.divide}
-_KERNELS |= {order.find_scalars, order.count_turns}
+_KERNELS |= {order.find_scalars, order.count_turns, wire.count_fields}
 
 
 class _Watch(event.Listener):
