@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from google.protobuf.message import Message
 
-from gradwire.v1 import graph_pb2, tensor_pb2
+from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 from gradwire_server import codec
-from gradwire_server.engine import OPS, Constant, Evaluation, Input, Limits, Operation, Parameter, Ties
+from gradwire_server.engine import (
+    OPS,
+    Constant,
+    EdgeTrace,
+    Evaluation,
+    Input,
+    Limits,
+    NodeTrace,
+    Operation,
+    Parameter,
+    Ties,
+    Trace,
+)
 from gradwire_server.errors import Refusal
 
 LIMITS = Limits()
@@ -168,3 +182,61 @@ def test_every_wrong_node_is_found_at_once() -> None:
     with pytest.raises(Refusal) as raised:
         codec.decode_graph(graph_pb2.Graph(nodes=nodes), LIMITS)
     assert [finding.path.partition(".")[0] for finding in raised.value.findings] == ["nodes[0]", "nodes[1]", "nodes[2]"]
+
+
+def given_up(after: int) -> Any:
+    """A checkpoint that is passed so many times."""
+    passes = iter(range(after))
+
+    def checkpoint() -> None:
+        if next(passes, None) is None:
+            raise InterruptedError
+
+    return checkpoint
+
+
+def test_checkpoints_are_passed_while_tensors_are_read() -> None:
+    tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT64, values=[1])
+    request = gradient_service_pb2.TraceGraphRequest(tensors={f"p{i}": tensor for i in range(2000)})
+    with pytest.raises(InterruptedError):
+        codec.decode_arrays(request, F64, LIMITS, checkpoint=given_up(3))
+
+
+def test_checkpoints_are_passed_while_a_trace_is_written() -> None:
+    one = np.array(1.0)
+    node = NodeTrace(name="n", op="add", value=one, gradient=one, operands=(EdgeTrace(node=0, gradient=one),))
+    with pytest.raises(InterruptedError):
+        codec.encode_trace(Trace(nodes=(node,) * 2000, non_finite=None), given_up(1003))
+    wide = replace(node, operands=node.operands * 2000)
+    with pytest.raises(InterruptedError):
+        codec.encode_trace(Trace(nodes=(wide,), non_finite=None), given_up(4))
+
+
+def test_checkpoints_are_passed_while_gradients_are_written() -> None:
+    gradients = {f"p{i}": np.array(1.0) for i in range(2000)}
+    evaluation = Evaluation(loss=np.array(1.0), gradients=gradients, outputs={}, examples=1, blocks=0, non_finite=None)
+    with pytest.raises(InterruptedError):
+        codec.encode_evaluation(evaluation, 0.0, checkpoint=given_up(3))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [(0, "no kind set"), (1, "(field 1023)"), (5_000_000, "(15000000 bytes)")],
+)
+def test_a_node_of_a_kind_that_the_server_does_not_know(fields: int, words: str) -> None:
+    node = graph_pb2.Node.FromString(b"\xf8\x3f\x00" * fields)
+    node.name = "n"
+    with pytest.raises(Refusal, match=re.escape(words)):
+        codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_float32_has_no_room_for_is_infinite() -> None:
+    tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT32, values=[1e300])
+    request = gradient_service_pb2.TraceGraphRequest(tensors={"w": tensor})
+    assert codec.decode_arrays(request, np.dtype(np.float32), LIMITS)["w"] == np.inf
+    node = graph_pb2.Node(constant=graph_pb2.Constant(value=tensor))
+    [constant] = codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS).nodes
+    assert isinstance(constant, Constant)
+    assert constant.value == np.inf

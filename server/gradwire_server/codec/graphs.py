@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -38,10 +39,11 @@ _TIES = {
     pb.TIE_RULE_ZERO: Ties.ZERO,
     pb.TIE_RULE_SPLIT: Ties.SPLIT,
 }
-LOOKED_AT = 100
-"""Fields of a node of unknown kind that are looked at to say what they are."""
 BETWEEN_CHECKPOINTS = 512
 """Nodes that are read without asking whether anybody still waits."""
+
+LISTED_BYTES = 1 << 16
+"""Unknown fields, at most, whose numbers a message lists: there is no looking at the first of them alone."""
 
 
 class _NodeError(Exception):
@@ -52,6 +54,7 @@ class _NodeError(Exception):
         self.field = field
 
 
+@np.errstate(over="ignore")
 def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Graph:
     """The graph for the engine to check; constants in float64. ``checkpoint`` is called now and then and may raise.
 
@@ -159,10 +162,11 @@ def _constant(node: pb.Node, limits: Limits) -> Node:
 
 
 def _unknown(node: pb.Node, limits: Limits) -> Node:
-    fields = UnknownFieldSet(node)
-    numbers = sorted({fields[i].field_number for i in range(min(len(fields), LOOKED_AT))})
-    found = "has no kind set"
-    if numbers:
+    unknown = node.ByteSize() - pb.Node(name=node.name).ByteSize()
+    found = f"has a kind that this server does not know ({unknown} bytes)" if unknown else "has no kind set"
+    if 0 < unknown <= LISTED_BYTES:
+        fields = UnknownFieldSet(node)
+        numbers = sorted({fields[i].field_number for i in range(len(fields))})
         listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
         found = f"has a kind that this server does not know (field {listed})"
     sources = ", ".join(filter(None, _SOURCES))

@@ -11,7 +11,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
-from gradwire_server.engine import Limits, Query, Reduction
+from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, checked, unhurried
 from gradwire_server.errors import Findings, Reason, refuse, shown
 
 Arrays = Mapping[str, Array]
@@ -51,19 +51,25 @@ def decode_dtype(number: int) -> np.dtype[np.floating]:
     return dtype
 
 
+@np.errstate(over="ignore")
 def decode_arrays(
-    message: DataRequest, dtype: np.dtype[np.floating], limits: Limits, framed: Arrays = NO_ARRAYS
+    message: DataRequest,
+    dtype: np.dtype[np.floating],
+    limits: Limits,
+    framed: Arrays = NO_ARRAYS,
+    checkpoint: Checkpoint = unhurried,
 ) -> Arrays:
     """The tensors of a request of this dtype, by name, with those that came in frames.
 
     Raises:
         Refusal: INVALID_TENSOR with every tensor whose elements do not fit its dtype and shape; LIMIT_EXCEEDED.
+            Whatever ``checkpoint`` raises, which is called every few hundred tensors.
     """
     tensors = message.tensors
     check_count(len(tensors), "tensors", "tensors", limits)
     findings = Findings()
     arrays = dict(framed)
-    for name, tensor in tensors.items():
+    for name, tensor in checked(tensors.items(), checkpoint):
         if name in framed:
             path = f"tensors[{shown(name)}]"
             findings.add(
@@ -109,16 +115,22 @@ def decode_wrt(names: pb.SourceNames | None, limits: Limits) -> tuple[str, ...] 
     return tuple(names.names)
 
 
-def decode_query(message: pb.ComputeGradientsRequest, limits: Limits, framed: Arrays = NO_ARRAYS) -> Query:
+def decode_query(
+    message: pb.ComputeGradientsRequest,
+    limits: Limits,
+    framed: Arrays = NO_ARRAYS,
+    checkpoint: Checkpoint = unhurried,
+) -> Query:
     """What the request asks of its program; ``framed`` are the tensors that came in frames.
 
     Raises:
         Refusal: INVALID_REQUEST, INVALID_TENSOR, LIMIT_EXCEEDED. Paths start at the request.
+            Whatever ``checkpoint`` raises.
     """
     dtype = decode_dtype(message.dtype)
     check_count(len(message.outputs), "outputs", "outputs", limits)
     return Query(
-        arrays=decode_arrays(message, dtype, limits, framed),
+        arrays=decode_arrays(message, dtype, limits, framed, checkpoint),
         dtype=dtype,
         reduction=decode_reduction(message),
         wrt=decode_wrt(message.wrt if message.HasField("wrt") else None, limits),

@@ -6,8 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.tensors import Array, dtype_number, encode_tensor, put_tensor
-from gradwire_server.engine import Evaluation, NonFinite, Phase, Program, Source, SourceCheck, Trace
+from gradwire_server.codec.tensors import Array, dtype_number, put_tensor
+from gradwire_server.engine import (
+    Checkpoint,
+    Evaluation,
+    NonFinite,
+    Phase,
+    Program,
+    Source,
+    SourceCheck,
+    Trace,
+    checked,
+    unhurried,
+)
 
 _PHASES = {
     Phase.VALUE: pb.NonFinite.PHASE_VALUE,
@@ -20,9 +31,9 @@ Part = str | int | None
 """A tensor of a response: the gradient of a source, the output of a node, or the loss (None)."""
 
 
-def encode_signature(program: Program) -> pb.Signature:
-    """What requests for this program supply."""
-    return pb.Signature(sources=map(_source, program.sources))
+def encode_signature(program: Program, checkpoint: Checkpoint = unhurried) -> pb.Signature:
+    """What requests for this program supply; raises what ``checkpoint`` raises."""
+    return pb.Signature(sources=map(_source, checked(program.sources, checkpoint)))
 
 
 def _source(source: Source) -> pb.Source:
@@ -44,17 +55,20 @@ def parts_of(evaluation: Evaluation) -> Iterator[tuple[Part, Array]]:
 
 
 def encode_evaluation(
-    evaluation: Evaluation, seconds: float, framed: Collection[Part] = ()
+    evaluation: Evaluation, seconds: float, framed: Collection[Part] = (), checkpoint: Checkpoint = unhurried
 ) -> tuple[pb.ComputeGradientsResponse, list[pb.FramedTensor]]:
-    """The response, without the tensors that follow in frames, and what announces those, in the order of parts."""
+    """The response, without the tensors that follow in frames, and what announces those, in the order of parts.
+
+    Raises what ``checkpoint`` raises.
+    """
     left_out = frozenset(framed)
     response = pb.ComputeGradientsResponse()
     if None not in left_out:
         put_tensor(evaluation.loss, response.loss)
-    for name, gradient in evaluation.gradients.items():
+    for name, gradient in checked(evaluation.gradients.items(), checkpoint):
         if name not in left_out:
             put_tensor(gradient, response.gradients[name])
-    for node, value in evaluation.outputs.items():
+    for node, value in checked(evaluation.outputs.items(), checkpoint):
         if node not in left_out:
             put_tensor(value, response.outputs[node])
     if evaluation.non_finite is not None:
@@ -90,26 +104,22 @@ def _non_finite(report: NonFinite) -> pb.NonFinite:
     )
 
 
-def encode_trace(trace: Trace) -> pb.TraceGraphResponse:
-    """Every node's value and every edge's gradient."""
-    return pb.TraceGraphResponse(
-        nodes=[
-            pb.NodeTrace(
-                name=node.name,
-                op=node.op,
-                value=encode_tensor(node.value),
-                gradient=None if node.gradient is None else encode_tensor(node.gradient),
-                operands=[
-                    pb.EdgeTrace(
-                        node=edge.node, gradient=None if edge.gradient is None else encode_tensor(edge.gradient)
-                    )
-                    for edge in node.operands
-                ],
-            )
-            for node in trace.nodes
-        ],
-        non_finite=None if trace.non_finite is None else _non_finite(trace.non_finite),
-    )
+def encode_trace(trace: Trace, checkpoint: Checkpoint = unhurried) -> pb.TraceGraphResponse:
+    """Every node's value and every edge's gradient; raises what ``checkpoint`` raises."""
+    response = pb.TraceGraphResponse()
+    for node in checked(trace.nodes, checkpoint):
+        # In its place at once: messages of their own would take a few times the memory.
+        told = response.nodes.add(name=node.name, op=node.op)
+        put_tensor(node.value, told.value)
+        if node.gradient is not None:
+            put_tensor(node.gradient, told.gradient)
+        for edge in checked(node.operands, checkpoint):
+            along = told.operands.add(node=edge.node)
+            if edge.gradient is not None:
+                put_tensor(edge.gradient, along.gradient)
+    if trace.non_finite is not None:
+        response.non_finite.CopyFrom(_non_finite(trace.non_finite))
+    return response
 
 
 def encode_checks(checks: Sequence[SourceCheck]) -> pb.CheckGradientsResponse:

@@ -1,7 +1,7 @@
 """The engine: graph -> program -> job -> value and gradient. Numbers only; it knows neither gRPC nor protobuf."""
 
 from gradwire_server.engine.checking import Check, SourceCheck, bind_check, run_check
-from gradwire_server.engine.checkpoints import Checkpoint, unhurried
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.compiler import compile_graph
 from gradwire_server.engine.evaluation import Evaluation, run
@@ -49,6 +49,7 @@ __all__ = [
     "bind",
     "bind_check",
     "bind_trace",
+    "checked",
     "compile_graph",
     "no_full_collections",
     "of_process",

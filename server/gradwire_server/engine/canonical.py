@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.graph import Array, Constant, Input, Node, Operation, Parameter, Ties
 from gradwire_server.engine.nodes import Nodes
 
@@ -18,8 +19,13 @@ TOGETHER = 1 << 12
 """Nodes that are written and digested at a time."""
 
 
-def graph_id(nodes: Nodes, loss: int, ties: Ties, attributes: Mapping[int, Mapping[str, Any]]) -> str:
-    """64 hexadecimal digits; ``attributes`` are those in normal form, of the nodes that have any."""
+def graph_id(
+    nodes: Nodes, loss: int, ties: Ties, attributes: Mapping[int, Mapping[str, Any]], checkpoint: Checkpoint
+) -> str:
+    """64 hexadecimal digits; ``attributes`` are those in normal form, of the nodes that have any.
+
+    Raises what ``checkpoint`` raises.
+    """
     digest = sha256(repr((FORM, loss, ties.value, len(nodes))).encode())
     start = 0
     records: list[str] = []
@@ -32,6 +38,7 @@ def graph_id(nodes: Nodes, loss: int, ties: Ties, attributes: Mapping[int, Mappi
         else:
             records.append(_source(nodes.others[index]))
         if len(records) == TOGETHER:
+            checkpoint()
             digest.update("".join(records).encode())
             records.clear()
     digest.update("".join(records).encode())

@@ -9,7 +9,7 @@ from math import isfinite, isinf
 import numpy as np
 
 from gradwire_server.engine import shapes
-from gradwire_server.engine.checkpoints import Checkpoint, unhurried
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.evaluation import run
 from gradwire_server.engine.graph import Array, Reduction, Shape
 from gradwire_server.engine.job import Job, bind, within
@@ -115,12 +115,12 @@ def bind_check(
     job = bind(program, Query(arrays=arrays, dtype=dtype, reduction=reduction, wrt=wrt), limits, checkpoint=checkpoint)
     wide = {
         name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
-        for name, array in arrays.items()
+        for name, array in checked(arrays.items(), checkpoint)
     }
     losses = bind(program, Query(arrays=wide, dtype=WIDE, reduction=reduction, wrt=()), limits, checkpoint=checkpoint)
-    copies = sum(array.size * WIDE.itemsize for array in wide.values())
-    gradients = sum(arrays[source.name].nbytes for source in job.wrt)
-    probes = sum(min(arrays[source.name].size, max_probes) for source in job.wrt)
+    copies = sum(array.size * WIDE.itemsize for array in checked(wide.values(), checkpoint))
+    gradients = sum(arrays[source.name].nbytes for source in checked(job.wrt, checkpoint))
+    probes = sum(min(arrays[source.name].size, max_probes) for source in checked(job.wrt, checkpoint))
     memory = max(job.memory, losses.memory + copies + gradients)
     within(replace(job, memory=memory), limits)
     cost = job.cost + (1 + 2 * probes) * losses.cost
@@ -142,7 +142,7 @@ def run_check(check: Check, checkpoint: Checkpoint) -> tuple[SourceCheck, ...]:
     analytic = run(check.job, checkpoint).gradients
     wide = {
         name: np.array(array, array.dtype if array.dtype == np.int64 else WIDE, order="C")
-        for name, array in check.job.query.arrays.items()
+        for name, array in checked(check.job.query.arrays.items(), checkpoint)
     }
     losses = replace(check.losses, query=replace(check.losses.query, arrays=wide))
     middle = float(run(losses, checkpoint).loss)

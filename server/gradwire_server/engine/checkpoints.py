@@ -19,8 +19,16 @@ def unhurried() -> None:
     """A checkpoint of work that somebody waits for however long it takes."""
 
 
-def checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterator[T]:
+def checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterable[T]:
     """The items, with a checkpoint before every few hundred of them."""
+    if isinstance(items, list | tuple | dict) and len(items) <= BETWEEN_CHECKPOINTS:
+        # As most are, in requests that take little time altogether.
+        checkpoint()
+        return items
+    return _checked(items, checkpoint)
+
+
+def _checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterator[T]:
     rest = iter(items)
     while some := list(islice(rest, BETWEEN_CHECKPOINTS)):
         checkpoint()

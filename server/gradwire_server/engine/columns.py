@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.graph import Operation
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.nodes import Nodes
@@ -49,8 +50,8 @@ class Columns:
         return marked
 
 
-def columns_of(nodes: Nodes) -> Columns:
-    """The nodes in columns, whatever is wrong with them."""
+def columns_of(nodes: Nodes, checkpoint: Checkpoint = unhurried) -> Columns:
+    """The nodes in columns, whatever is wrong with them; raises what ``checkpoint`` raises."""
     count = len(nodes)
     starts = np.zeros(count + 1, np.int64)
     starts[1:] = nodes.ends
@@ -63,7 +64,7 @@ def columns_of(nodes: Nodes) -> Columns:
     codes[np.where(codes <= MAX, arities < 2, arities != 1)] = 0
     exponents = np.ones(count)
     exponents[codes == POWER] = np.nan
-    for index, node in nodes.others.items():
+    for index, node in checked(nodes.others.items(), checkpoint):
         exponent = node.attributes.get("exponent") if codes[index] == POWER and isinstance(node, Operation) else None
         if isinstance(exponent, float | int):
             exponents[index] = exponent

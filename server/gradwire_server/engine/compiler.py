@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gradwire_server.engine import shapes
 from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.canonical import graph_id
-from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, unhurried
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, checked, unhurried
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape, Ties
 from gradwire_server.engine.instruction import Instruction
@@ -40,8 +40,8 @@ def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurri
     if count == 0:
         raise refuse(Reason.INVALID_GRAPH, "the graph has no nodes; give at least the loss", "nodes")
     nodes = Nodes.of(graph.nodes)
-    operations = [node for node in nodes.others.values() if isinstance(node, Operation)]
-    packed = [OPS[node.op].packed(node.attributes) for node in operations if node.op in OPS]
+    operations = [node for node in checked(nodes.others.values(), checkpoint) if isinstance(node, Operation)]
+    packed = [OPS[node.op].packed(node.attributes) for node in checked(operations, checkpoint) if node.op in OPS]
     _check_limit("nodes", "nodes", count + sum(nodes for nodes, _ in packed), limits.max_nodes, "max_nodes")
     edges = len(nodes.operands) + sum(arguments for _, arguments in packed)
     _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
@@ -64,7 +64,7 @@ class _Compiler:
     def __init__(self, graph: Graph, nodes: Nodes, limits: Limits, checkpoint: Checkpoint) -> None:
         self.graph = graph
         self.nodes = nodes
-        self.columns = columns_of(nodes)
+        self.columns = columns_of(nodes, checkpoint)
         self.limits = limits
         self.checkpoint = checkpoint
         self.findings = Findings()
@@ -83,14 +83,15 @@ class _Compiler:
     def program(self) -> Program:
         nodes, columns = self.nodes, self.columns
         # Where a name is wrong, every node is looked at by itself.
+        self.checkpoint()
         fitting = self._names_fit() and self.limits.max_tensor_bytes >= FLOAT_BYTES
         codes = columns.codes if fitting else np.zeros_like(columns.codes)
-        index, checked = 0, -BETWEEN_CHECKPOINTS
+        index, last = 0, -BETWEEN_CHECKPOINTS
         while True:
             # Operations on scalars have nothing that could be wrong but their operands.
             index = order.find_scalars(codes, columns.starts, columns.operands, self.scalar, index)
-            if index - checked >= BETWEEN_CHECKPOINTS:
-                checked = index
+            if index - last >= BETWEEN_CHECKPOINTS:
+                last = index
                 self.checkpoint()
             if index == len(nodes):
                 break
@@ -103,11 +104,12 @@ class _Compiler:
         for index in np.flatnonzero(columns.codes == POWER).tolist():
             self.attributes[index] = {"exponent": float(columns.exponents[index])}
         graph = replace(self.graph, nodes=nodes)
-        identity = graph_id(nodes, graph.loss, graph.ties, self.attributes)
+        identity = graph_id(nodes, graph.loss, graph.ties, self.attributes, self.checkpoint)
         self.checkpoint()
         applied = Applied(self.instructions, partial(_on_scalars, columns, graph.ties, scalars))
         packed = pack(graph, columns, scalars, known, applied, identity)
-        program = Program(graph, known, applied, identity, columns, packed)
+        self.checkpoint()
+        program = Program(graph, known, applied, identity, columns, packed, checkpoint=self.checkpoint)
         runs = program if packed is None else packed.program
         # So that the first request finds it.
         wrt = tuple(source.node for source in runs.parameters)

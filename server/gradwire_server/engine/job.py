@@ -72,9 +72,9 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
 
     Raises:
         Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED); whatever ``checkpoint`` raises,
-            which is called every few hundred nodes while a plan is made.
+            which is called every few hundred tensors, and nodes while a plan is made.
     """
-    return within(_Planning(query, fit(program, query, limits), limits, threads).job(checkpoint), limits)
+    return within(_Planning(query, fit(program, query, limits, checkpoint), limits, threads).job(checkpoint), limits)
 
 
 def within(job: Job, limits: Limits) -> Job:

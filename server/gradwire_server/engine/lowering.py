@@ -219,7 +219,7 @@ class Lowering:
         # What one row gives stays together.
         grouped = {o.out for level in levels for group in level.groups.values() if len(group) > 1 for o in group}
         stored = [*targets, *checked((node for level in levels for node in self._stored(level)), checkpoint)]
-        last = [node for node in stored if node in written and node not in grouped]
+        last = [node for node in checked(stored, checkpoint) if node in written and node not in grouped]
         self._place_adjoints(checked(stored, checkpoint), without=set(last))
         added = self.adjoint_elements
         self._place_adjoints(last)
@@ -235,8 +235,8 @@ class Lowering:
             constant=constant,
             folded=folded,
             whole=(len(steps), self._ordered),
-            values=self._layout(self.values, self._elements),
-            adjoints=self._layout(self.adjoints, self.adjoint_elements, added),
+            values=self._layout(self.values, self._elements, checkpoint),
+            adjoints=self._layout(self.adjoints, self.adjoint_elements, checkpoint, added),
         )
 
     # Storage.
@@ -251,9 +251,9 @@ class Lowering:
                 self.adjoints[node] = self.adjoint_elements
                 self.adjoint_elements += self._sizes[node]
 
-    def _layout(self, offsets: dict[int, int], elements: int, added: int = 0) -> Layout:
-        count = len(self._program.shapes)
-        return Layout({n: (offset, self._shapes[n]) for n, offset in offsets.items() if n < count}, elements, added)
+    def _layout(self, offsets: dict[int, int], elements: int, checkpoint: Checkpoint, added: int = 0) -> Layout:
+        items = checked(offsets.items(), checkpoint)
+        return Layout({n: (offset, self._shapes[n]) for n, offset in items if n < self._nodes}, elements, added)
 
     def _line_up_values(self, level: _Level, taped: dict[int, int]) -> None:
         for group in level.groups.values():

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.kernels.finite import EXPONENTS, all_finite
@@ -68,11 +69,14 @@ class Arena:
             view = self._views[node] = flat.reshape(*shape, self.lanes)
         return view
 
-    def place(self, arrays: MutableSequence[Any], lanes: int) -> Array:
-        """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; returns the flat buffer of all nodes."""
+    def place(self, arrays: MutableSequence[Any], lanes: int, checkpoint: Checkpoint = unhurried) -> Array:
+        """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; returns the flat buffer of all nodes.
+
+        Raises what ``checkpoint`` raises.
+        """
         if lanes != self.lanes:
             self.open(lanes)
-        for node in self.layout.places:
+        for node in checked(self.layout.places, checkpoint):
             arrays[node] = self.get(node)
         return self.flat
 

@@ -111,12 +111,14 @@ def make_plan(
     loss = program.graph.loss
     instructions: Instructions = program.instructions
     wanted = ancestors(instructions, [loss, *outputs])
+    checkpoint()
     if not plain:
         instructions = merged(program, instructions, wanted, {loss, *outputs}, checkpoint)
         wanted = ancestors(instructions, [loss, *outputs])
     reaching = ancestors(instructions, [loss])
+    checkpoint()
     # What goes through an empty tensor adds nothing anywhere; and its steps could need tensors that cannot be made.
-    full = [size(shape) > 0 for shape in program.shapes]
+    full = [elements > 0 for elements in program.sizes]
     active = [False] * count
     for node in wrt:
         active[node] = reaching[node] and full[node]
@@ -130,6 +132,7 @@ def make_plan(
         if not instruction.op.strided:
             for operand in instruction.operands:
                 strided[operand] = False
+    checkpoint()
     replaced = any(i is not own for i, own in zip(instructions, program.instructions, strict=True))
     if reach.inside:
         instructions = [i and reach.told(i) for i in instructions]
@@ -137,6 +140,7 @@ def make_plan(
     streamed = frozenset(source.node for source in batched if source.integer or strided[source.node])
     copied = [source.node for source in batched if source.node not in streamed]
     telling = [i for i in instructions if i and wanted[i.node] and i.op.telling and full[i.node]]
+    checkpoint()
     told = {operand for i in telling for operand in i.operands}
     written = _written(program, instructions, wanted, active, checkpoint)
     direct = [
@@ -157,7 +161,7 @@ def make_plan(
         untold=tuple(n for n in streamed if n not in told and not program.is_integer(n)),
         given=tuple(
             n
-            for n, flag in enumerate(wanted)
+            for n, flag in enumerate(checked(wanted, checkpoint))
             if flag
             and program.instructions[n] is None
             and not program.per_example[n]
@@ -197,7 +201,8 @@ def _written(
         alone = program.kernels[i.node] is None
         for slot, operand in enumerate(i.operands):
             found[operand] = (i, slot) if alone and operand not in found else None
-    return {node: edge for node, edge in found.items() if edge is not None and active[node]}
+    items = checked(found.items(), checkpoint)
+    return {node: edge for node, edge in items if edge is not None and active[node]}
 
 
 def _is_direct(program: Program, node: int, instruction: Instruction, slot: int) -> bool:
@@ -248,7 +253,7 @@ def _stages(
 ) -> tuple[Stage, Stage]:
     """What examples share, and what each has of its own, into whose values the inputs ``copied`` go."""
     alone: dict[int, set[int]] = defaultdict(set)
-    for i, slot in written.values():
+    for i, slot in checked(written.values(), checkpoint):
         alone[i.node].add(slot)
     operations = [
         i._replace(step=i.step._replace(written=frozenset(alone[i.node]))) if i.node in alone else i
@@ -256,18 +261,20 @@ def _stages(
         if i is not None and wanted[i.node]
     ]
     # What examples share is summed over blocks before its own backward steps begin.
-    in_block = {node for node, (i, _) in written.items() if program.per_example[i.node]}
-    read = {node for i in operations if program.kernels[i.node] is not None for node in i.operands}
-    shared = [n for n in sorted(read) if program.instructions[n] is None and not program.per_example[n]]
+    in_block = {node for node, (i, _) in checked(written.items(), checkpoint) if program.per_example[i.node]}
+    read = {node for i in checked(operations, checkpoint) if program.kernels[i.node] is not None for node in i.operands}
+    shared = [
+        n for n in checked(sorted(read), checkpoint) if program.instructions[n] is None and not program.per_example[n]
+    ]
     stages: list[Stage] = []
     lowering: Lowering | None = None
     for per_example, resident in ((False, shared), (True, copied)):
         own = [i for i in checked(operations, checkpoint) if program.per_example[i.node] == per_example]
-        full = tuple(i for i in own if size(program.shapes[i.node]) or i.op.index_operands)
-        empty = [i.node for i in own if not size(program.shapes[i.node]) and not i.op.index_operands]
+        full = tuple(i for i in checked(own, checkpoint) if program.sizes[i.node] or i.op.index_operands)
+        empty = [i.node for i in checked(own, checkpoint) if not program.sizes[i.node] and not i.op.index_operands]
         targets = [
             n
-            for n, instruction in enumerate(program.instructions)
+            for n, instruction in enumerate(checked(program.instructions, checkpoint))
             if instruction is None and active[n] and program.per_example[n] == per_example and n not in direct
         ]
         lowering = Lowering(program, active, lowering, full, [*resident, *empty], targets, in_block, checkpoint)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwire_server.engine.applied import Applied
-from gradwire_server.engine.checkpoints import Checkpoint, checked
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
@@ -85,6 +85,7 @@ class Program:
         columns: Columns | None = None,
         packed: Packed | None = None,
         origins: Sequence[int] = (),
+        checkpoint: Checkpoint = unhurried,
     ) -> None:
         self.graph = graph
         self.shapes = shapes
@@ -101,7 +102,7 @@ class Program:
         """Elements of each node for one example."""
         self.graph_id = graph_id
         """SHA-256 of the canonical form, 64 hexadecimal digits."""
-        given = list(self.nodes.sources())
+        given = list(checked(self.nodes.sources(), checkpoint))
         examples = [index for index, node in given if isinstance(node, Input) and node.per_example]
         self.per_example: tuple[bool, ...] = tuple(self.columns.descendants(examples).tolist())
         """For each node, whether it depends on examples."""
@@ -116,11 +117,12 @@ class Program:
                 integer=isinstance(node, Input) and node.integer,
                 unused=not reached[index],
             )
-            for index, node in given
+            for index, node in checked(given, checkpoint)
             if isinstance(node, Parameter | Input)
         )
         """What requests supply, in the order of nodes."""
         self.by_name = {source.name: source for source in self.sources}
+        checkpoint()
         self.parameters = tuple(source for source in self.sources if source.parameter)
         """Those that are differentiated in unless a request says otherwise."""
         self.batched = any(source.per_example for source in self.sources)
@@ -128,7 +130,9 @@ class Program:
         self.constants = tuple((index, node.value) for index, node in given if isinstance(node, Constant))
         """Constants by node index."""
         self.harmless = frozenset(
-            index for index, node in given if _is_integer(node) or (isinstance(node, Constant) and _is_finite(node))
+            index
+            for index, node in checked(given, checkpoint)
+            if _is_integer(node) or (isinstance(node, Constant) and _is_finite(node))
         )
         """Sources that cannot hold what is not finite: row indices, and constants that are finite in either dtype."""
         self.widest_empty = max((addressed(shape) for shape in shapes if 0 in shape), default=0)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradwire_server.engine import shapes
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.program import Program, Source
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
@@ -64,34 +65,34 @@ class Asked(NamedTuple):
         return self._replace(program=packed.program, wrt=wrt, outputs=outputs)
 
 
-def fit(program: Program, query: Query, limits: Limits) -> Asked:
+def fit(program: Program, query: Query, limits: Limits, checkpoint: Checkpoint) -> Asked:
     """Check a query against a program, and look up there what it names.
 
     Raises:
-        Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED).
+        Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED). Whatever ``checkpoint`` raises.
     """
     findings = Findings()
-    _check_tensors(program, query, findings)
-    _check_outputs(program, query, findings)
-    wrt = _differentiated(program, query, findings)
+    _check_tensors(program, query, findings, checkpoint)
+    _check_outputs(program, query, findings, checkpoint)
+    wrt = _differentiated(program, query, findings, checkpoint)
     findings.check()
-    examples = _count_examples(program, query, limits)
+    examples = _count_examples(program, query, limits, checkpoint)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
     separate = program.batched and query.reduction is Reduction.NONE
     return Asked(program, wrt, query.outputs, examples, query.dtype, separate)
 
 
-def _check_tensors(program: Program, query: Query, findings: Findings) -> None:
+def _check_tensors(program: Program, query: Query, findings: Findings, checkpoint: Checkpoint) -> None:
     def tell(name: str, message: str) -> None:
         findings.tell(Reason.INVALID_TENSOR, message, f"tensors[{shown(name)}]")
 
-    surplus = [name for name in query.arrays if name not in program.by_name]
-    for position, name in enumerate(surplus):
+    surplus = [name for name in checked(query.arrays, checkpoint) if name not in program.by_name]
+    for position, name in enumerate(checked(surplus, checkpoint)):
         if findings.another():
             hint = _hint(name, program) if position < HINTS else ""
             tell(name, f"tensor {shown(name)} is surplus: the graph has no parameter or input of that name{hint}")
-    for source in program.sources:
+    for source in checked(program.sources, checkpoint):
         array = query.arrays.get(source.name)
         if array is None:
             if findings.another():
@@ -123,9 +124,9 @@ def _listed(sources: Iterable[Source]) -> str:
     return (", ".join(first[:LISTED]) or "none") + (", ..." if len(first) > LISTED else "")
 
 
-def _check_outputs(program: Program, query: Query, findings: Findings) -> None:
+def _check_outputs(program: Program, query: Query, findings: Findings, checkpoint: Checkpoint) -> None:
     seen: set[int] = set()
-    for position, node in enumerate(query.outputs):
+    for position, node in enumerate(checked(query.outputs, checkpoint)):
         if not 0 <= node < len(program.shapes):
             wrong = f"output {node} is past the end of the graph's {len(program.shapes)} nodes"
         elif node in seen:
@@ -137,11 +138,11 @@ def _check_outputs(program: Program, query: Query, findings: Findings) -> None:
         return
 
 
-def _differentiated(program: Program, query: Query, findings: Findings) -> tuple[Source, ...]:
+def _differentiated(program: Program, query: Query, findings: Findings, checkpoint: Checkpoint) -> tuple[Source, ...]:
     if query.wrt is None:
         return program.parameters
     chosen: dict[str, Source] = {}
-    for position, name in enumerate(query.wrt):
+    for position, name in enumerate(checked(query.wrt, checkpoint)):
         source = program.by_name.get(name)
         if source is not None and not source.integer and name not in chosen:
             chosen[name] = source
@@ -157,13 +158,13 @@ def _differentiated(program: Program, query: Query, findings: Findings) -> tuple
     return tuple(chosen.values())
 
 
-def _count_examples(program: Program, query: Query, limits: Limits) -> int:
+def _count_examples(program: Program, query: Query, limits: Limits, checkpoint: Checkpoint) -> int:
     if not program.batched:
         return 1
     batched = [source.name for source in program.sources if source.per_example]
     first = batched[0]
     examples = len(query.arrays[first])
-    for name in batched[1:]:
+    for name in checked(batched[1:], checkpoint):
         other = len(query.arrays[name])
         if other != examples:
             raise refuse(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.block import look_closer
-from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.diagnosis import bad_step, bad_sum
 from gradwire_server.engine.executor import Adjoints, backward, forward
 from gradwire_server.engine.graph import Array, Reduction
@@ -72,7 +72,7 @@ class Shared:
 
     def _load(self, nodes: Iterable[int]) -> None:
         """Copy sources to their places among the values."""
-        for node in nodes:
+        for node in checked(nodes, self._checkpoint):
             place = self._workspace.shared.get(node)
             if place is not None:
                 place[...] = self._given[node]

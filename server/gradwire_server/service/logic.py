@@ -91,7 +91,7 @@ class Prepared:
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
         """The response. Raises as ``evaluate`` does."""
-        response, _ = codec.encode_evaluation(*self.evaluate(checkpoint))
+        response, _ = codec.encode_evaluation(*self.evaluate(checkpoint), checkpoint=checkpoint)
         return response
 
 
@@ -147,7 +147,9 @@ class GradientLogic:
                 limit=self.limits.max_cache_bytes,
                 setting="max_cache_bytes",
             )
-        return pb.RegisterGraphResponse(graph_id=program.graph_id, signature=codec.encode_signature(program))
+        return pb.RegisterGraphResponse(
+            graph_id=program.graph_id, signature=codec.encode_signature(program, checkpoint)
+        )
 
     def at_hand(
         self, request: pb.ComputeGradientsRequest, framed: codec.Arrays = codec.NO_ARRAYS
@@ -173,7 +175,7 @@ class GradientLogic:
         """
         if program is None:
             program = self._program(request, checkpoint)
-        query = codec.decode_query(request, self._engine_limits, framed)
+        query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
         job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
         return Prepared(job, self._observer, self._threads)
 
@@ -185,16 +187,15 @@ class GradientLogic:
         """Check a request for a trace; it has not cost anything yet."""
         program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        arrays = codec.decode_arrays(request, dtype, self._engine_limits)
-        elements = sum(2 * shapes.size(shape) for shape in program.shapes)
-        elements += sum(shapes.size(program.shapes[o]) for n in range(len(program.shapes)) for o in program.operands(n))
+        arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint)
+        elements = 2 * sum(program.sizes) + sum(program.sizes[operand] for operand in program.nodes.operands)
         if elements * dtype.itemsize > self.limits.max_message_bytes:
             raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
         job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
             with engine.no_full_collections():
-                return codec.encode_trace(engine.run_trace(job, checkpoint))
+                return codec.encode_trace(engine.run_trace(job, checkpoint), checkpoint)
 
         return Planned(job.cost, job.memory, run)
 
@@ -210,7 +211,7 @@ class GradientLogic:
         dtype = codec.decode_dtype(request.dtype)
         check = engine.bind_check(
             program,
-            codec.decode_arrays(request, dtype, self._engine_limits),
+            codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint),
             dtype=dtype,
             reduction=codec.decode_reduction(request),
             wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),

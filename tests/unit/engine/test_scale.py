@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, Ties, bind, compile_graph, run
+from gradwire_server.engine import (
+    Checkpoint,
+    Limits,
+    Query,
+    Reduction,
+    Ties,
+    bind,
+    bind_trace,
+    compile_graph,
+    run,
+    run_trace,
+)
 from gradwire_server.engine.threads import Threads
 from gradwire_server.errors import Reason, Refusal
 from tests.losses import hinge
@@ -271,6 +282,53 @@ def many_sources(count: int) -> Builder:
     sources = [builder.parameter(f"parameter {i}") for i in range(count)]
     builder.op("add", *sources)
     return builder
+
+
+def test_checkpoints_are_passed_wherever_there_is_a_step_for_each_source() -> None:
+    builder = many_sources(20_000)
+    passed = 0
+
+    def count() -> None:
+        nonlocal passed
+        passed += 1
+
+    program = compile_graph(builder.graph(), LIMITS, count)
+    # With one for each step of a few hundred sources in each pass over them.
+    assert passed > 1000
+    arrays = {source.name: np.array(1.0) for source in program.sources}
+    query = Query(arrays=arrays, dtype=np.dtype(np.float64))
+    bind(program, query, LIMITS)
+    # There is a plan: what is left is to look at the tensors.
+    with pytest.raises(InterruptedError):
+        bind(program, query, LIMITS, checkpoint=interrupted(60))
+    passed = 0
+    job = bind_trace(program, arrays, np.dtype(np.float64), LIMITS, count)
+    bound, passed = passed, 0
+    # The first one makes a plan.
+    run_trace(job, nothing)
+    run_trace(job, count)
+    ran = passed
+    for times in range(1, bound, bound // 10):
+        with pytest.raises(InterruptedError):
+            bind_trace(program, arrays, np.dtype(np.float64), LIMITS, interrupted(times))
+    assert ran > 250
+    for times in range(1, ran, ran // 10):
+        with pytest.raises(InterruptedError):
+            run_trace(job, interrupted(times))
+
+
+def test_the_estimate_of_memory_holds_for_the_objects_of_a_trace() -> None:
+    builder = Builder()
+    node = builder.parameter("w")
+    for _ in range(5000):
+        node = builder.op("add", *[node] * 4)
+    job = bind_trace(builder.program(), {"w": np.array(0.0)}, np.dtype(np.float64), LIMITS, nothing)
+    tracemalloc.start()
+    told = run_trace(job, nothing)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(told.nodes) == 5001
+    assert peak <= job.memory
 
 
 # What is quadratic in these takes minutes.
