@@ -115,6 +115,18 @@ async def test_a_worker_that_stands_still_is_replaced() -> None:
         assert "worker stands still and is killed" in server.log
 
 
+async def test_what_forks_workers_and_stands_still_is_replaced() -> None:
+    server = ServerProcess(flags=WORKERS, module="tests.integration.impatient_server")
+    with server:
+        first, lost = fork_server(server), workers_of(server)[0]
+        first.suspend()
+        lost.kill()
+        await eventually(partial(serving, server, 2, 1))
+        assert fork_server(server) != first
+        assert server.stop() == 0
+        assert "the process that forks workers stands still and is killed" in server.log
+
+
 async def test_workers_live_on_without_the_process_that_forked_them_and_are_still_replaced() -> None:
     case = sum_of_squares(3)
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address) as client:

@@ -4,8 +4,8 @@ So a worker serves a tenth of a second after it is asked for, and shares that me
 survive a fork once it has run, and threads never do: here neither runs.
 
 The supervisor asks over a socket, with the number of a worker and a pipe. Lines on the pipe tell of the worker, and it
-ends when the worker has ended, also where this process ended before. When the other end of the socket closes, the
-supervisor is gone, and this process and the workers end at once.
+ends when the worker has ended, also where this process ended before. Lines on a pipe of its own tell of this process.
+When the other end of the socket closes, the supervisor is gone, and this process and the workers end at once.
 """
 
 from __future__ import annotations
@@ -33,22 +33,34 @@ from gradwire_server.settings import Settings, StartError
 PID, SERVES, FAILED = "pid", "serves", "failed"
 """What the lines begin with: its process id; that it serves, once a second, and nothing more; why it cannot."""
 
+_BEAT = 1.0
+"""Seconds between two lines that say that it serves."""
+
 _NUMBER = Struct("=i")
+
+
+def telling() -> tuple[int, int]:
+    """A pipe on which a process tells of itself: the end from which to read, and that of the process."""
+    reading, writing = os.pipe()
+    # Nobody waits for a supervisor that stands still.
+    os.set_blocking(writing, False)
+    return reading, writing
 
 
 def ask(commands: socket.socket, number: int) -> int:
     """Have a worker forked; gives the end of its pipe from which to read, whenever there is somebody to fork it."""
-    reading, writing = os.pipe()
-    # No worker waits for a supervisor that stands still.
-    os.set_blocking(writing, False)
+    reading, writing = telling()
     socket.send_fds(commands, [_NUMBER.pack(number)], [writing])
     os.close(writing)
     return reading
 
 
 def main() -> None:
-    """Fork workers that are asked for over the socket in the arguments, with the settings on stdin, until it closes."""
-    commands = socket.socket(fileno=int(sys.argv[1]))
+    """Fork workers that are asked for over a socket, with the settings on stdin, until it closes.
+
+    The arguments are the socket, and the pipe on which to tell of this process.
+    """
+    commands, own = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     # Workers have their own time to end; whoever signals all processes of a service does not cut it short.
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_IGN)
@@ -62,17 +74,23 @@ def main() -> None:
 
             engine.warm(_tell_of_compiling)
         except (ImportError, MemoryError, OSError) as error:
-            commands.send(f"{type(error).__name__}: {error}".encode(errors="backslashreplace"))
+            _tell(own, FAILED, f"{type(error).__name__}: {error}")
             sys.exit(1)
     gc.freeze()
+    commands.settimeout(_BEAT)
     while True:
-        message, [*received], _, _ = socket.recv_fds(commands, _NUMBER.size, 1)
+        _tell(own, SERVES)
+        try:
+            message, [*received], _, _ = socket.recv_fds(commands, _NUMBER.size, 1)
+        except TimeoutError:
+            continue
         if not message:
             _leave()
         [pipe] = received
         if _fork(pipe):
             break
         os.close(pipe)
+    os.close(own)
     [number] = _NUMBER.unpack(message)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, signal.SIG_DFL)
@@ -116,7 +134,8 @@ def _be_called(name: str) -> None:
 def _tell(pipe: int, *words: object) -> None:
     # The supervisor may be gone, or stand still.
     with suppress(BrokenPipeError, BlockingIOError):
-        os.write(pipe, " ".join(map(str, words)).encode(errors="backslashreplace") + b"\n")
+        line = " ".join(map(str, words)).replace("\n", " ")
+        os.write(pipe, f"{line}\n".encode(errors="backslashreplace"))
 
 
 @contextmanager

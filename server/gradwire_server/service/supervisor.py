@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,8 +44,9 @@ PR_SET_CHILD_SUBREAPER = 36
 """Of Linux, in sys/prctl.h."""
 
 SILENCE, SILENCES = 20.0, 2
-"""Seconds in which nothing comes from a worker, which tells every second that it serves, and how often in a row before
-it is ended: the first time all may have stood still together, as in a container that is paused."""
+"""Seconds in which nothing comes from a worker, or from the process that forks them, which tell every second that they
+serve, and how often in a row before it is ended: the first time all may have stood still together, as in a container
+that is paused."""
 
 MARGIN = 10.0
 """Seconds beyond their own time that workers have to drain."""
@@ -179,24 +180,36 @@ class Supervisor:
         Raises:
             OSError: if it cannot be started.
         """
-        process = self._fork_server = await asyncio.create_subprocess_exec(
-            # Not from the working folder: what is imported is what the parent would import.
-            *(sys.executable, "-P", "-m", forkserver.__name__, str(self._asked.fileno())),
-            stdin=PIPE,
-            pass_fds=[self._asked.fileno()],
-            # With threads of BLAS it could not fork.
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
-            # A terminal tells the parent alone of Ctrl-C.
-            start_new_session=True,
-        )
-        if self._stop.is_set():
-            process.kill()
-        # As they are, whatever becomes of the environment's files.
-        await process.communicate(pickle.dumps(self._settings))
-        with suppress(BlockingIOError):
-            if cause := self._commands.recv(1 << 12, socket.MSG_DONTWAIT):
-                return cause.decode()
-        return _ending(await process.wait())
+        reading, writing = forkserver.telling()
+        async with _reading(reading) as lines:
+            try:
+                process = self._fork_server = await asyncio.create_subprocess_exec(
+                    # Not from the working folder: what is imported is what the parent would import.
+                    *(sys.executable, "-P", "-m", forkserver.__name__, str(self._asked.fileno()), str(writing)),
+                    stdin=PIPE,
+                    pass_fds=[self._asked.fileno(), writing],
+                    # With threads of BLAS it could not fork.
+                    env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
+                    # A terminal tells the parent alone of Ctrl-C.
+                    start_new_session=True,
+                )
+            finally:
+                os.close(writing)
+            if self._stop.is_set():
+                process.kill()
+            # As they are, whatever becomes of the environment's files.
+            given = asyncio.create_task(process.communicate(pickle.dumps(self._settings)))
+            cause = ""
+            next_line: Callable[[], Awaitable[bytes]] = lines.readline
+            while line := await next_line():
+                match line.decode().rstrip().split(" ", 1):
+                    case [forkserver.SERVES]:
+                        # It may compile for a minute before.
+                        next_line = partial(self._next, lines, process.kill, "the process that forks workers")
+                    case [forkserver.FAILED, told]:
+                        cause = told
+            await given
+        return cause or _ending(await process.wait())
 
     async def _keep(self, slot: _Slot) -> None:
         """Have a worker in this place until they are to stop.
@@ -236,10 +249,13 @@ class Supervisor:
         """Have one process; the seconds that it served, its exit code if it can be known, what it says is wrong."""
         start, lasted, code, cause = 0.0, 0.0, None, ""
         async with _reading(forkserver.ask(self._commands, slot.number)) as lines:
-            while line := await self._next(slot, lines):
+            next_line: Callable[[], Awaitable[bytes]] = lines.readline
+            while line := await next_line():
                 match line.decode().rstrip().split(" ", 1):
                     case [forkserver.PID, pid]:
                         slot.pid = int(pid)
+                        kill = partial(slot.send, signal.SIGKILL)
+                        next_line = partial(self._next, lines, kill, "worker", worker=slot.number)
                         if self._stop.is_set():
                             slot.send(signal.SIGTERM)
                     case [forkserver.SERVES] if not slot.ready.is_set():
@@ -256,15 +272,14 @@ class Supervisor:
         slot.pid = None
         return lasted, code, cause
 
-    async def _next(self, slot: _Slot, lines: asyncio.StreamReader) -> bytes:
-        """The next line of a worker, which is killed if it stands still; nothing if there is none."""
-        if slot.pid is not None:
-            for _ in range(SILENCES):
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(SILENCE):
-                        return await lines.readline()
-            self._log.error("worker stands still and is killed", worker=slot.number, seconds=SILENCES * SILENCE)
-            slot.send(signal.SIGKILL)
+    async def _next(self, lines: asyncio.StreamReader, kill: Callable[[], None], name: str, **labels: int) -> bytes:
+        """The next line of a process, which is killed if it stands still; nothing if there is none."""
+        for _ in range(SILENCES):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SILENCE):
+                    return await lines.readline()
+        self._log.error(f"{name} stands still and is killed", **labels, seconds=SILENCES * SILENCE)
+        kill()
         return await lines.readline()
 
 
