@@ -173,7 +173,7 @@ async def test_every_panel_shows_what_happens(tmp_path: Path) -> None:
         assert empty == {}
 
 
-SELECTOR = re.compile(r"\b(?:up|(?:grpc|gradwire)_\w+)\{[^}]*\}")
+SELECTOR = re.compile(r"\b(?:up|(?:grpc|gradwire|process)_\w+)\{[^}]*\}")
 
 
 async def test_an_idle_server_has_every_series_that_is_asked_for_and_alerts_nobody(tmp_path: Path) -> None:

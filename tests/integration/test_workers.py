@@ -72,6 +72,14 @@ async def test_calls_and_streams_find_their_graph_whichever_worker_they_reach() 
         assert server.stop() == 0
 
 
+def test_memory_and_files_are_those_of_each_process() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        found = series(server)
+        for name in ("gradwire", "gradwire-forks", "gradwire-0", "gradwire-1"):
+            assert found[f'process_resident_memory_bytes{{process="{name}"}}'] > 1 << 20
+            assert found[f'process_open_fds{{process="{name}"}}'] > 0
+
+
 def test_promtool_finds_nothing_to_say_of_the_sums_over_workers() -> None:
     with ServerProcess(flags=WORKERS) as server:
         done = subprocess.run(

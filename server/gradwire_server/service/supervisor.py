@@ -30,6 +30,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from gradwire_server.service import forkserver
 from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
+from gradwire_server.service.processes import Processes
 from gradwire_server.service.sums import Sums
 from gradwire_server.settings import Settings, StartError
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._fork_server: asyncio.subprocess.Process | None = None
         self._registry = CollectorRegistry()
         Sums(folder, self._registry)
+        Processes(self._pids, self._registry)
         self._restarts = Counter(
             "gradwire_worker_restarts", "Workers started in the place of others that ended.", registry=self._registry
         )
@@ -120,6 +122,13 @@ class Supervisor:
         task = asyncio.create_task(keeping)
         task.add_done_callback(lambda _: self._stop.set())
         return task
+
+    def _pids(self) -> dict[str, int]:
+        """The processes that there are, by the names that the system knows them by."""
+        found = {"gradwire": os.getpid()}
+        if self._fork_server is not None and self._fork_server.returncode is None:
+            found["gradwire-forks"] = self._fork_server.pid
+        return found | {f"gradwire-{slot.number}": slot.pid for slot in self._slots if slot.pid is not None}
 
     def _is_ready(self) -> bool:
         """Whether calls find a worker, and may go on to come."""
