@@ -8,11 +8,14 @@ import socket
 import struct
 import subprocess
 import sys
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
+import psutil
 import pytest
 
+from gradwire_server.service.probes import OPEN
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
 
@@ -75,6 +78,20 @@ def test_pages_are_open_where_calls_need_tokens(tmp_path: Path) -> None:
     tokens.write_text("token")
     with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server:
         assert [ask(server.metrics_port, path)[0] for path in ("/metrics", "/livez", "/readyz")] == [200] * 3
+
+
+async def test_connections_that_say_nothing_hold_few_threads_and_keep_nobody_out() -> None:
+    with ServerProcess() as server, ExitStack() as idle:
+        threads = psutil.Process(server.process.pid).num_threads
+        before = threads()
+        for _ in range(3 * OPEN):
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.metrics_port), 10))
+        assert ask(server.metrics_port, "/livez") == (200, "ok\n")
+        await eventually(lambda: threads() <= before + OPEN)
+        idle.pop_all().close()
+        assert ask(server.metrics_port, "/readyz") == (200, "ok\n")
+        server.stop()
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]
 
 
 def test_connections_that_break_off_are_not_logged() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds in which a live event loop answers; what runs on it takes milliseconds."""
+
+OPEN = 100
+"""Connections at a time, each of which has a thread; whoever asks does so at once, and is answered in milliseconds."""
 
 Probe = Callable[[], bool]
 
@@ -84,6 +89,26 @@ def _application(registry: CollectorRegistry, probes: Mapping[str, Probe]) -> WS
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = OPEN
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self._open: OrderedDict[socket.socket, None] = OrderedDict()
+        """The connections, as they came."""
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  (as it is there)
+        """Answer, and hang up on whoever has kept a thread the longest where there are too many."""
+        self._open[request] = None
+        if len(self._open) > OPEN:
+            longest, _ = self._open.popitem(last=False)
+            with suppress(OSError):
+                longest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401  (as it is there)
+        """Close a connection."""
+        self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Log a fault, and nothing of a connection that broke off: Python would write a trace to stderr for each."""
@@ -92,7 +117,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 30  # of a connection that says nothing
+    timeout = 5  # of a connection that says nothing
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (as it is there)
         """Log nothing: it would be a line each time that anybody asks."""
