@@ -26,7 +26,7 @@ from pydantic_settings import (
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
 from gradwire_server.help import source
-from gradwire_server.settings import PREFIX, Settings, StartError, Target, unknown_variables
+from gradwire_server.settings import Settings, StartError, Target, unknown_variables
 from gradwire_server.version import VERSION
 
 
@@ -175,16 +175,8 @@ def _ask(target: Target) -> None:
 
 
 def _wrong(error: ValidationError) -> str:
-    lines = []
-    for found in error.errors(include_url=False):
-        cause = found.get("ctx", {}).get("error")
-        if isinstance(cause, SettingsError):
-            lines.append(str(cause))
-            continue
-        name = str(found["loc"][-1]) if found["loc"] else ""
-        flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
-        lines.append(f"{flag}: {found['msg']}; found {found['input']!r}")
-    return "\n".join(lines)
+    # Each is that of a subcommand's options.
+    return "\n".join(str(found.get("ctx", {}).get("error", found["msg"])) for found in error.errors())
 
 
 def _fail(message: str, code: int) -> NoReturn:

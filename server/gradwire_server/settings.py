@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
     CliToggleFlag,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -32,6 +34,26 @@ LONGEST = 2_000_000
 
 class StartError(Exception):
     """Why the server cannot start, in a line for the operator."""
+
+
+class Options(BaseSettings):
+    """Options of a command. One that is wrong is named as it is where its value stands."""
+
+    def __init__(self, **flags: Any) -> None:
+        try:
+            super().__init__(**flags)
+        except ValidationError as error:
+            variables = EnvSettingsSource(type(self))()
+
+            def named(name: str) -> str:
+                if name in flags:
+                    return f"--{name.replace('_', '-')}"
+                return f"{PREFIX}{name.upper()}" if name in variables else f"{name} in {_file(flags, variables)}"
+
+            lines = [
+                f"{named(str(found['loc'][0]))}: {found['msg']}; found {found['input']!r}" for found in error.errors()
+            ]
+            raise SettingsError("\n".join(lines)) from None
 
 
 class Addresses(Section):
@@ -104,7 +126,7 @@ class Log(Section):
     """Form of the lines. Default: text on a terminal, JSON elsewhere."""
 
 
-class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
+class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
     """Serve on this machine.
 
     Every option may also stand in the environment, as GRADWIRE_PORT for --port, or in the file that --config names, as
@@ -132,11 +154,11 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
         del dotenv_settings, file_secret_settings
-        given = init_settings().get("config") or env_settings().get("config")
-        return init_settings, env_settings, *([_File(settings_cls, Path(given))] if given else [])
+        file = _file(init_settings(), env_settings())
+        return init_settings, env_settings, *([_File(settings_cls, Path(file))] if file else [])
 
 
-class Target(BaseSettings):
+class Target(Options):
     """A server to ask. Every option may also stand in the environment, as GRADWIRE_CA for --ca."""
 
     model_config = SettingsConfigDict(
@@ -159,6 +181,11 @@ class Target(BaseSettings):
     """File of the bearer token to send."""
     timeout: float = Field(default=5.0, gt=0)
     """Seconds to wait for the answer."""
+
+
+def _file(flags: Mapping[str, Any], variables: Mapping[str, Any]) -> Any:  # noqa: ANN401  (of every type)
+    """The file of options that flags or variables name."""
+    return flags.get("config") or variables.get("config")
 
 
 class _File(TomlConfigSettingsSource):

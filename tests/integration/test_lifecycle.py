@@ -220,9 +220,12 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "words"),
     [
-        (["serve", "--port=abc"], {}, 2, ["--port", "GRADWIRE_PORT", "integer", "'abc'"]),
+        (["serve", "--port=abc"], {}, 2, ["gradwire: --port: ", "integer", "'abc'"]),
         (["serve", "--port=99999"], {}, 2, ["--port", "65535"]),
-        (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["GRADWIRE_THREADS", "greater than 0"]),
+        (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["gradwire: GRADWIRE_THREADS: ", "greater than 0"]),
+        (["serve", "--threads=0"], {"GRADWIRE_THREADS": "1"}, 2, ["gradwire: --threads: "]),
+        (["serve", "--threads=0"], {"GRADWIRE_PORT": "x"}, 2, ["\n--threads: ", "GRADWIRE_PORT: "]),
+        (["health", "--timeout=x"], {}, 2, ["gradwire: --timeout: ", "number", "'x'"]),
         (["serve", "--prot=1"], {}, 2, ["--prot=1", "did you mean --port?"]),
         (["serve", "--worker", "2"], {}, 2, ["--worker", "did you mean --workers?"]),
         (["health", "--cert", "file"], {}, 2, ["--cert", "did you mean --certificate?"]),
