@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -137,6 +138,14 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
 
     config: Path | None = None
     """File of options (TOML), by their names with underscores."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_there(cls, value: object) -> object:
+        # As of a variable of the shell that is not set.
+        if isinstance(value, str) and not value.strip():
+            raise PydanticCustomError("empty", "Input should not be empty; give a value, or leave the option out")
+        return value
 
     @property
     def threads_of_worker(self) -> int:

@@ -225,6 +225,11 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
         (["serve"], {"GRADWIRE_THREADS": "0"}, 2, ["gradwire: GRADWIRE_THREADS: ", "greater than 0"]),
         (["serve", "--threads=0"], {"GRADWIRE_THREADS": "1"}, 2, ["gradwire: --threads: "]),
         (["serve", "--threads=0"], {"GRADWIRE_PORT": "x"}, 2, ["\n--threads: ", "GRADWIRE_PORT: "]),
+        *(
+            (["serve", f"{flag}="], {}, 2, [f"gradwire: {flag}: ", "not be empty", "leave the option out", "''"])
+            for flag in ("--host", "--metrics-host", "--port", "--tokens-file", "--config")
+        ),
+        (["serve"], {"GRADWIRE_HOST": " "}, 2, ["gradwire: GRADWIRE_HOST: ", "not be empty", "' '"]),
         (["health", "--timeout=x"], {}, 2, ["gradwire: --timeout: ", "number", "'x'"]),
         (["serve", "--prot=1"], {}, 2, ["--prot=1", "did you mean --port?"]),
         (["serve", "--worker", "2"], {}, 2, ["--worker", "did you mean --workers?"]),
