@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import length_hint
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -20,12 +21,10 @@ def unhurried() -> None:
 
 
 def checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterable[T]:
-    """The items, with a checkpoint before every few hundred of them."""
-    if isinstance(items, list | tuple | dict) and len(items) <= BETWEEN_CHECKPOINTS:
-        # As most are, in requests that take little time altogether.
-        checkpoint()
-        return items
-    return _checked(items, checkpoint)
+    """The items, with a checkpoint before every few hundred of them, if there are more."""
+    # As most are, in requests that take little time altogether.
+    few = length_hint(items, BETWEEN_CHECKPOINTS + 1) <= BETWEEN_CHECKPOINTS
+    return items if few else _checked(items, checkpoint)
 
 
 def _checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterator[T]:

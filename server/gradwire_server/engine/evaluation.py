@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire_server.engine import nonfinite
 from gradwire_server.engine.block import Block, NotFiniteError, Partial, Results, look_closer
-from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Array, Reduction
 from gradwire_server.engine.job import Job
 from gradwire_server.engine.memory import Arena
@@ -100,7 +100,7 @@ class _Evaluator:
         self.separate = job.per_example_gradients
         self.report: NonFinite | None = None
         self.given = dict(job.runs.cast_constants(self.dtype))
-        for source in job.runs.sources:
+        for source in checked(job.runs.sources, checkpoint):
             if not source.per_example:
                 self.given[source.node] = job.query.arrays[source.name][..., np.newaxis]
         self.workspace = _workspace(job)
@@ -173,7 +173,9 @@ class _Evaluator:
         if total is not None:
             self.workspace.idle_sums.append(total)
         kept = self.workspace.nbytes <= self.program.idle_bytes
-        gradients = {source.name: self._gradient(source, total, kept=kept) for source in self.job.wrt}
+        gradients = {
+            source.name: self._gradient(source, total, kept=kept) for source in checked(self.job.wrt, self.checkpoint)
+        }
         if kept:
             self.workspace.release(self.plan.streamed, self.plan.direct)
             self.program.idle[:] = (self.workspace,)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwire_server.engine import shapes
-from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, checked
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import ByNode, Instruction
 from gradwire_server.engine.lowering import Run, Step, TapeRun
@@ -111,7 +111,9 @@ def backward(
                 checkpoint()
             targets = i.taken(adjoints)
             contributions = i.op.vjp(i.step, i.result(adjoint), i.taken(values), i.result(values[i.node]), targets)
-            for slot, (target, contribution) in enumerate(zip(targets, contributions, strict=True)):
+            for slot, (target, contribution) in enumerate(
+                zip(checked(targets, checkpoint), contributions, strict=True)
+            ):
                 if target is None or contribution is None:
                     continue
                 added, looked = _receive(contribution, target, anew=slot in i.step.written)

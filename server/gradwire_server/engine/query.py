@@ -73,10 +73,10 @@ def fit(program: Program, query: Query, limits: Limits, checkpoint: Checkpoint) 
     """
     findings = Findings()
     _check_tensors(program, query, findings, checkpoint)
-    _check_outputs(program, query, findings, checkpoint)
+    _check_outputs(program, query, findings)
     wrt = _differentiated(program, query, findings, checkpoint)
     findings.check()
-    examples = _count_examples(program, query, limits, checkpoint)
+    examples = _count_examples(program, query, limits)
     if program.widest_empty * examples >= shapes.MAX_ELEMENTS:
         raise _not_addressable(program, examples)
     separate = program.batched and query.reduction is Reduction.NONE
@@ -88,7 +88,7 @@ def _check_tensors(program: Program, query: Query, findings: Findings, checkpoin
         findings.tell(Reason.INVALID_TENSOR, message, f"tensors[{shown(name)}]")
 
     surplus = [name for name in checked(query.arrays, checkpoint) if name not in program.by_name]
-    for position, name in enumerate(checked(surplus, checkpoint)):
+    for position, name in enumerate(surplus):
         if findings.another():
             hint = _hint(name, program) if position < HINTS else ""
             tell(name, f"tensor {shown(name)} is surplus: the graph has no parameter or input of that name{hint}")
@@ -124,9 +124,9 @@ def _listed(sources: Iterable[Source]) -> str:
     return (", ".join(first[:LISTED]) or "none") + (", ..." if len(first) > LISTED else "")
 
 
-def _check_outputs(program: Program, query: Query, findings: Findings, checkpoint: Checkpoint) -> None:
+def _check_outputs(program: Program, query: Query, findings: Findings) -> None:
     seen: set[int] = set()
-    for position, node in enumerate(checked(query.outputs, checkpoint)):
+    for position, node in enumerate(query.outputs):
         if not 0 <= node < len(program.shapes):
             wrong = f"output {node} is past the end of the graph's {len(program.shapes)} nodes"
         elif node in seen:
@@ -158,13 +158,13 @@ def _differentiated(program: Program, query: Query, findings: Findings, checkpoi
     return tuple(chosen.values())
 
 
-def _count_examples(program: Program, query: Query, limits: Limits, checkpoint: Checkpoint) -> int:
+def _count_examples(program: Program, query: Query, limits: Limits) -> int:
     if not program.batched:
         return 1
     batched = [source.name for source in program.sources if source.per_example]
     first = batched[0]
     examples = len(query.arrays[first])
-    for name in checked(batched[1:], checkpoint):
+    for name in batched[1:]:
         other = len(query.arrays[name])
         if other != examples:
             raise refuse(

@@ -51,7 +51,9 @@ class Shared:
             self._fold()
             forward(self._program, stage.schedule.forward, self.values, 0, self._checkpoint, self._forward_run)
         finite = self._workspace.shared.is_finite()
-        if finite and all(nonfinite.is_finite(self.values[node]) for node in self._plan.given):
+        if finite and all(
+            nonfinite.is_finite(self.values[node]) for node in checked(self._plan.given, self._checkpoint)
+        ):
             return None
         look_closer(self._job)
         per_example = self._program.per_example

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import perf_counter
@@ -173,10 +174,10 @@ class GradientLogic:
 
         ``program`` is the request's own, where the caller has it at hand.
         """
-        if program is None:
-            program = self._program(request, checkpoint)
-        query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
-        job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
+        with nullcontext() if program else engine.no_full_collections():
+            program = program or self._program(request, checkpoint)
+            query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
+            job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
         return Prepared(job, self._observer, self._threads)
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
@@ -187,11 +188,12 @@ class GradientLogic:
         """Check a request for a trace; it has not cost anything yet."""
         program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint)
         elements = 2 * sum(program.sizes) + sum(program.sizes[operand] for operand in program.nodes.operands)
         if elements * dtype.itemsize > self.limits.max_message_bytes:
             raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
-        job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
+        with engine.no_full_collections():
+            arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint)
+            job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
             with engine.no_full_collections():
