@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -54,7 +53,6 @@ class _NodeError(Exception):
         self.field = field
 
 
-@np.errstate(over="ignore")
 def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Graph:
     """The graph for the engine to check; constants in float64. ``checkpoint`` is called now and then and may raise.
 

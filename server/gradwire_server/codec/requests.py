@@ -51,7 +51,6 @@ def decode_dtype(number: int) -> np.dtype[np.floating]:
     return dtype
 
 
-@np.errstate(over="ignore")
 def decode_arrays(
     message: DataRequest,
     dtype: np.dtype[np.floating],

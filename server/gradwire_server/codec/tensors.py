@@ -105,9 +105,6 @@ def _layout(number: int, shape: tuple[int, ...], request: Dtype | None, max_rank
 def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Array:
     """The tensor as a read-only array over its own bytes; ``request`` is as for ``layout_of``.
 
-    A number that float32 has no room for becomes infinite; NumPy warns of it unless the caller tells it not to, once
-    for many tensors.
-
     Raises:
         TensorError: if the elements do not fit dtype and shape.
     """
@@ -132,8 +129,11 @@ def decode_tensor(tensor: pb.Tensor, request: Dtype | None, max_rank: int) -> Ar
 
 def _typed(values: Collection[float], dtype: Dtype) -> Array:
     numbers = np.fromiter(values, FLOAT64, len(values))
+    if dtype == FLOAT64:
+        return numbers
     if dtype != INT64:
-        return numbers.astype(dtype, copy=False)
+        with np.errstate(over="ignore"):
+            return numbers.astype(dtype, copy=False)
     # NaN and infinities compare false. 2^63 itself is a double but no int64.
     whole = (np.trunc(numbers) == numbers) & (numbers >= -(2.0**63)) & (numbers < 2.0**63)
     if not whole.all():

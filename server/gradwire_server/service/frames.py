@@ -14,7 +14,7 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
 from gradwire_server import codec
-from gradwire_server.engine import Evaluation
+from gradwire_server.engine import Checkpoint, Evaluation
 from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
 from gradwire_server.service.limits import ServiceLimits
 
@@ -214,10 +214,10 @@ def _too_large(found: int, limit: int) -> Refusal:
     )
 
 
-def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterable[bytes]:
+def response_frames(tag: int, evaluation: Evaluation, seconds: float, checkpoint: Checkpoint) -> Iterable[bytes]:
     """The frames of a response, serialized: the head with what is small, then chunks of the large tensors.
 
-    The head is made at once, the chunks as they are asked for, one after another.
+    The head is made at once, the chunks as they are asked for, one after another. Raises what ``checkpoint`` raises.
     """
     framed: dict[codec.Part, codec.Array] = {}
     inline = 0
@@ -227,7 +227,7 @@ def response_frames(tag: int, evaluation: Evaluation, seconds: float) -> Iterabl
             framed[part] = array
         else:
             inline += nbytes
-    response, announced = codec.encode_evaluation(evaluation, seconds, framed)
+    response, announced = codec.encode_evaluation(evaluation, seconds, framed, checkpoint)
     head = pb.StreamResponseHead(response=response, framed=announced)
     frame = pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString()
     return chain((frame,), chain.from_iterable(_chunks(tag, array) for array in framed.values()))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from time import perf_counter
@@ -174,11 +173,25 @@ class GradientLogic:
 
         ``program`` is the request's own, where the caller has it at hand.
         """
-        with nullcontext() if program else engine.no_full_collections():
-            program = program or self._program(request, checkpoint)
-            query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
-            job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
-        return Prepared(job, self._observer, self._threads)
+        if program is not None:
+            return self._prepared(request, framed, program, checkpoint)
+        program = self._program(request, checkpoint)
+        with engine.no_full_collections():
+            return self._prepared(request, framed, program, checkpoint)
+
+    def _prepared(
+        self,
+        request: pb.ComputeGradientsRequest,
+        framed: codec.Arrays,
+        program: engine.Program,
+        checkpoint: Checkpoint,
+    ) -> Prepared:
+        query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
+        return Prepared(
+            engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint),
+            self._observer,
+            self._threads,
+        )
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
         """Every node's value and every edge's gradient, of one example."""

@@ -379,7 +379,7 @@ class GradientServicer:
 
         def answer(prepared: Prepared) -> Iterable[bytes]:
             with SPANS.part("compute"):
-                return response_frames(tag, *prepared.evaluate(caller.checkpoint))
+                return response_frames(tag, *prepared.evaluate(caller.checkpoint), caller.checkpoint)
 
         self._admission.check(caller)
         program = self._logic.at_hand(request, framed)
