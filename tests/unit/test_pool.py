@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Event
 
-from gradwire_server.service.pool import SHORT_SECONDS, FairPool
+import pytest
 
-LONG = 2 * SHORT_SECONDS
+from gradwire_server.service.pool import TIERS, FairPool
+
+SHORT, LONG = TIERS[0], 2 * TIERS[-1]
 
 
 @contextmanager
@@ -67,9 +69,53 @@ def test_short_work_waits_for_no_long_work() -> None:
     pool = FairPool(2)
     with busy(pool, 2):
         waiting = pool.submit("a", LONG, str)
-        assert [pool.submit("a", SHORT_SECONDS, partial(int, i)).result() for i in range(3)] == [0, 1, 2]
+        assert [pool.submit("a", SHORT, partial(int, i)).result() for i in range(3)] == [0, 1, 2]
         assert not waiting.done()
     assert waiting.result() == ""
+
+
+def hold(pool: FairPool, cost: float) -> Event:
+    """Have it work for so long, as it is told, until the event is set."""
+    begun, end = Event(), Event()
+
+    def work() -> None:
+        begun.set()
+        end.wait()
+
+    pool.submit("holder", cost, work)
+    begun.wait()
+    return end
+
+
+def test_work_of_each_tier_waits_for_none_of_longer_ones() -> None:
+    pool = FairPool(2)
+    ends = [hold(pool, LONG), hold(pool, LONG)]
+    # One of each tier, and while they run one of each shorter tier.
+    for cost in reversed(TIERS):
+        waiting = pool.submit("a", 1.01 * cost, str)
+        ends.append(hold(pool, cost))
+        assert not waiting.done()
+        if cost != TIERS[-1]:
+            waiting.cancel()
+    last = pool.submit("a", SHORT, str)
+    assert not last.done()
+    ends.pop().set()
+    assert last.result() == ""
+    for end in ends:
+        end.set()
+
+
+def test_work_of_a_tier_has_one_thread_more_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So long that nothing comes to count as longer while the test runs.
+    monkeypatch.setattr("gradwire_server.service.pool.TIERS", (1000.0, 2000.0, 3000.0))
+    pool = FairPool(1)
+    ends = [hold(pool, 10_000), hold(pool, 2000)]
+    waiting = [pool.submit(name, 2000, ends[1].is_set) for name in "ab"]
+    # That there is something shorter changes nothing.
+    assert pool.submit("c", 1000, int).result() == 0
+    ends[1].set()
+    assert [future.result() for future in waiting] == [True, True]
+    ends[0].set()
 
 
 def test_what_work_raises_is_raised_by_its_future() -> None:

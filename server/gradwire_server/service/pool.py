@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -13,12 +13,16 @@ from threading import Condition, Lock, Thread
 from time import monotonic
 from typing import Any
 
-SHORT_SECONDS = 0.05
-"""Seconds of work, as estimated, that never waits for work that takes longer."""
+TIERS = (0.05, 0.5, 5.0)
+"""Seconds of work, as estimated, up to which it is in each tier; what is longer is in one more. Work waits for none of
+a longer tier."""
 
 
 MAX_TURNS = 1000
 """Callers whose turns are kept, but for those who wait."""
+
+_NOTHING = (inf,) * len(TIERS)
+"""From when a thread without work is at something longer than each tier."""
 
 
 @dataclass(order=True, slots=True)
@@ -29,7 +33,7 @@ class _Item:
     """Virtual time at which it would be done if all callers had been served a little at a time."""
     number: int
     """Decides between equal turns."""
-    short: bool = field(compare=False)
+    tier: int = field(compare=False)
     work: Callable[[], Any] = field(compare=False)
     future: Future[Any] = field(compare=False)
 
@@ -38,23 +42,27 @@ class FairPool:
     """Threads that callers share fairly, however much work each of them has and however long it takes.
 
     Self-clocked fair queueing (Golestani 1994): the cost of a caller's work, as estimated, puts off the turn of what
-    that caller brings next, and of nobody else's. Work that runs is not interrupted; so one thread more than are to
-    compute takes short work alone, for which there is a thread even if all others are at something long. While they
-    are not, it rests: the processors are for as many computations as there are to be, and for taking calls.
+    that caller brings next, and of nobody else's. Work that runs is not interrupted; so there is one thread more than
+    are to compute for each tier but the longest. It takes work of its tier, or of shorter ones, for which there is a
+    thread even if all others, but those for shorter tiers, are at something longer. While they are not, it rests: the
+    processors are for as many computations as there are to be, and for taking calls.
     """
 
     def __init__(self, threads: int) -> None:
         self._lock = Lock()
-        self._any, self._short_alone, self._ended = Condition(self._lock), Condition(self._lock), Condition(self._lock)
-        """Of threads that take any work, of the one that takes short work, and of who waits for the end."""
+        self._any, self._ended = Condition(self._lock), Condition(self._lock)
+        """Of threads that take any work, and of who waits for the end."""
+        self._alone = [Condition(self._lock) for _ in TIERS]
+        """Of the thread for each tier."""
+        self._looks = [-inf for _ in TIERS]
+        """When each of these looks for work by itself; at once, while it does not wait."""
         self._free = 0
         """Threads that take any work and have none, nor were called."""
-        self._long_from = [inf] * threads
-        """When what each of these is at is something long, whatever the estimate; never, for a thread without work."""
-        self._watching = False
-        """Whether the thread for short work is to look at that again by itself."""
-        self._short: list[_Item] = []
-        self._long: list[_Item] = []
+        self._longer = [_NOTHING] * (threads + len(TIERS))
+        """From when what each thread is at is longer than each tier, whatever the estimate: those that take any work,
+        and then the others, that for the longest tier first."""
+        self._queues: list[list[_Item]] = [[] for _ in range(len(TIERS) + 1)]
+        """Of each tier."""
         self._cancelled = 0
         """Items in the queues, at most, that nobody waits for any more."""
         self._now = 0.0
@@ -64,23 +72,24 @@ class FairPool:
         self._numbers = count()
         self._running = 0
         self._closed = False
-        for number in range(threads + 1):
-            Thread(target=self._work, args=(number,), name=f"gradwire-{number}", daemon=True).start()
+        for number in range(len(self._longer)):
+            tier = len(TIERS) - 1 - max(-1, number - threads)
+            Thread(target=self._work, args=(number, tier), name=f"gradwire-{number}", daemon=True).start()
 
     def submit(self, caller: Hashable, cost: float, work: Callable[[], Any]) -> Future[Any]:
         """Have work done that takes about ``cost`` seconds, when it is the caller's turn."""
         future: Future[Any] = Future()
-        short = cost <= SHORT_SECONDS
+        tier = bisect_left(TIERS, cost)
         with self._lock:
             if len(self._turns) > MAX_TURNS:
                 self._turns = {other: turn for other, turn in self._turns.items() if turn > self._now}
             turn = self._turns[caller] = max(self._now, self._turns.get(caller, 0)) + cost
-            heappush(self._short if short else self._long, _Item(turn, next(self._numbers), short, work, future))
+            heappush(self._queues[tier], _Item(turn, next(self._numbers), tier, work, future))
             if self._free:
                 self._free -= 1
                 self._any.notify()
             else:
-                self._watch()
+                self._call()
         future.add_done_callback(self._forget)
         return future
 
@@ -88,8 +97,8 @@ class FairPool:
         """Begin nothing any more, and wait for what runs, no longer than that; False if something still does."""
         with self._lock:
             self._closed = True
-            self._any.notify_all()
-            self._short_alone.notify_all()
+            for condition in (self._any, *self._alone):
+                condition.notify_all()
             return self._ended.wait_for(lambda: not self._running, max(0, seconds))
 
     def _forget(self, future: Future[Any]) -> None:
@@ -98,20 +107,14 @@ class FairPool:
             return
         with self._lock:
             self._cancelled += 1
-            if 2 * self._cancelled > len(self._short) + len(self._long):
+            if 2 * self._cancelled > sum(map(len, self._queues)):
                 self._cancelled = 0
-                for queue in (self._short, self._long):
+                for queue in self._queues:
                     queue[:] = [item for item in queue if not item.future.cancelled()]
                     heapify(queue)
 
-    def _watch(self) -> None:
-        """Have the thread for short work look whether it is needed."""
-        if self._short and (not self._watching or max(self._long_from) <= monotonic()):
-            self._short_alone.notify()
-
-    def _work(self, number: int) -> None:
-        take = self._next_short if number == len(self._long_from) else partial(self._next, number)
-        while (item := take()) is not None:
+    def _work(self, number: int, tier: int) -> None:
+        while (item := self._next(number, tier)) is not None:
             if item.future.set_running_or_notify_cancel():
                 try:
                     result = item.work()
@@ -126,33 +129,42 @@ class FairPool:
                 self._running -= 1
                 self._ended.notify_all()
 
-    def _next(self, number: int) -> _Item | None:
+    def _next(self, number: int, tier: int) -> _Item | None:
+        """What a thread does next that takes work of up to this tier."""
         with self._lock:
-            self._long_from[number] = inf
+            self._longer[number] = _NOTHING
             while not self._closed:
-                queues = [queue for queue in (self._short, self._long) if queue]
+                now = monotonic()
+                due = self._due(tier)
+                queues = [queue for queue, start in due if start <= now]
                 if queues:
-                    item = self._begun(min(queues, key=lambda queue: queue[0]))
-                    self._long_from[number] = monotonic() + (SHORT_SECONDS if item.short else 0)
-                    self._watch()
+                    item = heappop(min(queues, key=lambda queue: queue[0]))
+                    self._running += 1
+                    self._now = max(self._now, item.turn)
+                    self._longer[number] = tuple(
+                        now + (seconds if item.tier <= other else 0) for other, seconds in enumerate(TIERS)
+                    )
+                    self._call()
                     return item
-                self._free += 1
-                self._any.wait()
+                if tier == len(TIERS):
+                    self._free += 1
+                    self._any.wait()
+                else:
+                    self._looks[tier] = start = min((start for _, start in due), default=inf)
+                    self._alone[tier].wait(None if start == inf else start - now)
+                    self._looks[tier] = -inf
             return None
 
-    def _next_short(self) -> _Item | None:
-        with self._lock:
-            while not self._closed:
-                seconds = max(self._long_from) - monotonic()
-                if self._short and seconds <= 0:
-                    return self._begun(self._short)
-                self._watching = bool(self._short) and seconds < inf
-                self._short_alone.wait(seconds if self._watching else None)
-                self._watching = False
-            return None
+    def _due(self, tier: int) -> list[tuple[list[_Item], float]]:
+        """What waits that a thread may take which takes work of up to this tier, and from when on."""
+        if tier == len(TIERS):
+            return [(queue, -inf) for queue in self._queues if queue]
+        others = self._longer[: len(self._longer) - 1 - tier]
+        queues = enumerate(self._queues[: tier + 1])
+        return [(queue, max(longer[own] for longer in others)) for own, queue in queues if queue]
 
-    def _begun(self, queue: list[_Item]) -> _Item:
-        item = heappop(queue)
-        self._running += 1
-        self._now = max(self._now, item.turn)
-        return item
+    def _call(self) -> None:
+        """Have the threads for tiers look that are needed sooner than they would."""
+        for tier, condition in enumerate(self._alone):
+            if any(start < self._looks[tier] for _, start in self._due(tier)):
+                condition.notify()
