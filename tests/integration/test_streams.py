@@ -169,11 +169,18 @@ def test_frames_out_of_order_end_the_stream(
     assert [word for word in words if word not in answer.message] == [], answer.message
 
 
-def test_garbage_ends_the_stream(server: ServerProcess) -> None:
+@pytest.mark.parametrize(
+    "garbage",
+    # The second one has too much in it, too, and no tag that could be read.
+    [b"\xff" * 9, crowded()[0].SerializeToString() + b"\x0b"],
+    ids=["all", "end"],
+)
+def test_garbage_ends_the_stream(server: ServerProcess, garbage: bytes) -> None:
+    frames = [frame.SerializeToString() for frame in request(1, 1.0)]
     with channel(server.address) as opened:
         call: Any = opened.stream_stream("/gradwire.v1.GradientService/StreamGradients")
         with pytest.raises(grpc.RpcError) as raised:
-            list(call(iter([b"\xff" * 9])))
+            list(call(iter([*frames, garbage])))
     answer = refused(raised.value)
     assert (answer.code, answer.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 
 import numpy as np
@@ -103,8 +102,11 @@ class Assembler:
         except Refusal as refusal:
             if refusal.reason is Reason.LIMIT_EXCEEDED:
                 # A message with the tag alone: what else there is it takes as it is, in one piece.
-                with suppress(DecodeError):
+                try:
                     self._tag = UInt64Value.FromString(raw).value
+                except DecodeError:
+                    found = f"{len(raw)} bytes do not parse as {pb.StreamGradientsRequest.DESCRIPTOR.full_name}"
+                    raise refuse(Reason.MALFORMED_MESSAGE, f"not a valid request: {found}", found=len(raw)) from None
                 self._skipping = True
             raise
 
