@@ -7,16 +7,66 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import Popen
 from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Self
 from urllib.request import ProxyHandler, build_opener
 
+import psutil
+
 READY = re.compile(r"gradwire serving on (\S+:(\d+)), metrics on (\S+)\n")
 
 DEADLINE = 30.0
 """Seconds after which a process that should have ended counts as hanging."""
+
+PAGES_HOST = "127.0.0.2"
+"""Where a server that is only begun has its metrics and probes, so that they can be told from its calls."""
+
+
+@contextmanager
+def beginning(*flags: str, line: str = 'exec "$@"', environment: dict[str, str] | None = None) -> Iterator[Popen[str]]:
+    """A server that nobody waits for, begun by a line of the shell; it ends with the block, however that ends."""
+    command = [sys.executable, "-m", "gradwire_server", "serve", "--port=0", "--metrics-port=0"]
+    with Popen(
+        ["/bin/sh", "-c", line, "sh", *command, f"--metrics-host={PAGES_HOST}", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def compiling(folder: Path, *flags: str) -> Iterator[Popen[str]]:
+    """A server that has no kernels and has begun to compile them, in this folder."""
+    # Nothing is cached for a processor that nobody has.
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(folder)}
+    with beginning(*flags, environment=environment) as process:
+        assert process.stderr is not None
+        assert "compiling kernels" in process.stderr.readline()
+        yield process
+
+
+def listening(process: Popen[str], host: str = "127.0.0.1") -> int:
+    """The port on which a server that has not said it yet, or one of its workers, listens; waits until there is one."""
+    server = psutil.Process(process.pid)
+    while True:
+        assert process.poll() is None
+        for each in (server, *server.children()):
+            with suppress(psutil.NoSuchProcess):
+                # gRPC has sockets of both families, where it is ::ffff:127.0.0.1.
+                for found in each.net_connections("tcp"):
+                    if found.status == psutil.CONN_LISTEN and found.laddr.ip.endswith(host):
+                        return int(found.laddr.port)
 
 
 @dataclass
@@ -31,7 +81,7 @@ class ServerProcess:
     metrics_port: int = 0
     address: str = field(default="", init=False)
     metrics_url: str = field(default="", init=False)
-    process: subprocess.Popen[str] = field(init=False)
+    process: Popen[str] = field(init=False)
     _log: IO[str] = field(default_factory=lambda: TemporaryFile("w+"), init=False)  # noqa: SIM115  (closed at exit)
 
     def start(self) -> None:
@@ -40,9 +90,7 @@ class ServerProcess:
             *(sys.executable, "-m", self.module, "serve"),
             *(f"--port={self.port}", f"--metrics-port={self.metrics_port}", *self.flags),
         ]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=self.environment
-        )
+        self.process = Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=self.environment)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         ready = READY.fullmatch(line)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -25,7 +24,7 @@ import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.integration.raw import SERVICE, channel, refused, stub
-from tests.integration.server_process import DEADLINE, ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
 from tests.losses import Case, hinge, perceptron
@@ -279,9 +278,7 @@ def test_two_servers_do_not_share_a_port(server: ServerProcess) -> None:
 
 
 def test_a_limit_of_open_files_below_that_of_connections_is_told() -> None:
-    command = shlex.join([sys.executable, "-m", "gradwire_server", "serve", "--port=0", "--metrics-port=0"])
-    limited = ["sh", "-c", f"ulimit -n 5000; exec {command}"]
-    with subprocess.Popen(limited, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with beginning(line='ulimit -n 5000; exec "$@"') as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("gradwire serving")
         process.terminate()
@@ -313,14 +310,13 @@ def test_where_another_service_collects_its_metrics_is_nothing_to_this_one() -> 
 
 @pytest.mark.parametrize(("closed", "workers"), [("<&-", 1), (">&-", 1), ("2>&-", 1), ("<&- >&- 2>&-", 2)])
 def test_it_serves_and_ends_well_without_standard_streams(closed: str, workers: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={port}", "--metrics-port=0"]
-    process = subprocess.Popen(["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *command, f"--workers={workers}"])
-    while gradwire("health", f"127.0.0.1:{port}").returncode:
-        assert process.poll() is None
-    process.terminate()
-    assert process.wait() == 0
+    with beginning(f"--workers={workers}", line=f'exec "$@" {closed}') as process:
+        address = f"127.0.0.1:{listening(process)}"
+        while gradwire("health", address).returncode:
+            assert process.poll() is None
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -382,20 +378,12 @@ def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str | bytes, code
 
 
 def test_a_server_that_compiles_says_that_it_does_not_serve_yet_and_ends_at_once(tmp_path: Path) -> None:
-    # Nothing is cached for a processor that nobody has.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gradwire_server", "serve", f"--port={port}", "--metrics-port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert "compiling kernels" in process.stderr.readline()
-    with channel(f"127.0.0.1:{port}") as opened:
-        health: Any = health_pb2_grpc.HealthStub(opened)
-        check = health.Check(health_pb2.HealthCheckRequest(service=SERVICE), wait_for_ready=True)
-        assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    process.terminate()
-    ready, log = process.communicate()
-    assert (ready, process.returncode) == ("", 0)
-    assert '"event": "stopped"' in log
+    with compiling(tmp_path) as process:
+        with channel(f"127.0.0.1:{listening(process)}") as opened:
+            health: Any = health_pb2_grpc.HealthStub(opened)
+            check = health.Check(health_pb2.HealthCheckRequest(service=SERVICE), wait_for_ready=True)
+            assert check.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        process.terminate()
+        ready, log = process.communicate(timeout=DEADLINE)
+        assert (ready, process.returncode) == ("", 0)
+        assert '"event": "stopped"' in log

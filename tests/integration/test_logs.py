@@ -161,9 +161,11 @@ def test_a_person_sees_text_without_being_asked() -> None:
     command = [sys.executable, "-m", "gradwire_server", "serve", "--port=0", "--metrics-port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"gradwire serving")
+        ready = process.stdout.readline()
         process.terminate()
-        assert os.read(ours, 100).startswith(b"\x1b")
+        seen = os.read(ours, 100)
         process.communicate()
     os.close(ours)
     os.close(theirs)
+    assert ready.startswith(b"gradwire serving")
+    assert seen.startswith(b"\x1b")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
-import subprocess
-import sys
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,12 +13,12 @@ import psutil
 import pytest
 
 from gradwire_server.service.probes import OPEN
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, PAGES_HOST, ServerProcess, compiling, listening
 from tests.integration.waiting import eventually
 
 
-def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
+    connection = HTTPConnection(host, port, timeout=30)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -58,19 +55,13 @@ async def test_a_server_that_drains_is_not_ready_but_lives() -> None:
 
 
 def test_a_server_that_compiles_is_not_ready_but_lives(tmp_path: Path) -> None:
-    # Nothing is cached for a processor that nobody has.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(tmp_path)}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gradwire_server", "serve", "--port=0", f"--metrics-port={port}"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    assert "compiling kernels" in process.stderr.readline()
-    assert ask(port, "/readyz")[0] == 503
-    assert ask(port, "/livez")[0] == 200
-    process.terminate()
-    process.communicate()
-    assert process.returncode == 0
+    with compiling(tmp_path) as process:
+        port = listening(process, PAGES_HOST)
+        assert ask(port, "/readyz", host=PAGES_HOST)[0] == 503
+        assert ask(port, "/livez", host=PAGES_HOST)[0] == 200
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
 
 
 def test_pages_are_open_where_calls_need_tokens(tmp_path: Path) -> None:

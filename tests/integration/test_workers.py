@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -17,7 +16,7 @@ import psutil
 import pytest
 
 import gradwire as gw
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_metrics import LABELS, PROMTOOL, series
 from tests.integration.test_probes import ask
@@ -208,22 +207,20 @@ while Path("/proc/self/comm").read_text() == "gradwire-1\\n" and Path({str(hold)
 raise ImportError
 """
     environment = broken(tmp_path, "uvloop", code)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "gradwire_server", "serve", *WORKERS, f"--port={port}", "--metrics-port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    while gradwire("health", f"127.0.0.1:{port}").returncode:
-        assert process.poll() is None
-    [first] = [child for child in children(process) if child.name() == "gradwire-0"]
-    first.kill()
-    assert "another one takes its place" in process.stderr.readline()
-    hold.unlink()
-    assert "gradwire serving on" in process.stdout.readline()
-    process.terminate()
-    process.communicate()
-    assert process.returncode == 0
+    with beginning(*WORKERS, environment=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = f"127.0.0.1:{listening(process)}"
+        while gradwire("health", address).returncode:
+            assert process.poll() is None
+        [first] = [child for child in children(process) if child.name() == "gradwire-0"]
+        first.kill()
+        assert "another one takes its place" in process.stderr.readline()
+        hold.unlink()
+        assert "gradwire serving on" in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
 
 
 async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
@@ -271,11 +268,9 @@ async def test_what_forks_workers_leaves_nothing_of_a_parent_that_is_killed() ->
 
 
 async def test_what_compiles_for_workers_ends_at_once_with_a_parent_that_is_killed(tmp_path: Path) -> None:
-    process = compiling(tmp_path)
-    [last] = children(process)
-    folder = metrics_folder(last)
-    process.kill()
-    process.communicate()
+    with compiling(tmp_path, *WORKERS) as process:
+        [last] = children(process)
+        folder = metrics_folder(last)
     # Long before it has compiled all.
     await eventually(lambda: not running(last))
     assert not folder.exists()
@@ -302,23 +297,12 @@ def test_servers_do_not_share_a_port_though_workers_do() -> None:
             assert f"cannot listen on 127.0.0.1:{server.port}: another server is running there" in done.stderr
 
 
-def compiling(folder: Path) -> subprocess.Popen[str]:
-    """A server that has no kernels and has begun to compile them."""
-    # Nothing is cached for a processor that nobody has.
-    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(folder)}
-    command = [sys.executable, "-m", "gradwire_server", "serve", *WORKERS, "--port=0", "--metrics-port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    assert process.stderr is not None
-    assert "compiling kernels" in process.stderr.readline()
-    return process
-
-
 def test_workers_for_which_kernels_are_compiled_are_not_waited_for_at_the_end(tmp_path: Path) -> None:
-    process = compiling(tmp_path)
-    process.terminate()
-    ready, log = process.communicate()
-    assert (ready, process.returncode) == ("", 0)
-    assert '"event": "stopped"' in log
+    with compiling(tmp_path, *WORKERS) as process:
+        process.terminate()
+        ready, log = process.communicate(timeout=DEADLINE)
+        assert (ready, process.returncode) == ("", 0)
+        assert '"event": "stopped"' in log
 
 
 def failed_start(environment: dict[str, str], *python: str) -> str:
@@ -364,9 +348,11 @@ def test_where_nothing_can_be_written_it_says_so() -> None:
 def test_the_working_folder_is_nothing_to_workers(tmp_path: Path) -> None:
     for module in ("numpy", "token"):
         (tmp_path / f"{module}.py").write_text("import nothing")
-    command = [str(Path(sys.executable).parent / "gradwire"), "serve", *WORKERS, "--port=0", "--metrics-port=0"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+    # By its own name: with -m Python looks for modules there.
+    line = f'cd {tmp_path}; shift 3; exec {Path(sys.executable).parent / "gradwire"} "$@"'
+    with beginning(*WORKERS, line=line) as process:
         assert process.stdout is not None
         assert "gradwire serving on" in process.stdout.readline()
         process.terminate()
-    assert process.returncode == 0
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
