@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,6 +70,14 @@ class Addresses(Section):
     """Address on which Prometheus finds the metrics, and orchestrators the probes. Default: that of --host."""
     metrics_port: int = Field(default=9464, ge=0, le=65535)
     """Port of /metrics, /livez and /readyz, in plaintext and without tokens; 0 takes a free one."""
+
+    @field_validator("host", "metrics_host")
+    @classmethod
+    def _is_host(cls, host: str | None) -> str | None:
+        # As it stands elsewhere, in front of a port.
+        if host and not _is_address(host) and re.search(r"[\s:/\[\]]", host):
+            raise PydanticCustomError("host", "Input should be an address or a name, without brackets and port")
+        return host
 
 
 class Access(Section):
@@ -217,12 +226,17 @@ class _File(TomlConfigSettingsSource):
                 raise SettingsError(f"{path} has the unknown option {shown(name)}{advice}")
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
 
 
 def unknown_variables() -> dict[str, str | None]:

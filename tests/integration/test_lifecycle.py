@@ -242,7 +242,11 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
             (["serve", "--host=192.0.2.1", "--insecure", workers], {}, 1, ["192.0.2.1", "assign requested", "--host"])
             for workers in ("--workers=1", "--workers=2")
         ),
-        (["serve", "--host=::g", "--insecure"], {}, 1, ["[::g]:50051", "not known", "--host"]),
+        *(
+            (["serve", f"{flag}={host}"], {}, 2, [f"gradwire: {flag}: ", "without brackets and port", repr(host)])
+            for flag in ("--host", "--metrics-host")
+            for host in ("::g", "[::1]", "127.0.0.1:80", "http://localhost", "a b")
+        ),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
         ([], {}, 2, ["usage", "serve", "explain"]),
