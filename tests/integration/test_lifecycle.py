@@ -247,6 +247,16 @@ def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess
             for flag in ("--host", "--metrics-host")
             for host in ("::g", "[::1]", "127.0.0.1:80", "http://localhost", "a b")
         ),
+        *(
+            # An address of its own, for the port is always the same.
+            (
+                ["serve", "--host=127.0.0.77", "--metrics-port=50051", workers],
+                {},
+                1,
+                ["127.0.0.77:50051 is to be for calls and for metrics", "--port"],
+            )
+            for workers in ("--workers=1", "--workers=2")
+        ),
         (["serve"], {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}, 1, ["pure Python", "PROTOCOL_BUFFERS"]),
         (["srve"], {}, 2, ["srve", "serve"]),
         ([], {}, 2, ["usage", "serve", "explain"]),

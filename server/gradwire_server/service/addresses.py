@@ -65,12 +65,15 @@ def serve_metrics(settings: Settings, registry: CollectorRegistry, ready: Probe)
         StartError: if the address is taken or cannot be had.
     """
     host, port = settings.metrics_host or settings.host, settings.metrics_port
+    if port and (host, port) == (settings.host, settings.port):
+        # Several workers would find it taken.
+        raise StartError(f"{bracketed(host)}:{port} is to be for calls and for metrics (--port, --metrics-port)")
     live = partial(answers, asyncio.get_running_loop())
     try:
         bound = serve_pages(host, port, registry, {"/livez": live, "/readyz": ready})
     except OSError as error:
         raise StartError(
-            f"cannot serve metrics on {host}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
+            f"cannot serve metrics on {bracketed(host)}:{port}: {error.strerror} (--metrics-host, --metrics-port)"
         ) from None
     return f"http://{bracketed(host)}:{bound}/metrics"
 
