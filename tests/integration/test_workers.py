@@ -345,6 +345,24 @@ def test_where_nothing_can_be_written_it_says_so() -> None:
     assert said == "gradwire: several workers need a folder for their metrics: No such file or directory (TMPDIR)"
 
 
+def test_where_memory_has_no_room_for_metrics_they_are_elsewhere(tmp_path: Path) -> None:
+    code = (
+        "import shutil; shutil.disk_usage = lambda _: shutil._ntuple_diskusage(1 << 26, (1 << 26) - 4096, 4096)\n"
+        "from gradwire_server.__main__ import main; main()"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "CODE": code}
+    with beginning(
+        *WORKERS, line='python=$1; shift 3; exec $python -c "$CODE" "$@"', environment=environment
+    ) as process:
+        assert process.stdout is not None
+        assert "gradwire serving on" in process.stdout.readline()
+        assert len(list(tmp_path.glob("gradwire-*/counter_[01].db"))) == 2
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_working_folder_is_nothing_to_workers(tmp_path: Path) -> None:
     for module in ("numpy", "token"):
         (tmp_path / f"{module}.py").write_text("import nothing")

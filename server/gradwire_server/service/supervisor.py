@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
@@ -48,6 +49,9 @@ SILENCE, SILENCES = 20.0, 2
 """Seconds in which nothing comes from a worker, or from the process that forks them, which tell every second that they
 serve, and how often in a row before it is ended: the first time all may have stood still together, as in a container
 that is paused."""
+
+ROOM = 256 << 10
+"""Bytes that the metrics of a worker take, all of which are there from the start, and some more."""
 
 MARGIN = 10.0
 """Seconds beyond their own time that workers have to drain."""
@@ -338,14 +342,16 @@ async def _supervise(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with _folder() as folder:
+    with _folder(settings.workers) as folder:
         await Supervisor(settings, folder, stop).run()
 
 
-def _folder() -> TemporaryDirectory[str]:
+def _folder(workers: int) -> TemporaryDirectory[str]:
     # In memory where there is such a folder, also where the rest of the disk is read-only.
     memory = Path("/dev/shm")  # noqa: S108  (made with a random name)
     try:
-        return TemporaryDirectory(prefix="gradwire-", dir=memory if os.access(memory, os.W_OK) else None)
+        # A worker that writes where there is no room gets no error, but SIGBUS.
+        roomy = os.access(memory, os.W_OK) and disk_usage(memory).free >= workers * ROOM
+        return TemporaryDirectory(prefix="gradwire-", dir=memory if roomy else None)
     except OSError as error:
         raise StartError(f"several workers need a folder for their metrics: {error.strerror} (TMPDIR)") from None
