@@ -67,7 +67,7 @@ class LocalTransport:
         evaluation, seconds = self._logic.prepare_compute(step.request, step.arrays, checkpoint=checkpoint).evaluate(
             checkpoint
         )
-        response, _ = self._encode(evaluation, seconds, list(evaluation.gradients))
+        response, _ = self._encode(evaluation, seconds, checkpoint, list(evaluation.gradients))
         # What the caller gets is the caller's.
         return Answer(
             response, {name: np.require(g, requirements=("C", "W")) for name, g in evaluation.gradients.items()}

@@ -12,6 +12,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
+from gradwire_server.engine import unhurried
 from gradwire_server.errors import Reason, Refusal
 from gradwire_server.service import request_ids
 from gradwire_server.service.limits import ServiceLimits
@@ -75,7 +76,7 @@ def decode(data: bytes) -> None:
 def _compared(request: pb.ComputeGradientsRequest) -> None:
     limits = LIMITS.of_engine()
     graph = codec.decode_graph(request.graph, limits)
-    oracle.agree(graph, codec.decode_query(request, limits), limits)
+    oracle.agree(graph, codec.decode_query(request, limits, unhurried), limits)
 
 
 def well_told(code: grpc.StatusCode, message: str) -> None:

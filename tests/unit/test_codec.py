@@ -24,6 +24,7 @@ from gradwire_server.engine import (
     Parameter,
     Ties,
     Trace,
+    unhurried,
 )
 from gradwire_server.errors import Refusal
 
@@ -169,7 +170,7 @@ def test_a_constant_may_have_either_float_dtype() -> None:
 def test_many_gradients_follow_in_frames() -> None:
     gradients = {f"p{i}": np.array(1.0) for i in range(100_000)}
     evaluation = Evaluation(loss=np.array(1.0), gradients=gradients, outputs={}, non_finite=None, examples=1, blocks=0)
-    response, announced = codec.encode_evaluation(evaluation, 0.0, list(gradients))
+    response, announced = codec.encode_evaluation(evaluation, 0.0, unhurried, list(gradients))
     assert (len(response.gradients), len(announced)) == (0, 100_000)
 
 
@@ -199,7 +200,7 @@ def test_checkpoints_are_passed_while_tensors_are_read() -> None:
     tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT64, values=[1])
     request = gradient_service_pb2.TraceGraphRequest(tensors={f"p{i}": tensor for i in range(2000)})
     with pytest.raises(InterruptedError):
-        codec.decode_arrays(request, F64, LIMITS, checkpoint=given_up(3))
+        codec.decode_arrays(request, F64, LIMITS, given_up(3))
 
 
 def test_checkpoints_are_passed_while_a_trace_is_written() -> None:
@@ -216,7 +217,7 @@ def test_checkpoints_are_passed_while_gradients_are_written() -> None:
     gradients = {f"p{i}": np.array(1.0) for i in range(2000)}
     evaluation = Evaluation(loss=np.array(1.0), gradients=gradients, outputs={}, examples=1, blocks=0, non_finite=None)
     with pytest.raises(InterruptedError):
-        codec.encode_evaluation(evaluation, 0.0, checkpoint=given_up(3))
+        codec.encode_evaluation(evaluation, 0.0, given_up(3))
 
 
 @pytest.mark.timeout(10)
@@ -235,7 +236,7 @@ def test_a_node_of_a_kind_that_the_server_does_not_know(fields: int, words: str)
 def test_a_number_that_float32_has_no_room_for_is_infinite() -> None:
     tensor = tensor_pb2.Tensor(dtype=tensor_pb2.DTYPE_FLOAT32, values=[1e300])
     request = gradient_service_pb2.TraceGraphRequest(tensors={"w": tensor})
-    assert codec.decode_arrays(request, np.dtype(np.float32), LIMITS)["w"] == np.inf
+    assert codec.decode_arrays(request, np.dtype(np.float32), LIMITS, unhurried)["w"] == np.inf
     node = graph_pb2.Node(constant=graph_pb2.Constant(value=tensor))
     [constant] = codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS).nodes
     assert isinstance(constant, Constant)

@@ -26,6 +26,7 @@ from gradwire_server.engine import (
     Operation,
     Parameter,
     Ties,
+    checked,
     unhurried,
 )
 from gradwire_server.errors import Findings, Reason, shown
@@ -38,8 +39,6 @@ _TIES = {
     pb.TIE_RULE_ZERO: Ties.ZERO,
     pb.TIE_RULE_SPLIT: Ties.SPLIT,
 }
-BETWEEN_CHECKPOINTS = 512
-"""Nodes that are read without asking whether anybody still waits."""
 
 LISTED_BYTES = 1 << 16
 """Unknown fields, at most, whose numbers a message lists: there is no looking at the first of them alone."""
@@ -76,9 +75,7 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
     ends: list[int] = []
     others: dict[int, Node] = {}
     arguments = 0
-    for index, node in enumerate(message.nodes):
-        if index % BETWEEN_CHECKPOINTS == 0:
-            checkpoint()
+    for index, node in enumerate(checked(message.nodes, checkpoint)):
         kind = node.WhichOneof("kind")
         attributes = _ATTRIBUTES.get(kind)
         names.append(node.name)

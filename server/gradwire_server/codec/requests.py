@@ -11,7 +11,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
-from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, checked, unhurried
+from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, checked
 from gradwire_server.errors import Findings, Reason, refuse, shown
 
 Arrays = Mapping[str, Array]
@@ -55,8 +55,8 @@ def decode_arrays(
     message: DataRequest,
     dtype: np.dtype[np.floating],
     limits: Limits,
+    checkpoint: Checkpoint,
     framed: Arrays = NO_ARRAYS,
-    checkpoint: Checkpoint = unhurried,
 ) -> Arrays:
     """The tensors of a request of this dtype, by name, with those that came in frames.
 
@@ -117,8 +117,8 @@ def decode_wrt(names: pb.SourceNames | None, limits: Limits) -> tuple[str, ...] 
 def decode_query(
     message: pb.ComputeGradientsRequest,
     limits: Limits,
+    checkpoint: Checkpoint,
     framed: Arrays = NO_ARRAYS,
-    checkpoint: Checkpoint = unhurried,
 ) -> Query:
     """What the request asks of its program; ``framed`` are the tensors that came in frames.
 
@@ -129,7 +129,7 @@ def decode_query(
     dtype = decode_dtype(message.dtype)
     check_count(len(message.outputs), "outputs", "outputs", limits)
     return Query(
-        arrays=decode_arrays(message, dtype, limits, framed, checkpoint),
+        arrays=decode_arrays(message, dtype, limits, checkpoint, framed),
         dtype=dtype,
         reduction=decode_reduction(message),
         wrt=decode_wrt(message.wrt if message.HasField("wrt") else None, limits),

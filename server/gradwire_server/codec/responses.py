@@ -17,7 +17,6 @@ from gradwire_server.engine import (
     SourceCheck,
     Trace,
     checked,
-    unhurried,
 )
 
 _PHASES = {
@@ -31,7 +30,7 @@ Part = str | int | None
 """A tensor of a response: the gradient of a source, the output of a node, or the loss (None)."""
 
 
-def encode_signature(program: Program, checkpoint: Checkpoint = unhurried) -> pb.Signature:
+def encode_signature(program: Program, checkpoint: Checkpoint) -> pb.Signature:
     """What requests for this program supply; raises what ``checkpoint`` raises."""
     return pb.Signature(sources=map(_source, checked(program.sources, checkpoint)))
 
@@ -55,7 +54,7 @@ def parts_of(evaluation: Evaluation) -> Iterator[tuple[Part, Array]]:
 
 
 def encode_evaluation(
-    evaluation: Evaluation, seconds: float, framed: Collection[Part] = (), checkpoint: Checkpoint = unhurried
+    evaluation: Evaluation, seconds: float, checkpoint: Checkpoint, framed: Collection[Part] = ()
 ) -> tuple[pb.ComputeGradientsResponse, list[pb.FramedTensor]]:
     """The response, without the tensors that follow in frames, and what announces those, in the order of parts.
 
@@ -104,7 +103,7 @@ def _non_finite(report: NonFinite) -> pb.NonFinite:
     )
 
 
-def encode_trace(trace: Trace, checkpoint: Checkpoint = unhurried) -> pb.TraceGraphResponse:
+def encode_trace(trace: Trace, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
     """Every node's value and every edge's gradient; raises what ``checkpoint`` raises."""
     response = pb.TraceGraphResponse()
     for node in checked(trace.nodes, checkpoint):

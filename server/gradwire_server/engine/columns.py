@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Operation
 from gradwire_server.engine.kernels import order
 from gradwire_server.engine.nodes import Nodes
@@ -50,7 +50,7 @@ class Columns:
         return marked
 
 
-def columns_of(nodes: Nodes, checkpoint: Checkpoint = unhurried) -> Columns:
+def columns_of(nodes: Nodes, checkpoint: Checkpoint) -> Columns:
     """The nodes in columns, whatever is wrong with them; raises what ``checkpoint`` raises."""
     count = len(nodes)
     starts = np.zeros(count + 1, np.int64)

@@ -107,9 +107,9 @@ class _Compiler:
         identity = graph_id(nodes, graph.loss, graph.ties, self.attributes, self.checkpoint)
         self.checkpoint()
         applied = Applied(self.instructions, partial(_on_scalars, columns, graph.ties, scalars))
-        packed = pack(graph, columns, scalars, known, applied, identity)
+        packed = pack(graph, columns, scalars, known, applied, identity, self.checkpoint)
         self.checkpoint()
-        program = Program(graph, known, applied, identity, columns, packed, checkpoint=self.checkpoint)
+        program = Program(graph, known, applied, identity, self.checkpoint, columns, packed)
         runs = program if packed is None else packed.program
         # So that the first request finds it.
         wrt = tuple(source.node for source in runs.parameters)

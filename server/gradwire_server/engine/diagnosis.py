@@ -123,8 +123,8 @@ def bad_step_of_block(
             for node, per_example in enumerate(program.per_example)
         ]
         adjoints: list[Array | None] = [None] * len(part)
-        own.place(adjoints, last - first).fill(0)
-        shared.place(adjoints, last - first).fill(0)
+        own.place(adjoints, last - first, checkpoint).fill(0)
+        shared.place(adjoints, last - first, checkpoint).fill(0)
         seed = adjoints[program.graph.loss]
         if seed is not None:
             np.add(seed, 1, out=seed)

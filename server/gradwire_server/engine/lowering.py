@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -187,6 +188,7 @@ class Lowering:
         written: Container[int],
         checkpoint: Checkpoint,
     ) -> None:
+        self._checked = partial(checked, checkpoint=checkpoint)
         self._program = program
         self._active = list(active)
         self._shapes: list[Shape] = list(program.shapes)
@@ -211,32 +213,29 @@ class Lowering:
         for node in resident:
             self._line_up(node)
         targets = list(targets)
-        levels = self._levels(checked(instructions, checkpoint))
+        levels = self._levels(self._checked(instructions))
         taped: dict[int, int] = {}
-        for level in checked(levels, checkpoint):
+        for level in self._checked(levels):
             self._line_up_values(level, taped)
-        folded = self._place_values(taped, checkpoint)
+        folded = self._place_values(taped)
         # What one row gives stays together.
         grouped = {o.out for level in levels for group in level.groups.values() if len(group) > 1 for o in group}
-        stored = [*targets, *checked((node for level in levels for node in self._stored(level)), checkpoint)]
-        last = [node for node in checked(stored, checkpoint) if node in written and node not in grouped]
-        self._place_adjoints(checked(stored, checkpoint), without=set(last))
+        stored = [*targets, *self._checked(node for level in levels for node in self._stored(level))]
+        last = [node for node in self._checked(stored) if node in written and node not in grouped]
+        self._place_adjoints(self._checked(stored), without=set(last))
         added = self.adjoint_elements
         self._place_adjoints(last)
-        parts = list(self._parts(checked(levels, checkpoint)))
-        steps = [
-            self._run(part, checkpoint) if isinstance(part, list) else self._other(part)
-            for part in checked(parts, checkpoint)
-        ]
-        constant, forward = self._forward(parts, steps, checkpoint)
+        parts = list(self._parts(self._checked(levels)))
+        steps = [self._run(part) if isinstance(part, list) else self._other(part) for part in self._checked(parts)]
+        constant, forward = self._forward(parts, steps)
         self.schedule = Schedule(
             forward=forward,
-            backward=tuple(filter(None, map(self._backward, checked(reversed(steps), checkpoint)))),
+            backward=tuple(filter(None, map(self._backward, self._checked(reversed(steps))))),
             constant=constant,
             folded=folded,
             whole=(len(steps), self._ordered),
-            values=self._layout(self.values, self._elements, checkpoint),
-            adjoints=self._layout(self.adjoints, self.adjoint_elements, checkpoint, added),
+            values=self._layout(self.values, self._elements),
+            adjoints=self._layout(self.adjoints, self.adjoint_elements, added),
         )
 
     # Storage.
@@ -251,8 +250,8 @@ class Lowering:
                 self.adjoints[node] = self.adjoint_elements
                 self.adjoint_elements += self._sizes[node]
 
-    def _layout(self, offsets: dict[int, int], elements: int, checkpoint: Checkpoint, added: int = 0) -> Layout:
-        items = checked(offsets.items(), checkpoint)
+    def _layout(self, offsets: dict[int, int], elements: int, added: int = 0) -> Layout:
+        items = self._checked(offsets.items())
         return Layout({n: (offset, self._shapes[n]) for n, offset in items if n < self._nodes}, elements, added)
 
     def _line_up_values(self, level: _Level, taped: dict[int, int]) -> None:
@@ -266,13 +265,13 @@ class Lowering:
                 taped[i.node] = i.op.tape(i.step).places
                 self._ordered += taped[i.node]
 
-    def _place_values(self, taped: Mapping[int, int], checkpoint: Checkpoint) -> int:
+    def _place_values(self, taped: Mapping[int, int]) -> int:
         """Give all values their places, folded ones first; returns how many elements those have."""
         folded = [node for node in self.order if node in self.folded] if self.folded else []
-        self._place(checked(folded, checkpoint), taped)
+        self._place(self._checked(folded), taped)
         elements = self._elements
         others = (n for n in self.order if n not in self.folded) if folded else self.order
-        self._place(checked(others, checkpoint), taped)
+        self._place(self._checked(others), taped)
         return elements
 
     def _place(self, nodes: Iterable[int], taped: Mapping[int, int]) -> None:
@@ -380,13 +379,11 @@ class Lowering:
         if groups:
             yield groups
 
-    def _forward(
-        self, parts: Iterable[list[Group] | Instruction], steps: Iterable[Step], checkpoint: Checkpoint
-    ) -> tuple[Steps, Steps]:
+    def _forward(self, parts: Iterable[list[Group] | Instruction], steps: Iterable[Step]) -> tuple[Steps, Steps]:
         """The steps that give values: those of folded nodes, and the others."""
         constant: list[Step] = []
         forward: list[Step] = []
-        for part, step in zip(checked(parts, checkpoint), steps, strict=True):
+        for part, step in zip(self._checked(parts), steps, strict=True):
             if isinstance(part, Instruction):
                 if not self._shares(part.node):
                     (constant if part.node in self.folded else forward).append(self._given(step, part.node))
@@ -400,7 +397,7 @@ class Lowering:
                     ]
                     own = list(filter(None, groups))
                     if own:
-                        into.append(step if sum(map(len, own)) == sum(map(len, part)) else self._run(own, checkpoint))
+                        into.append(step if sum(map(len, own)) == sum(map(len, part)) else self._run(own))
         return tuple(constant), tuple(forward)
 
     def _given(self, step: Step, node: int) -> Step:
@@ -430,10 +427,10 @@ class Lowering:
             return step.only(passing) if passing.any() else None
         return step if passes(step, self._active) else None
 
-    def _run(self, groups: Sequence[Group], checkpoint: Checkpoint) -> Run:
+    def _run(self, groups: Sequence[Group]) -> Run:
         rows: list[tuple[int, ...]] = []
         lists = _Lists()
-        for group in checked(groups, checkpoint):
+        for group in self._checked(groups):
             first = group[0]
             shape = self._shapes[first.out]
             operands = NO_OPERAND if len(first.operands) == 1 else ()

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.kernels import walk
 from gradwire_server.engine.kernels.finite import EXPONENTS, all_finite
@@ -69,7 +69,7 @@ class Arena:
             view = self._views[node] = flat.reshape(*shape, self.lanes)
         return view
 
-    def place(self, arrays: MutableSequence[Any], lanes: int, checkpoint: Checkpoint = unhurried) -> Array:
+    def place(self, arrays: MutableSequence[Any], lanes: int, checkpoint: Checkpoint) -> Array:
         """Put arrays of ``lanes`` lanes at their nodes' places in ``arrays``; returns the flat buffer of all nodes.
 
         Raises what ``checkpoint`` raises.

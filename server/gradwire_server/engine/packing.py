@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire_server.engine.applied import Applied
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.columns import Columns
 from gradwire_server.engine.graph import Constant, Graph, Input, Node, Operation, Shape
 from gradwire_server.engine.instruction import Instruction
@@ -53,9 +54,15 @@ class Packed:
 
 
 def pack(
-    graph: Graph, columns: Columns, scalars: Indices, shapes: Sequence[Shape], applied: Applied, graph_id: str
+    graph: Graph,
+    columns: Columns,
+    scalars: Indices,
+    shapes: Sequence[Shape],
+    applied: Applied,
+    graph_id: str,
+    checkpoint: Checkpoint,
 ) -> Packed | None:
-    """The graph with the operations ``scalars`` packed, if that is worth it."""
+    """The graph with the operations ``scalars`` packed, if that is worth it; raises what ``checkpoint`` raises."""
     if len(scalars) < PACKED_FROM:
         return None
     packing = _Packing(graph, columns, scalars, shapes, applied)
@@ -68,6 +75,7 @@ def pack(
         tuple(packing.shapes),
         Applied(packing.instructions),
         graph_id,
+        checkpoint,
         origins=packing.origins,
     )
     return Packed(program, packing.places)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradwire_server.engine.applied import Applied
-from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.columns import Columns, columns_of
 from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
@@ -82,17 +82,17 @@ class Program:
         shapes: tuple[Shape, ...],
         applied: Applied,
         graph_id: str,
+        checkpoint: Checkpoint,
         columns: Columns | None = None,
         packed: Packed | None = None,
         origins: Sequence[int] = (),
-        checkpoint: Checkpoint = unhurried,
     ) -> None:
         self.graph = graph
         self.shapes = shapes
         """Shape of each node for one example."""
         self.applied = applied
         self.nodes = Nodes.of(graph.nodes)
-        self.columns = columns_of(self.nodes) if columns is None else columns
+        self.columns = columns_of(self.nodes, checkpoint) if columns is None else columns
         self.packed = packed
         """What runs in its place, if that is quicker."""
         self.origins = origins

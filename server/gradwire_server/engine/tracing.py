@@ -172,4 +172,4 @@ def _one_example(program: Program, checkpoint: Checkpoint) -> Program:
         for index, node in checked(given.others.items(), checkpoint)
     }
     graph = replace(program.graph, nodes=Nodes(given.ops, given.names, given.operands, given.ends, others))
-    return Program(graph, program.shapes, program.applied, program.graph_id, program.columns, checkpoint=checkpoint)
+    return Program(graph, program.shapes, program.applied, program.graph_id, checkpoint, program.columns)

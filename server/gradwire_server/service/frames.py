@@ -229,7 +229,7 @@ def response_frames(tag: int, evaluation: Evaluation, seconds: float, checkpoint
             framed[part] = array
         else:
             inline += nbytes
-    response, announced = codec.encode_evaluation(evaluation, seconds, framed, checkpoint)
+    response, announced = codec.encode_evaluation(evaluation, seconds, checkpoint, framed)
     head = pb.StreamResponseHead(response=response, framed=announced)
     frame = pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString()
     return chain((frame,), chain.from_iterable(_chunks(tag, array) for array in framed.values()))

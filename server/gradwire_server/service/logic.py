@@ -91,7 +91,7 @@ class Prepared:
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
         """The response. Raises as ``evaluate`` does."""
-        response, _ = codec.encode_evaluation(*self.evaluate(checkpoint), checkpoint=checkpoint)
+        response, _ = codec.encode_evaluation(*self.evaluate(checkpoint), checkpoint)
         return response
 
 
@@ -186,7 +186,7 @@ class GradientLogic:
         program: engine.Program,
         checkpoint: Checkpoint,
     ) -> Prepared:
-        query = codec.decode_query(request, self._engine_limits, framed, checkpoint)
+        query = codec.decode_query(request, self._engine_limits, checkpoint, framed)
         return Prepared(
             engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint),
             self._observer,
@@ -205,7 +205,7 @@ class GradientLogic:
         if elements * dtype.itemsize > self.limits.max_message_bytes:
             raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
         with engine.no_full_collections():
-            arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint)
+            arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint)
             job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
@@ -226,7 +226,7 @@ class GradientLogic:
         dtype = codec.decode_dtype(request.dtype)
         check = engine.bind_check(
             program,
-            codec.decode_arrays(request, dtype, self._engine_limits, checkpoint=checkpoint),
+            codec.decode_arrays(request, dtype, self._engine_limits, checkpoint),
             dtype=dtype,
             reduction=codec.decode_reduction(request),
             wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
