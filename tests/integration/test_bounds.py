@@ -15,10 +15,11 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from tests.integration.raw import SERVICE, channel, refused
+from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_lifecycle import half_a_request
 from tests.integration.test_metrics import series
+from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
 from tests.losses import hinge, perceptron, products, sum_of_squares
 
@@ -178,3 +179,16 @@ async def test_connections_that_are_closed_for_their_age_cost_their_callers_noth
                 assert stream(case.arrays)[0] == expected
                 hold = Event()
                 hold.wait(0.1)
+
+
+def test_a_graph_that_cannot_be_kept_is_computed_where_it_comes_with_a_request() -> None:
+    case = sum_of_squares(3)
+    graph = gw.graph(case.loss)
+    with ServerProcess(flags=("--max-cache-bytes=10000",)) as server, channel(server.address) as opened:
+        with pytest.raises(grpc.RpcError) as raised:
+            stub(opened).RegisterGraph(pb.RegisterGraphRequest(graph=graph))
+        error = refused(raised.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+        assert error.metadata["setting"] == "max_cache_bytes"
+        reply = stub(opened).ComputeGradients(pb.ComputeGradientsRequest(graph=graph, tensors=tensors(case)))
+        assert np.frombuffer(reply.loss.raw) == 14

@@ -22,15 +22,19 @@ from gradwire_server.engine.nodes import Nodes
 from gradwire_server.engine.ops import OPS, Op, OperandError, Spec, Step
 from gradwire_server.engine.ops.scalars import CODES, POWER
 from gradwire_server.engine.packing import pack
-from gradwire_server.engine.program import Program
+from gradwire_server.engine.program import Program, own_bytes, with_idle
 from gradwire_server.errors import Findings, Reason, refuse, shown
 from gradwire_server.limits import Limits
 
 FLOAT_BYTES = 8
 
 
-def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Program:
+def compile_graph(
+    graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried, max_cache_bytes: int | None = None
+) -> Program:
     """Check a graph and prepare it; ``checkpoint`` is called every few hundred nodes and may raise.
+
+    With ``max_cache_bytes`` it must be such that it can be kept in them, which is mostly known before the work.
 
     Raises:
         Refusal: with every finding (INVALID_GRAPH, LIMIT_EXCEEDED). Paths start at the graph:
@@ -42,10 +46,13 @@ def compile_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurri
     nodes = Nodes.of(graph.nodes)
     operations = [node for node in checked(nodes.others.values(), checkpoint) if isinstance(node, Operation)]
     packed = [OPS[node.op].packed(node.attributes) for node in checked(operations, checkpoint) if node.op in OPS]
-    _check_limit("nodes", "nodes", count + sum(nodes for nodes, _ in packed), limits.max_nodes, "max_nodes")
-    edges = len(nodes.operands) + sum(arguments for _, arguments in packed)
-    _check_limit("operands", "nodes", edges, limits.max_edges, "max_edges")
-    return _Compiler(graph, nodes, limits, checkpoint).program()
+    inside, arguments = sum(nodes for nodes, _ in packed), sum(arguments for _, arguments in packed)
+    _check_limit("nodes", "nodes", count + inside, limits.max_nodes, "max_nodes")
+    _check_limit("operands", "nodes", len(nodes.operands) + arguments, limits.max_edges, "max_edges")
+    _check_kept(with_idle(own_bytes(nodes, inside, arguments)), max_cache_bytes)
+    program = _Compiler(graph, nodes, limits, checkpoint).program()
+    _check_kept(program.nbytes, max_cache_bytes)
+    return program
 
 
 def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
@@ -57,6 +64,18 @@ def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> 
             found=found,
             limit=limit,
             setting=setting,
+        )
+
+
+def _check_kept(nbytes: int, limit: int | None) -> None:
+    if limit is not None and nbytes > limit:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the prepared graph takes about {nbytes} bytes; this server keeps at most {limit} (max_cache_bytes); send "
+            "it with each request, for which it need not be kept, or a smaller one",
+            found=nbytes,
+            limit=limit,
+            setting="max_cache_bytes",
         )
 
 

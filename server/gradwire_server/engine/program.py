@@ -13,7 +13,7 @@ from gradwire_server.engine.applied import Applied
 from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.collecting import no_full_collections
 from gradwire_server.engine.columns import Columns, columns_of
-from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Parameter, Shape
+from gradwire_server.engine.graph import Array, Constant, Graph, Input, Node, Operation, Parameter, Shape
 from gradwire_server.engine.instruction import Instruction
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.lowering import RESIDENT, kernel_of
@@ -38,8 +38,11 @@ PLANS_KEPT = 16
 PLANNED_NODES = 1 << 16
 """Nodes that these plans have together, at most, unless one alone has more."""
 
-NODE_BYTES, OPERAND_BYTES, PLANNED_BYTES, PLAN_BYTES = 1100, 60, 450, 12_000
-"""Rough memory of a node with one plan, of an operand, of a node in every further plan, and of a plan itself."""
+NODE_BYTES, ATTRIBUTES_BYTES, OPERAND_BYTES = 1100, 800, 140
+"""Rough memory of a node with one plan, of what one with attributes takes besides, and of an operand."""
+
+PLANNED_BYTES, PLAN_BYTES = 450, 12_000
+"""The same of a node in every further plan, and of a plan itself."""
 
 FOLDED = 1 << 16
 """Elements, at most, that constants and what depends on them alone take in what is kept of a plan."""
@@ -52,6 +55,18 @@ PACKED_BYTES, ARGUMENT_BYTES, POSITION_BYTES = 130, 40, 16
 
 IDLE_BYTES, IDLE_SHARE = 64 << 10, 4
 """Bytes that the storage kept between requests may take, and the part of what the program takes that it may besides."""
+
+
+def own_bytes(nodes: Nodes, packed: int, arguments: int) -> int:
+    """Estimate of what a program takes at least, of so many packed operations and arguments."""
+    attributed = sum(isinstance(node, Operation) for node in nodes.others.values())
+    own = NODE_BYTES * len(nodes) + ATTRIBUTES_BYTES * attributed + OPERAND_BYTES * len(nodes.operands)
+    return own + PACKED_BYTES * packed + ARGUMENT_BYTES * arguments
+
+
+def with_idle(own: int) -> int:
+    """What a program takes with the storage that may be kept for it between requests."""
+    return own + IDLE_BYTES + own // IDLE_SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,30 +206,28 @@ class Program:
     @property
     def nbytes(self) -> int:
         """Estimate of the memory that keeping the program takes, in bytes, with all that requests may add to it."""
-        return self._own_bytes + self.idle_bytes + (self.packed.program.nbytes if self.packed else 0)
+        return with_idle(self._own_bytes) + (self.packed.program.nbytes if self.packed else 0)
 
     @property
     def idle_bytes(self) -> int:
         """Bytes that storage may take that is kept between requests."""
-        return IDLE_BYTES + self._own_bytes // IDLE_SHARE
+        return with_idle(self._own_bytes) - self._own_bytes
 
     @cached_property
     def _own_bytes(self) -> int:
         constants = sum(value.nbytes + FLOAT32_BYTES * value.size for _, value in self.constants)
-        a_node = NODE_BYTES + PLANNED_BYTES * (self.plans.most - 1)
         applied = self.applied.known
-        inside = 0
-        for own in applied:
-            packed, arguments = own.op.packed(own.step.attributes)
-            inside += PACKED_BYTES * packed + ARGUMENT_BYTES * arguments + POSITION_BYTES * own.op.inner(own.step)
+        packed = [own.op.packed(own.step.attributes) for own in applied]
+        positions = sum(own.op.inner(own.step) for own in applied)
         masks = 0
         if any(own.op.reach is not None for own in applied):
             # What gets a gradient, of what is inside, twice, and of what that gives and is moved.
             given = [own for own in applied if own.op.reach is not None or own.op.moves]
             masks = sum(2 * own.op.inner(own.step) + self.sizes[own.node] for own in given)
         a_plan = PLAN_BYTES + FOLDED_BYTES * self._most_folded() + masks
-        operands = OPERAND_BYTES * len(self.columns.operands)
-        return a_node * len(self.shapes) + operands + constants + a_plan * self.plans.most + inside
+        least = own_bytes(self.nodes, sum(nodes for nodes, _ in packed), sum(arguments for _, arguments in packed))
+        planned = PLANNED_BYTES * len(self.shapes) * (self.plans.most - 1)
+        return least + planned + constants + a_plan * self.plans.most + POSITION_BYTES * positions
 
     def label(self, index: int) -> str:
         """The node's name, or one made of its op and index."""

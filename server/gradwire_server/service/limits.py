@@ -45,8 +45,9 @@ class ServiceLimits(Section):
     """Bytes of one node's value for one example, in float64."""
     max_memory_bytes: int = Field(default=_ENGINE.max_memory_bytes, gt=0)
     """Bytes that one computation may take: values, gradients and results together."""
-    max_cache_bytes: int = Field(default=1 << 30, gt=0)
-    """Bytes of prepared graphs that are kept; those used longest ago go first."""
+    max_cache_bytes: int = Field(default=3 << 30, gt=0)
+    """Bytes of prepared graphs that are kept; those used longest ago go first. One that alone takes more is not
+    registered, but computed where it comes with a request."""
     # With 2**31 - 1, which to gRPC is none at all, it ends the process.
     max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1)
     """Connections at the same time; those beyond are closed as they come."""

@@ -136,17 +136,7 @@ class GradientLogic:
         """Check a graph and keep it."""
         if not request.HasField("graph"):
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph", "graph")
-        program = self._compiled(request.graph, checkpoint)
-        if program.nbytes > self.limits.max_cache_bytes:
-            raise refuse(
-                Reason.LIMIT_EXCEEDED,
-                f"the prepared graph takes about {program.nbytes} bytes; this server keeps at most "
-                f"{self.limits.max_cache_bytes} (max_cache_bytes)",
-                "graph",
-                found=program.nbytes,
-                limit=self.limits.max_cache_bytes,
-                setting="max_cache_bytes",
-            )
+        program = self._compiled(request.graph, checkpoint, self.limits.max_cache_bytes)
         return pb.RegisterGraphResponse(
             graph_id=program.graph_id, signature=codec.encode_signature(program, checkpoint)
         )
@@ -286,7 +276,9 @@ class GradientLogic:
             )
         return program
 
-    def _compiled(self, message: graph_pb2.Graph, checkpoint: Checkpoint) -> engine.Program:
+    def _compiled(
+        self, message: graph_pb2.Graph, checkpoint: Checkpoint, max_cache_bytes: int | None = None
+    ) -> engine.Program:
         digest = _digest(message)
         program = self.cache.find(digest)
         if program is not None:
@@ -295,7 +287,7 @@ class GradientLogic:
         try:
             with engine.no_full_collections():
                 graph = codec.decode_graph(message, self._engine_limits, checkpoint)
-                program = engine.compile_graph(graph, self._engine_limits, checkpoint)
+                program = engine.compile_graph(graph, self._engine_limits, checkpoint, max_cache_bytes)
         except Refusal as refusal:
             raise _inside("graph", refusal) from None
         self.cache.put(program, digest)

@@ -150,6 +150,57 @@ def test_the_estimate_of_what_a_program_takes_holds_whatever_is_asked_of_it(node
     assert taken <= program.nbytes
 
 
+def transposes(count: int) -> Builder:
+    builder = Builder()
+    node = builder.parameter("w", (2, 2))
+    for _ in range(count):
+        node = builder.op("transpose", node, axes=(1, 0))
+    builder.op("sum", node)
+    return builder
+
+
+def sums_of_many(count: int) -> Builder:
+    builder = Builder()
+    node = builder.parameter("w", (2,))
+    for _ in range(count // 400):
+        node = builder.op("add", *[node] * 400)
+    builder.op("sum", node)
+    return builder
+
+
+# Only a graph of so many nodes keeps one plan alone.
+@pytest.mark.parametrize("write", [transposes, sums_of_many])
+def test_the_estimate_of_what_a_program_takes_holds_for_attributes_and_operands(
+    write: Callable[[int], Builder],
+) -> None:
+    # What is loaded or compiled once is not the program's.
+    write(800).program()
+    tracemalloc.start()
+    program = write(40_000).program()
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken <= program.nbytes < 3 * taken
+
+
+def test_a_graph_that_would_not_be_kept_is_refused_before_the_work() -> None:
+    graph = transposes(5000).graph()
+    kept = compile_graph(graph, LIMITS).nbytes
+    assert compile_graph(graph, LIMITS, max_cache_bytes=kept).nbytes == kept
+    passed = 0
+
+    def checkpoint() -> None:
+        nonlocal passed
+        passed += 1
+
+    for limit, at_once in ((kept - 1, False), (2000 * 5000, True)):
+        passed = 0
+        with pytest.raises(Refusal, match="max_cache_bytes") as raised:
+            compile_graph(graph, LIMITS, checkpoint, max_cache_bytes=limit)
+        assert raised.value.reason is Reason.LIMIT_EXCEEDED
+        # As often as the nodes are counted, or many times more.
+        assert (passed <= 2 * 5000 / 512 + 2) is at_once
+
+
 def test_a_program_that_nobody_has_any_more_is_free_at_once() -> None:
     gc.disable()
     try:
