@@ -318,6 +318,8 @@ def failed_start(environment: dict[str, str], *python: str) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
+    # What did not serve has nothing to drain.
+    assert "draining" not in done.stderr
     return done.stderr.splitlines()[-1]
 
 

@@ -119,6 +119,7 @@ class Supervisor:
             if not self._stop.is_set():
                 announce(f"{bracketed(self._settings.host)}:{port}", metrics_url)
                 await self._stop.wait()
+                self._log.info("draining", workers=len(keepers))
             await self._drain(forks, keepers)
 
     def _watched(self, keeping: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -146,7 +147,6 @@ class Supervisor:
             wait.cancel()
 
     async def _drain(self, forks: asyncio.Task[None], keepers: list[asyncio.Task[None]]) -> None:
-        self._log.info("draining", workers=len(keepers))
         for slot in self._slots:
             slot.send(signal.SIGTERM)
         # There are no more workers to come, and those that there are need it no more.
