@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from io import FileIO, TextIOWrapper
+from typing import TYPE_CHECKING, Literal
 
 import structlog
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Lossy(FileIO):
+    """A file of which what cannot be written is lost, as on a disk that is full: no work ends for want of a log."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with suppress(OSError):
+            super().write(data)
+        return memoryview(data).nbytes
 
 
 def configure(level: str, form: Literal["text", "json"] | None = None, **bound: object) -> None:
@@ -27,7 +41,10 @@ def configure(level: str, form: Literal["text", "json"] | None = None, **bound: 
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    terminal = sys.stderr.isatty()
+    stderr = TextIOWrapper(
+        _Lossy(sys.stderr.fileno(), "w", closefd=False), "utf-8", "backslashreplace", write_through=True
+    )
+    terminal = stderr.isatty()
     text = form == "text" or (form is None and terminal)
     # Other traces show the values of variables.
     last: structlog.typing.Processor = (
@@ -41,10 +58,10 @@ def configure(level: str, form: Literal["text", "json"] | None = None, **bound: 
         processors=[*shared, *trace, last],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         # Each line at once, among those of other workers.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stderr),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -322,9 +322,16 @@ def test_where_another_service_collects_its_metrics_is_nothing_to_this_one() -> 
             assert IDLE in server.metrics()
 
 
-@pytest.mark.parametrize(("closed", "workers"), [("<&-", 1), (">&-", 1), ("2>&-", 1), ("<&- >&- 2>&-", 2)])
-def test_it_serves_and_ends_well_without_standard_streams(closed: str, workers: int) -> None:
-    with beginning(f"--workers={workers}", line=f'exec "$@" {closed}') as process:
+@pytest.mark.parametrize(
+    ("streams", "workers"),
+    [
+        *((stream, 1) for stream in ("<&-", ">&-", "2>&-", ">/dev/full", "2>/dev/full")),
+        ("<&- >&- 2>&-", 2),
+        (">/dev/full 2>/dev/full", 2),
+    ],
+)
+def test_it_serves_and_ends_well_without_standard_streams(streams: str, workers: int) -> None:
+    with beginning(f"--workers={workers}", line=f'exec "$@" {streams}') as process:
         address = f"127.0.0.1:{listening(process)}"
         while gradwire("health", address).returncode:
             assert process.poll() is None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
 from errno import EADDRINUSE
 from functools import partial
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from gradwire_server.service.probes import Probe, answers, serve_pages
@@ -79,5 +82,10 @@ def serve_metrics(settings: Settings, registry: CollectorRegistry, ready: Probe)
 
 
 def announce(address: str, metrics_url: str) -> None:
-    """Print the line by which whoever started the server knows that it serves, and where."""
-    print(f"gradwire serving on {address}, metrics on {metrics_url}", flush=True)  # noqa: T201  (the ready line)
+    """Write the line to stdout by which whoever started the server knows that it serves, and where."""
+    line = f"gradwire serving on {address}, metrics on {metrics_url}\n"
+    try:
+        # Python would keep in a buffer what cannot be written, and try again at its end.
+        os.write(sys.stdout.fileno(), line.encode())
+    except OSError as error:
+        structlog.get_logger().warning("this line cannot be written to stdout", line=line, error=error.strerror)
