@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import psutil
@@ -106,6 +107,15 @@ async def test_a_worker_that_dies_is_replaced_and_what_was_counted_stays() -> No
         assert series(server)[CALLS] >= 3
         assert server.stop() == 0
         assert server.log.count("another one takes its place") == 2
+
+
+async def test_a_worker_is_replaced_also_where_the_folder_of_the_metrics_is_gone() -> None:
+    with ServerProcess(flags=WORKERS) as server:
+        rmtree(metrics_folder(fork_server(server)))
+        workers_of(server)[0].kill()
+        await eventually(partial(serving, server, 2, 1))
+        assert CALLS in series(server)
+        assert server.stop() == 0
 
 
 async def test_a_worker_that_stands_still_is_replaced() -> None:
