@@ -340,6 +340,13 @@ def test_a_worker_that_does_not_start_ends_the_server_with_the_cause(tmp_path: P
     assert said == "gradwire: worker 0 did not start; it ended with SIGKILL"
 
 
+def test_a_worker_that_cannot_be_asked_for_ends_the_start_with_the_cause() -> None:
+    # Enough for a worker, and for less than that number of pipes.
+    with beginning("--workers=100", line='ulimit -n 90; exec "$@"') as process:
+        _, log = process.communicate(timeout=DEADLINE)
+    assert log.splitlines()[-1] == "gradwire: a worker could not be asked for: Too many open files"
+
+
 def test_what_forks_workers_and_does_not_start_ends_the_server_with_the_cause(tmp_path: Path) -> None:
     no_worker = "gradwire: no worker started, since the process that forks them ended: "
     assert failed_start(broken(tmp_path, "numba", "import nothing")) == (

@@ -234,8 +234,7 @@ class Supervisor:
             try:
                 lasted, code, cause = await self._serve(slot)
             except OSError as error:
-                self._log.error("a worker could not be asked for", worker=slot.number, error=str(error))
-                lasted, code, cause = 0.0, None, ""
+                lasted, code, cause = 0.0, None, f"a worker could not be asked for: {error.strerror}"
             mark_process_dead(slot.number, self._folder)  # type: ignore[no-untyped-call]  # as above
             if self._stop.is_set():
                 return
