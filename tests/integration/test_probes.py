@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from gradwire_server.service.probes import OPEN
-from tests.integration.server_process import DEADLINE, PAGES_HOST, ServerProcess, compiling, listening
+from tests.integration.server_process import DEADLINE, PAGES_HOST, ServerProcess, beginning, compiling, listening
 from tests.integration.waiting import eventually
 
 
@@ -59,6 +60,18 @@ def test_a_server_that_compiles_is_not_ready_but_lives(tmp_path: Path) -> None:
         port = listening(process, PAGES_HOST)
         assert ask(port, "/readyz", host=PAGES_HOST)[0] == 503
         assert ask(port, "/livez", host=PAGES_HOST)[0] == 200
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_start_asks_for_the_name_of_no_address(workers: int) -> None:
+    code = "import socket; socket.gethostbyaddr = None; from gradwire_server.__main__ import main; main()"
+    line = f"shift 3; exec {sys.executable} -c '{code}' \"$@\""
+    with beginning(f"--workers={workers}", line=line) as process:
+        assert process.stdout is not None
+        assert "gradwire serving on" in process.stdout.readline()
         process.terminate()
         process.communicate(timeout=DEADLINE)
         assert process.returncode == 0

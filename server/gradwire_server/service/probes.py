@@ -8,7 +8,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -95,6 +95,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
         """The connections, as they came."""
         super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind, and ask nobody for a name of the address, as Python does: where DNS is down that takes long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "gradwire", self.server_address[1]
+        self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  (as it is there)
         """Answer, and hang up on whoever has kept a thread the longest where there are too many."""
