@@ -15,7 +15,7 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from tests.integration.raw import SERVICE, channel, refused, stub
+from tests.integration.raw import SERVICE, Refused, channel, refused, send, stub
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_lifecycle import half_a_request
 from tests.integration.test_metrics import series
@@ -192,3 +192,30 @@ def test_a_graph_that_cannot_be_kept_is_computed_where_it_comes_with_a_request()
         assert error.metadata["setting"] == "max_cache_bytes"
         reply = stub(opened).ComputeGradients(pb.ComputeGradientsRequest(graph=graph, tensors=tensors(case)))
         assert np.frombuffer(reply.loss.raw) == 14
+
+
+def test_graphs_are_prepared_in_memory_that_is_there() -> None:
+    wide = gw.parameter("w", shape=(2,))
+    for _ in range(1000):
+        wide = gw.reshape(wide, (1, 2)) if wide.shape == (2,) else gw.reshape(wide, (2,))
+    small = sum_of_squares(3)
+    with ServerProcess(flags=("--max-memory-in-flight=3000000",)) as server, channel(server.address) as opened:
+        graph = gw.graph(gw.sum(wide))
+        given = {"w": tensor_pb2.Tensor(shape=[2], values=[1, 1])}
+        for method, request in (
+            ("RegisterGraph", pb.RegisterGraphRequest(graph=graph)),
+            ("ComputeGradients", pb.ComputeGradientsRequest(graph=graph, tensors=given)),
+            ("TraceGraph", pb.TraceGraphRequest(graph=graph, tensors=given)),
+            ("CheckGradients", pb.CheckGradientsRequest(graph=graph, tensors=given)),
+        ):
+            error = send(opened, method, request)
+            assert isinstance(error, Refused), method
+            assert (error.reason, error.metadata["setting"]) == ("LIMIT_EXCEEDED", "max_memory_in_flight")
+        request = pb.ComputeGradientsRequest(graph=graph, tensors=given)
+        frame = pb.StreamGradientsRequest(tag=1, head=pb.StreamRequestHead(request=request))
+        [reply] = stub(opened).StreamGradients(iter([frame]))
+        assert "max_memory_in_flight" in str(reply)
+        found = series(server)
+        assert found["gradwire_compile_seconds_count"] == found["gradwire_requests_in_flight_memory_bytes"] == 0
+        with gw.connect(server.address) as client:
+            assert client.value_and_grad(small.loss)(small.arrays)[0] == 14

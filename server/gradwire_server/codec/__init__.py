@@ -7,6 +7,7 @@ memory; everything else is the engine's to check.
 from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.codec.parsing import parse
+from gradwire_server.codec.preparing import Preparation, preparation
 from gradwire_server.codec.requests import (
     NO_ARRAYS,
     Arrays,
@@ -32,6 +33,7 @@ __all__ = [
     "Arrays",
     "Layout",
     "Part",
+    "Preparation",
     "TensorError",
     "check_count",
     "decode_arrays",
@@ -49,4 +51,5 @@ __all__ = [
     "layout_of",
     "parse",
     "parts_of",
+    "preparation",
 ]

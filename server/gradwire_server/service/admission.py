@@ -105,8 +105,12 @@ class Admission:
         self._take(caller, Resource.BYTES, nbytes)
 
     def reserve(self, caller: Caller, memory: int) -> None:
-        """Take the memory that the computation of a request needs. Raises as ``receive`` does."""
+        """Take the memory that the work for a request needs. Raises as ``receive`` does."""
         self._take(caller, Resource.MEMORY, memory)
+
+    def give_back(self, caller: Caller, memory: int) -> None:
+        """Return what was reserved for a part of the work that is over."""
+        self._add(caller, Resource.MEMORY, -memory)
 
     def answered(self, caller: Caller, nbytes: int) -> None:
         """All that a request holds from now on is its response, of so many bytes, which is on its way."""

@@ -59,7 +59,7 @@ class ServiceLimits(Section):
     max_bytes_in_flight: int = Field(default=4 << 30, gt=0)
     """Bytes of all requests that arrive, are worked on or wait, and of responses that are sent in frames."""
     max_memory_in_flight: int = Field(default=8 << 30, gt=0)
-    """Bytes that all computations together may take, those that wait for a thread included."""
+    """Bytes that all computations together may take, preparing graphs too, and those that wait for a thread."""
     max_seconds: int = Field(default=3600, gt=0)
     """Seconds that one request may compute, whatever time its caller gives it."""
 

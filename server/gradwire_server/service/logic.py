@@ -152,6 +152,16 @@ class GradientLogic:
             return self.cache.find(_digest(request.graph), SMALL)
         return self.cache.get(request.graph_id, SMALL)
 
+    def find(self, request: pb.RegisterGraphRequest | ProgramRequest) -> engine.Program | codec.Preparation | None:
+        """The program of the graph in a request, if it is kept; if not, what it takes to prepare it.
+
+        None if there is no graph in it.
+        """
+        if not request.HasField("graph"):
+            return None
+        raw = request.graph.SerializeToString()
+        return self.cache.find(sha256(raw).digest()) or codec.preparation(raw)
+
     def prepare_compute(
         self,
         request: pb.ComputeGradientsRequest,
@@ -187,9 +197,12 @@ class GradientLogic:
         """Every node's value and every edge's gradient, of one example."""
         return self.prepare_trace(request, checkpoint).run(checkpoint)
 
-    def prepare_trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> Planned[pb.TraceGraphResponse]:
-        """Check a request for a trace; it has not cost anything yet."""
-        program = self._program(request, checkpoint)
+    def prepare_trace(
+        self, request: pb.TraceGraphRequest, checkpoint: Checkpoint, program: engine.Program | None = None
+    ) -> Planned[pb.TraceGraphResponse]:
+        """Check a request for a trace, as ``prepare_compute`` does."""
+        if program is None:
+            program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
         elements = 2 * sum(program.sizes) + sum(program.sizes[operand] for operand in program.nodes.operands)
         if elements * dtype.itemsize > self.limits.max_message_bytes:
@@ -209,10 +222,11 @@ class GradientLogic:
         return self.prepare_check(request, checkpoint).run(checkpoint)
 
     def prepare_check(
-        self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint
+        self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint, program: engine.Program | None = None
     ) -> Planned[pb.CheckGradientsResponse]:
-        """Check a request for a check; it has not cost anything yet."""
-        program = self._program(request, checkpoint)
+        """Check a request for a check, as ``prepare_compute`` does."""
+        if program is None:
+            program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
         check = engine.bind_check(
             program,

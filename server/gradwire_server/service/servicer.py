@@ -24,7 +24,7 @@ from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.frames import Assembler, Complete, response_frames
 from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Jobs, Waits
-from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, reply_too_large
+from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
 from gradwire_server.service.metrics import Metrics, Stage
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import abort, error_frame, told
@@ -33,6 +33,7 @@ from gradwire_server.service.time_limit import TimeLimit
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
+P = TypeVar("P")
 R = TypeVar("R", bound=Message)
 
 SMALL_BYTES = 1 << 18
@@ -73,8 +74,19 @@ class Step(NamedTuple):
     memory: int = 0
 
 
-Begin = Callable[[R, Checkpoint], Step]
+class First(NamedTuple):
+    """Work that comes before a step, with the same estimates: it prepares the graph of a request."""
+
+    cost: float
+    run: Callable[[Checkpoint], Step]
+    memory: int
+
+
+Begin = Callable[[R, Checkpoint], Step | First]
 """Checks a request."""
+
+Check = Callable[[R, Program | None, Checkpoint], Step]
+"""The same with the request's program, if that is known; if not, it prepares it."""
 
 BeginQuickly = Callable[[R], Step | None]
 """The same on the event loop; None for a request that takes too long to check there."""
@@ -115,15 +127,17 @@ class GradientServicer:
 
     async def ComputeGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Evaluate and differentiate."""
-        return await self._unary(context, pb.ComputeGradientsRequest, raw, self._compute, self._quick_compute)
+        return await self._unary(
+            context, pb.ComputeGradientsRequest, raw, self._checked(self._compute), self._quick_compute
+        )
 
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""
-        return await self._unary(context, pb.TraceGraphRequest, raw, self._trace)
+        return await self._unary(context, pb.TraceGraphRequest, raw, self._checked(self._trace))
 
     async def CheckGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Compare with finite differences."""
-        return await self._unary(context, pb.CheckGradientsRequest, raw, self._check)
+        return await self._unary(context, pb.CheckGradientsRequest, raw, self._checked(self._check))
 
     async def GetServerInfo(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Tell version, ops and limits."""
@@ -179,7 +193,7 @@ class GradientServicer:
         caller = Caller(context.time_remaining())
         self._admission.check(caller)
         self._check_size(raw)
-        step = None
+        step: Step | First | None = None
         if begin_quickly is not None and len(raw) <= SMALL_BYTES:
             with SPANS.part("decode"):
                 step = begin_quickly(codec.parse(kind, raw, self._limits))
@@ -190,13 +204,27 @@ class GradientServicer:
             self._admission.admit(caller, len(raw))
             if step is None:
                 step = await self._jobs.run(caller, _seconds(len(raw)), lambda: self._begun(caller, kind, raw, begin))
+            if isinstance(step, First):
+                step = await self._prepare(caller, step.cost, step.memory, step.run)
             checked = step
             self._admission.reserve(caller, checked.memory)
             return await self._jobs.run(caller, checked.cost, lambda: self._reply(caller, checked))
         finally:
             self._admission.release(caller)
 
-    def _begun(self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R]) -> Step:
+    async def _prepare(self, caller: Caller, cost: float, memory: int, run: Callable[[Checkpoint], P]) -> P:
+        """Prepare a graph, in memory that the request has until then."""
+
+        def prepare() -> P:
+            with SPANS.part("decode"):
+                return run(caller.checkpoint)
+
+        self._admission.reserve(caller, memory)
+        result = await self._jobs.run(caller, cost, prepare)
+        self._admission.give_back(caller, memory)
+        return result
+
+    def _begun(self, caller: Caller, kind: type[R], raw: bytes, begin: Begin[R]) -> Step | First:
         with SPANS.part("decode"):
             return begin(codec.parse(kind, raw, self._limits), caller.checkpoint)
 
@@ -225,14 +253,27 @@ class GradientServicer:
             return response.SerializeToString()
 
     def _register(self, request: pb.RegisterGraphRequest, _: Checkpoint) -> Step:
-        return Step(_seconds(request.ByteSize()), partial(self._logic.register_graph, request))
+        found = self._logic.find(request)
+        cost, memory = found if isinstance(found, codec.Preparation) else (0, 0)
+        return Step(cost, partial(self._logic.register_graph, request), memory)
+
+    def _checked(self, check: Check[Any]) -> Begin[Any]:
+        """Checks a request once its graph is prepared."""
+
+        def begin(request: ProgramRequest, checkpoint: Checkpoint) -> Step | First:
+            found = self._logic.find(request)
+            if isinstance(found, codec.Preparation):
+                return First(found.cost, partial(check, request, None), found.memory)
+            return check(request, found, checkpoint)
+
+        return begin
 
     def _quick_compute(self, request: pb.ComputeGradientsRequest) -> Step | None:
         program = self._logic.at_hand(request)
         return None if program is None else self._step(self._logic.prepare_compute(request, program=program))
 
-    def _compute(self, request: pb.ComputeGradientsRequest, checkpoint: Checkpoint) -> Step:
-        return self._step(self._logic.prepare_compute(request, checkpoint=checkpoint))
+    def _compute(self, request: pb.ComputeGradientsRequest, program: Program | None, checkpoint: Checkpoint) -> Step:
+        return self._step(self._logic.prepare_compute(request, program=program, checkpoint=checkpoint))
 
     def _check_cost(self, seconds: float) -> None:
         limits = self._logic.limits
@@ -247,13 +288,13 @@ class GradientServicer:
                 setting="max_seconds",
             )
 
-    def _trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> Step:
-        planned = self._logic.prepare_trace(request, checkpoint)
+    def _trace(self, request: pb.TraceGraphRequest, program: Program | None, checkpoint: Checkpoint) -> Step:
+        planned = self._logic.prepare_trace(request, checkpoint, program)
         self._check_cost(planned.cost)
         return Step(planned.cost, planned.run, planned.memory)
 
-    def _check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> Step:
-        planned = self._logic.prepare_check(request, checkpoint)
+    def _check(self, request: pb.CheckGradientsRequest, program: Program | None, checkpoint: Checkpoint) -> Step:
+        planned = self._logic.prepare_check(request, checkpoint, program)
         self._check_cost(planned.cost)
         return Step(planned.cost, planned.run, planned.memory)
 
@@ -394,7 +435,14 @@ class GradientServicer:
         caller.name = context.peer()
         self._admission.admit(caller)
         if prepared is None:
-            prepared = await self._jobs.run(caller, _seconds(request.ByteSize()), lambda: prepare(None))
+            seconds, found = _seconds(request.ByteSize()), None
+            if request.HasField("graph"):
+                found = await self._jobs.run(caller, seconds, lambda: self._logic.find(request))
+            if isinstance(found, codec.Preparation):
+                prepared = await self._prepare(caller, *found, lambda _: prepare(None))
+            else:
+                known = found
+                prepared = await self._jobs.run(caller, seconds, lambda: prepare(known))
         checked = prepared
         self._check_cost(checked.cost)
         self._admission.reserve(caller, checked.job.memory)
