@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradwire_server.errors import Reason, Refusal, refuse
+
 MAX_RANK = 32
 """Axes of a tensor for one example; NumPy takes twice as many, but operations and blocks of examples add some."""
 
@@ -29,3 +31,15 @@ class Limits:
     """Bytes of one node's value for one example, in float64."""
     max_memory_bytes: int = 4 << 30
     """Bytes that one computation may take: values, gradients and results together."""
+
+
+def graph_too_large(what: str, found: int, limit: int, setting: str, about: str = "", path: str = "nodes") -> Refusal:
+    """The refusal of a graph that has too many of something."""
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the graph has {about}{found} {what}; this server takes at most {limit} ({setting})",
+        path,
+        found=found,
+        limit=limit,
+        setting=setting,
+    )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine import Limits
 from gradwire_server.engine.kernels.wire import LEAF, PACKED, count_fields
-from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.errors import Reason, refuse
+from gradwire_server.limits import graph_too_large
 
 FIELDS_PER_NODE = 8
 """Fields of a message for each node that a graph may have, beside one for each operand. A constant takes seven; a
@@ -76,18 +77,6 @@ def check_counts(kind: type[Message], raw: bytes, limits: Limits) -> None:
                 limit=most,
                 setting="max_nodes",
             )
-
-
-def graph_too_large(what: str, found: int, limit: int, setting: str, about: str = "", path: str = "nodes") -> Refusal:
-    """The refusal of a graph that has too many of something."""
-    return refuse(
-        Reason.LIMIT_EXCEEDED,
-        f"the graph has {about}{found} {what}; this server takes at most {limit} ({setting})",
-        path,
-        found=found,
-        limit=limit,
-        setting=setting,
-    )
 
 
 def check_count(found: int, what: str, path: str, limits: Limits) -> None:

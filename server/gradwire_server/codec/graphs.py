@@ -11,7 +11,6 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.counting import graph_too_large
 from gradwire_server.codec.scalars import COLUMNS, UnknownOpError, decode_columns
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
 from gradwire_server.engine import (
@@ -30,6 +29,7 @@ from gradwire_server.engine import (
     unhurried,
 )
 from gradwire_server.errors import Findings, Reason, shown
+from gradwire_server.limits import graph_too_large
 from gradwire_server.version import VERSION
 
 Attributes = Mapping[str, Any]

@@ -24,7 +24,7 @@ from gradwire_server.engine.ops.scalars import CODES, POWER
 from gradwire_server.engine.packing import pack
 from gradwire_server.engine.program import Program, own_bytes, with_idle
 from gradwire_server.errors import Findings, Reason, refuse, shown
-from gradwire_server.limits import Limits
+from gradwire_server.limits import Limits, graph_too_large
 
 FLOAT_BYTES = 8
 
@@ -47,24 +47,15 @@ def compile_graph(
     operations = [node for node in checked(nodes.others.values(), checkpoint) if isinstance(node, Operation)]
     packed = [OPS[node.op].packed(node.attributes) for node in checked(operations, checkpoint) if node.op in OPS]
     inside, arguments = sum(nodes for nodes, _ in packed), sum(arguments for _, arguments in packed)
-    _check_limit("nodes", "nodes", count + inside, limits.max_nodes, "max_nodes")
-    _check_limit("operands", "nodes", len(nodes.operands) + arguments, limits.max_edges, "max_edges")
+    operands = len(nodes.operands) + arguments
+    if count + inside > limits.max_nodes:
+        raise graph_too_large("nodes", count + inside, limits.max_nodes, "max_nodes")
+    if operands > limits.max_edges:
+        raise graph_too_large("operands", operands, limits.max_edges, "max_edges")
     _check_kept(with_idle(own_bytes(nodes, inside, arguments)), max_cache_bytes)
     program = _Compiler(graph, nodes, limits, checkpoint).program()
     _check_kept(program.nbytes, max_cache_bytes)
     return program
-
-
-def _check_limit(what: str, path: str, found: int, limit: int, setting: str) -> None:
-    if found > limit:
-        raise refuse(
-            Reason.LIMIT_EXCEEDED,
-            f"the graph has {found} {what}; this server takes at most {limit} ({setting})",
-            path,
-            found=found,
-            limit=limit,
-            setting=setting,
-        )
 
 
 def _check_kept(nbytes: int, limit: int | None) -> None:
