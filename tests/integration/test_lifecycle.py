@@ -408,3 +408,9 @@ def test_a_server_that_compiles_says_that_it_does_not_serve_yet_and_ends_at_once
         ready, log = process.communicate(timeout=DEADLINE)
         assert (ready, process.returncode) == ("", 0)
         assert '"event": "stopped"' in log
+
+
+def test_a_thread_does_not_hold_python_for_long_while_others_wait() -> None:
+    with ServerProcess(module="tests.integration.telling_server") as server:
+        server.stop()
+        assert "switches after 0.0005" in server.log
