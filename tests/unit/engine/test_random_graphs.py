@@ -247,8 +247,9 @@ def loss_in(library: Library, drawn: Drawn, sources: Sequence[Any]) -> tuple[Any
     for call in drawn.calls:
         values.append(WRITE[call.op](library, [values[operand] for operand in call.operands], call.attributes))
     terms = [(values[end] * library.constant(weights(drawn.shapes[end]))).sum() for end in drawn.loose_ends()]
-    total = terms[0]
-    for term in terms[1:]:
+    # Packed operations may give constants alone, of which the libraries would know no gradient.
+    total = sum((source * 0.0).sum() for source in sources)
+    for term in terms:
         total = total + term
     return total, values
 
@@ -268,7 +269,7 @@ def slopes_of_torch(drawn: Drawn, sources: Sequence[Any]) -> tuple[float, list[A
     loss, values = loss_in(TORCH, drawn, tensors)
     loss.backward()
     largest = max((float(value.detach().abs().max()) for value in values if value.numel()), default=0.0)
-    return float(loss.detach()), [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors], largest
+    return float(loss.detach()), [t.grad for t in tensors], largest
 
 
 @SETTINGS
