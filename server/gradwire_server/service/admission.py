@@ -160,7 +160,7 @@ class Admission:
             return refuse(
                 Reason.LIMIT_EXCEEDED,
                 f"the server takes {UNITS[resource].format(limit)} at a time ({setting}), and this is one of {own}; "
-                "send it in parts",
+                "send fewer examples at a time, or a smaller graph",
                 found=found + own,
                 limit=limit,
                 setting=setting,
