@@ -20,15 +20,15 @@ def unhurried() -> None:
     """A checkpoint of work that somebody waits for however long it takes."""
 
 
-def checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterable[T]:
-    """The items, with a checkpoint before every few hundred of them, if there are more."""
+def checked(items: Iterable[T], checkpoint: Checkpoint, every: int = BETWEEN_CHECKPOINTS) -> Iterable[T]:
+    """The items, with a checkpoint before every few hundred of them, or as many as said, if there are more."""
     # As most are, in requests that take little time altogether.
-    few = length_hint(items, BETWEEN_CHECKPOINTS + 1) <= BETWEEN_CHECKPOINTS
-    return items if few else _checked(items, checkpoint)
+    few = length_hint(items, every + 1) <= every
+    return items if few else _checked(items, checkpoint, every)
 
 
-def _checked(items: Iterable[T], checkpoint: Checkpoint) -> Iterator[T]:
+def _checked(items: Iterable[T], checkpoint: Checkpoint, every: int) -> Iterator[T]:
     rest = iter(items)
-    while some := list(islice(rest, BETWEEN_CHECKPOINTS)):
+    while some := list(islice(rest, every)):
         checkpoint()
         yield from some

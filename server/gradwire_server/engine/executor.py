@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradwire_server.engine import shapes
-from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, checked
+from gradwire_server.engine import ops, shapes
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
 from gradwire_server.engine.graph import Array
 from gradwire_server.engine.instruction import ByNode, Instruction
 from gradwire_server.engine.lowering import Run, Step, TapeRun
@@ -34,7 +34,7 @@ def no_runs(run: Run | TapeRun) -> bool:
 
 
 LARGE = 1 << 16
-"""Elementary steps a lane of an instruction before which that is asked in any case."""
+"""Elementary steps a lane of an instruction before which, and in which, that is asked in any case."""
 
 
 def forward(
@@ -59,12 +59,18 @@ def forward(
                 kernel(i)
                 checkpoint()
                 continue
-            if i.work > LARGE:
-                checkpoint()
             try:
-                i.op.forward(i.step, i.taken(values), i.result(values[i.node]))
+                i.op.forward(_asking(i, checkpoint), i.taken(values), i.result(values[i.node]))
             except IndexRangeError as error:
                 raise _out_of_range(program, i, error, start) from None
+
+
+def _asking(i: Instruction, checkpoint: Checkpoint) -> ops.Step:
+    """The step of the op, which asks now and then if it is a large one; so it is asked now."""
+    if i.work <= LARGE:
+        return i.step
+    checkpoint()
+    return i.step._replace(checkpoint=checkpoint)
 
 
 def _out_of_range(program: Program, i: Instruction, error: IndexRangeError, start: int) -> Refusal:
@@ -107,13 +113,9 @@ def backward(
             adjoint = adjoints[i.node]
             if adjoint is None:
                 continue
-            if i.work > LARGE:
-                checkpoint()
-            targets = i.taken(adjoints)
-            contributions = i.op.vjp(i.step, i.result(adjoint), i.taken(values), i.result(values[i.node]), targets)
-            for slot, (target, contribution) in enumerate(
-                zip(checked(targets, checkpoint), contributions, strict=True)
-            ):
+            step, targets = _asking(i, checkpoint), i.taken(adjoints)
+            contributions = i.op.vjp(step, i.result(adjoint), i.taken(values), i.result(values[i.node]), targets)
+            for slot, (target, contribution) in enumerate(zip(step.over(targets, adjoint), contributions, strict=True)):
                 if target is None or contribution is None:
                     continue
                 added, looked = _receive(contribution, target, anew=slot in i.step.written)

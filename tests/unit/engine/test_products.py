@@ -131,3 +131,35 @@ def test_an_input_that_only_products_without_elements_have_read_is_looked_at(val
     report = evaluate(builder.program(), {"W": np.zeros((0, 2)), "x": [[1.0, 1.0], [1.0, value]]}).non_finite
     assert report is not None
     assert (report.name, report.example, report.position) == ("x", 1, (1,))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((5, 4), (4, 3)),
+        ((5, 4), (4,)),
+        ((4,), (4, 3)),
+        ((5, 1), (1, 5)),
+        ((7, 2, 4), (4, 3)),
+        ((2, 4), (7, 4, 3)),
+        ((7, 1, 2, 4), (2, 4, 3)),
+        ((1, 7, 2, 4), (3, 1, 4, 2)),
+    ],
+)
+@pytest.mark.parametrize("examples", [0, 1, 3])
+def test_products_in_parts_are_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, a: tuple[int, ...], b: tuple[int, ...], examples: int
+) -> None:
+    monkeypatch.setattr("gradwire_server.engine.ops.products.AT_ONCE", 2)
+    random = np.random.default_rng(0)
+    builder = Builder()
+    left = builder.input("a", a, per_example=True) if examples else builder.parameter("a", a)
+    builder.op("sum", builder.op("power", builder.op("matmul", left, builder.parameter("b", b)), exponent=2.0))
+    arrays = {"a": random.normal(size=(examples, *a) if examples else a), "b": random.normal(size=b)}
+    ours = evaluate(builder.program(), arrays, reduction=Reduction.SUM, wrt=("a", "b"))
+    tensors = [torch.tensor(arrays[name], requires_grad=True) for name in ("a", "b")]
+    rows = list(tensors[0]) if examples else [tensors[0]]
+    loss = torch.stack([torch.matmul(row, tensors[1]).square().sum() for row in rows]).sum()
+    np.testing.assert_allclose(ours.loss, loss.item(), rtol=1e-12)
+    for name, gradient in zip(("a", "b"), torch.autograd.grad(loss, tensors), strict=True):
+        np.testing.assert_allclose(ours.gradients[name], gradient.numpy(), rtol=1e-12, atol=1e-12)

@@ -263,6 +263,31 @@ def test_a_checkpoint_is_passed_before_each_large_instruction() -> None:
             run(job, interrupted(times))
 
 
+@pytest.mark.parametrize("op", ["add", "mul", "max"])
+def test_checkpoints_are_passed_inside_an_instruction_of_many_operands(op: str) -> None:
+    builder = Builder()
+    w = builder.parameter("w", (100_000,))
+    builder.op("sum", builder.op(op, *[w] * 2000))
+    job = bind(builder.program(), Query(arrays={"w": np.ones(100_000)}, dtype=np.dtype(np.float64)), LIMITS)
+    with pytest.raises(InterruptedError):
+        run(job, interrupted(10))
+
+
+def test_checkpoints_are_passed_inside_a_large_product() -> None:
+    builder = Builder()
+    w = builder.parameter("w", (2500, 1))
+    square = builder.op("matmul", w, builder.op("reshape", w, shape=(1, 2500)))
+    builder.op("sum", builder.op("matmul", square, square))
+    job = bind(builder.program(), Query(arrays={"w": np.ones((2500, 1))}, dtype=np.dtype(np.float64)), LIMITS)
+    passed: list[int] = []
+    run(job, lambda: passed.append(1))
+    # The product has fifteen parts, and so have those of its two gradients.
+    for times in (len(passed) - 20, len(passed) - 35):
+        with pytest.raises(InterruptedError):
+            run(job, interrupted(times))
+    assert len(passed) > 45
+
+
 def test_checkpoints_are_passed_while_a_plan_is_made() -> None:
     builder = Builder()
     node = x = builder.parameter("x")

@@ -40,14 +40,14 @@ _unary = partial(_entry, min_operands=1, max_operands=1)
 _nary = partial(_entry, min_operands=2, max_operands=None)
 
 
-def _left_to_right(ufunc: np.ufunc, operands: Sequence[Array], out: Array) -> None:
+def _left_to_right(ufunc: np.ufunc, step: Step, operands: Sequence[Array], out: Array) -> None:
     ufunc(operands[0], operands[1], out=out)
-    for operand in operands[2:]:
+    for operand in step.over(operands[2:], out):
         ufunc(out, operand, out=out)
 
 
 def _add(step: Step, operands: Sequence[Array], out: Array) -> None:
-    _left_to_right(np.add, operands, out)
+    _left_to_right(np.add, step, operands, out)
 
 
 def _add_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, targets: Targets) -> Iterable[Array]:
@@ -55,7 +55,7 @@ def _add_vjp(step: Step, adjoint: Array, operands: Sequence[Array], out: Array, 
 
 
 def _mul(step: Step, operands: Sequence[Array], out: Array) -> None:
-    _left_to_right(np.multiply, operands, out)
+    _left_to_right(np.multiply, step, operands, out)
 
 
 def _mul_vjp(
@@ -67,9 +67,9 @@ def _mul_vjp(
         return
     # The product of the others without dividing by the operand, which may be zero: what stands to its left
     # times what stands to its right.
-    right = _products_to_the_end(operands[1:])
+    right = _products_to_the_end(step, operands[1:], out)
     yield adjoint * next(right)
-    for before in accumulate(operands[:-1], np.multiply):
+    for before in accumulate(step.over(operands[:-1], out), np.multiply):
         after = next(right, None)
         yield adjoint * (before if after is None else before * after)
 
@@ -78,7 +78,7 @@ def _stride(count: int) -> int:
     return max(32, isqrt(count) + 1)
 
 
-def _products_to_the_end(factors: Sequence[Array]) -> Iterator[Array]:
+def _products_to_the_end(step: Step, factors: Sequence[Array], out: Array) -> Iterator[Array]:
     """The product of all factors, of those from the second on, and so on, each made from right to left.
 
     Of n products only about the root of n are kept at a time; the others are made twice.
@@ -86,7 +86,7 @@ def _products_to_the_end(factors: Sequence[Array]) -> Iterator[Array]:
     count, stride = len(factors), _stride(len(factors))
     kept: dict[int, Array] = {}
     if stride < count:
-        for i, product in enumerate(accumulate(reversed(factors), np.multiply), start=1):
+        for i, product in enumerate(accumulate(step.over(reversed(factors), out), np.multiply), start=1):
             if (count - i) % stride == 0:
                 kept[count - i] = product
     for start in range(0, count, stride):
@@ -104,7 +104,7 @@ def _mul_scratch(step: Step, shapes: Sequence[Shape], out: Shape, own: Sequence[
 
 
 def _max(step: Step, operands: Sequence[Array], out: Array) -> None:
-    _left_to_right(np.maximum, operands, out)
+    _left_to_right(np.maximum, step, operands, out)
 
 
 def _max_vjp(
@@ -116,7 +116,7 @@ def _max_vjp(
         yield np.where(a > b, adjoint, 0) if targets[0] is not None else None
         yield np.where(b > a, adjoint, 0) if targets[1] is not None else None
         return
-    tied = sum((operand == out).astype(np.int32) for operand in operands)
+    tied = sum((operand == out).astype(np.int32) for operand in step.over(operands, out))
     share = np.where(tied == 1, adjoint, 0) if step.ties is Ties.ZERO else adjoint / np.maximum(tied, 1)
     share = share.astype(adjoint.dtype, copy=False)
     for operand, target in zip(operands, targets, strict=True):

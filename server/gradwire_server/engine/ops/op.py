@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint, checked, unhurried
 from gradwire_server.engine.graph import Array, Shape, Ties
 from gradwire_server.engine.kernels.opcodes import Opcode
 from gradwire_server.engine.shapes import size
 from gradwire_server.engine.tape import Tape
 
+T = TypeVar("T")
+
 Attributes = Mapping[str, Any]
+
+BETWEEN_ELEMENTS = 1 << 24
+"""Elements of operands that an op goes through without asking whether anybody still waits."""
 
 
 class OperandError(Exception):
@@ -64,6 +70,14 @@ class Step(NamedTuple):
     """Operands that get their whole gradient from this step: what their targets hold is overwritten."""
     reached: NDArray[np.bool_] | None = None
     """Of an op with operations inside, for each position whether it gets a gradient; None if all do."""
+    checkpoint: Checkpoint = unhurried
+    """What to call between the parts of a step that takes long."""
+
+    def over(self, arrays: Iterable[T], out: Array) -> Iterable[T]:
+        """Arrays that each have up to as many elements as ``out``, with checkpoints."""
+        if self.checkpoint is unhurried:
+            return arrays
+        return checked(arrays, self.checkpoint, max(1, min(BETWEEN_CHECKPOINTS, BETWEEN_ELEMENTS // max(1, out.size))))
 
 
 class Looked(NamedTuple):

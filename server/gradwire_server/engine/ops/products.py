@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from gradwire_server.engine.ops.op import Attributes, Contribution, Op, OperandE
 from gradwire_server.engine.shapes import broadcast, lanes_first, lanes_last, size, text
 
 VECTOR, MATRIX = 1, 2
+
+AT_ONCE = 1 << 30
+"""Multiplications of a product that are left to one call of BLAS, about a twentieth of a second."""
 
 
 def _infer(specs: Sequence[Spec], attributes: Attributes) -> tuple[Shape, Attributes]:
@@ -38,8 +42,24 @@ def _as_matrices(a: Array, b: Array) -> tuple[Array, Array]:
     return a.reshape((1,) * (rank - a.ndim) + a.shape), b.reshape((1,) * (rank - b.ndim) + b.shape)
 
 
-def _product(a: Array, b: Array, out: Array) -> None:
-    """(*, m, k, lanes) times (*, k, n, lanes), into (*, m, n, lanes)."""
+def _product(step: Step, a: Array, b: Array, out: Array) -> None:
+    """(*, m, k, lanes) times (*, k, n, lanes), into (*, m, n, lanes), with checkpoints."""
+    if out.size * a.shape[-2] <= AT_ONCE:
+        _product_at_once(a, b, out)
+        return
+    axis = int(np.argmax(out.shape[:-2]))
+    length = out.shape[axis]
+    parts = min(length, ceil(out.size * a.shape[-2] / AT_ONCE))
+    for part in range(parts):
+        step.checkpoint()
+        own = (slice(None),) * axis + (slice(length * part // parts, length * (part + 1) // parts),)
+        # Of rows the right factor has none; of stacks each factor has all, or one for all.
+        left = a[own] if a.shape[axis] > 1 else a
+        right = b[own] if b.shape[axis] > 1 and axis < out.ndim - 3 else b
+        _product_at_once(left, right, out[own])
+
+
+def _product_at_once(a: Array, b: Array, out: Array) -> None:
     if a.shape[-2] == 1:
         # Nothing is summed; BLAS would take three times as long.
         np.multiply(a, b, out=out)
@@ -72,7 +92,7 @@ def _transposed(a: Array) -> Array:
 def _matmul(step: Step, operands: Sequence[Array], out: Array) -> None:
     a, b = _as_matrices(*operands)
     stack = broadcast([a.shape[:-3], b.shape[:-3]]) or ()
-    _product(a, b, out.reshape(*stack, a.shape[-3], b.shape[-2], out.shape[-1]))
+    _product(step, a, b, out.reshape(*stack, a.shape[-3], b.shape[-2], out.shape[-1]))
 
 
 def _matmul_vjp(
@@ -88,17 +108,17 @@ def _matmul_vjp(
         yield None
     else:
         target = targets[0][np.newaxis] if first.ndim == VECTOR + 1 else targets[0]
-        grad = _gradient(adjoint, _transposed(b), target, written=0 in step.written)
+        grad = _gradient(step, adjoint, _transposed(b), target, written=0 in step.written)
         yield grad[..., 0, :, :] if not isinstance(grad, bool) and first.ndim == VECTOR + 1 else grad
     if targets[1] is None:
         yield None
     else:
         target = targets[1][:, np.newaxis] if second.ndim == VECTOR + 1 else targets[1]
-        grad = _gradient(_transposed(a), adjoint, target, written=1 in step.written)
+        grad = _gradient(step, _transposed(a), adjoint, target, written=1 in step.written)
         yield grad[..., 0, :] if not isinstance(grad, bool) and second.ndim == VECTOR + 1 else grad
 
 
-def _gradient(a: Array, b: Array, target: Array, *, written: bool) -> Array | bool:
+def _gradient(step: Step, a: Array, b: Array, target: Array, *, written: bool) -> Array | bool:
     """The product, already summed over the lanes where the target has none and both factors do."""
     stack = broadcast([a.shape[:-3], b.shape[:-3]]) or ()
     lanes = max(a.shape[-1], b.shape[-1])
@@ -115,7 +135,7 @@ def _gradient(a: Array, b: Array, target: Array, *, written: bool) -> Array | bo
     if summed:
         _product_over_lanes(a, b, product)
     else:
-        _product(a, b, product)
+        _product(step, a, b, product)
     # What is kept with other gradients is looked at together with them.
     return True if written else product
 
