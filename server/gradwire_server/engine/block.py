@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from gradwire_server.engine import nonfinite, shapes
-from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.diagnosis import bad_step_of_block, bad_sum
 from gradwire_server.engine.executor import backward, forward
 from gradwire_server.engine.graph import Array, Reduction
@@ -97,7 +97,7 @@ class Block:
         self._adjoints = room.adjoints
         self._inputs = [
             (source.node, shapes.lanes_last(job.query.arrays[source.name]), source.node in self._plan.streamed)
-            for source in self._program.sources
+            for source in checked(self._program.sources, checkpoint)
             if source.per_example and self._plan.needed[source.node]
         ]
 
@@ -116,7 +116,7 @@ class Block:
         )
         report = self._bad_value(start)
         stop = start + lanes
-        for node, output in self._results.outputs.items():
+        for node, output in checked(self._results.outputs.items(), self._checkpoint):
             if self._program.per_example[node]:
                 output[start:stop] = shapes.lanes_first(self._values[node])
         if not self._program.per_example[self._loss]:
@@ -133,7 +133,7 @@ class Block:
 
     def _load(self, start: int, lanes: int) -> None:
         """Give the block's inputs their values."""
-        for node, array, streamed in self._inputs:
+        for node, array, streamed in checked(self._inputs, self._checkpoint):
             part = array[..., start : start + lanes]
             if streamed:
                 self._values[node] = part
@@ -202,7 +202,7 @@ class Block:
         """Those that have the axis of examples."""
         job = self._job
         divisor = job.examples if job.query.reduction is Reduction.MEAN else 1
-        for source in job.wrt:
+        for source in checked(job.wrt, self._checkpoint):
             if (job.per_example_gradients or source.per_example) and source.node not in self._plan.direct:
                 adjoint = self._adjoints[source.node]
                 if adjoint is not None:
@@ -211,7 +211,9 @@ class Block:
 
     def _bad_value(self, start: int) -> NonFinite | None:
         """Look at all values; only if one is not finite, find out which node that was."""
-        if self.room.own.is_finite() and all(nonfinite.is_finite(self._values[node]) for node in self._plan.untold):
+        if self.room.own.is_finite() and all(
+            nonfinite.is_finite(self._values[node]) for node in checked(self._plan.untold, self._checkpoint)
+        ):
             return None
         look_closer(self._job)
         per_example = self._program.per_example

@@ -139,10 +139,10 @@ class _Evaluator:
         """Room for what has the axis of examples, and the outputs that have not."""
         job, count, program = self.job, self.job.examples, self.program
         results = Results(np.zeros(count if self.separate else 0, self.dtype), {}, {})
-        for source in job.wrt:
+        for source in checked(job.wrt, self.checkpoint):
             if self.separate or source.per_example:
                 results.gradients[source.name] = np.zeros((count, *source.shape), self.dtype)
-        for node in job.outputs:
+        for node in checked(job.outputs, self.checkpoint):
             if program.per_example[node]:
                 dtype = np.dtype(np.int64) if program.is_integer(node) else self.dtype
                 results.outputs[node] = np.empty((count, *program.shapes[node]), dtype)
