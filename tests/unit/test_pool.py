@@ -8,6 +8,7 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from threading import Event
+from time import thread_time
 
 import pytest
 
@@ -44,6 +45,23 @@ def test_callers_take_turns_however_much_each_brings() -> None:
         futures += [pool.submit("c", 3 * LONG, lambda: order.append("c"))]
     wait(futures)
     assert order == ["a0", "b0", "a1", "b1", "a2", "c", "a3"]
+
+
+def test_what_work_takes_beyond_its_estimate_puts_its_caller_off() -> None:
+    pool = FairPool(1)
+    order: list[str] = []
+
+    def compute() -> None:
+        end = thread_time() + 2 * TIERS[0]
+        while thread_time() < end:
+            pass
+        order.append("a")
+
+    with busy(pool):
+        futures = [pool.submit("a", 0, compute) for _ in range(3)]
+        futures += [pool.submit("b", TIERS[0], partial(order.append, "b"))]
+    wait(futures)
+    assert order == ["a", "b", "a", "a"]
 
 
 def test_a_caller_who_comes_later_waits_for_no_backlog_and_has_no_credit() -> None:

@@ -10,7 +10,7 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 from threading import Condition, Lock, Thread
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any
 
 TIERS = (0.05, 0.5, 5.0)
@@ -33,6 +33,8 @@ class _Item:
     """Virtual time at which it would be done if all callers had been served a little at a time."""
     number: int
     """Decides between equal turns."""
+    caller: Hashable = field(compare=False)
+    cost: float = field(compare=False)
     tier: int = field(compare=False)
     work: Callable[[], Any] = field(compare=False)
     future: Future[Any] = field(compare=False)
@@ -42,10 +44,10 @@ class FairPool:
     """Threads that callers share fairly, however much work each of them has and however long it takes.
 
     Self-clocked fair queueing (Golestani 1994): the cost of a caller's work, as estimated, puts off the turn of what
-    that caller brings next, and of nobody else's. Work that runs is not interrupted; so there is one thread more than
-    are to compute for each tier but the longest. It takes work of its tier, or of shorter ones, for which there is a
-    thread even if all others, but those for shorter tiers, are at something longer. While they are not, it rests: the
-    processors are for as many computations as there are to be, and for taking calls.
+    that caller brings next, and of nobody else's; so does what it took beyond that. Work that runs is not interrupted;
+    so there is one thread more than are to compute for each tier but the longest. It takes work of its tier, or of
+    shorter ones, for which there is a thread even if all others, but those for shorter tiers, are at something longer.
+    While they are not, it rests: the processors are for as many computations as there are to be, and for taking calls.
     """
 
     def __init__(self, threads: int) -> None:
@@ -84,7 +86,7 @@ class FairPool:
             if len(self._turns) > MAX_TURNS:
                 self._turns = {other: turn for other, turn in self._turns.items() if turn > self._now}
             turn = self._turns[caller] = max(self._now, self._turns.get(caller, 0)) + cost
-            heappush(self._queues[tier], _Item(turn, next(self._numbers), tier, work, future))
+            heappush(self._queues[tier], _Item(turn, next(self._numbers), caller, cost, tier, work, future))
             if self._free:
                 self._free -= 1
                 self._any.notify()
@@ -115,7 +117,9 @@ class FairPool:
 
     def _work(self, number: int, tier: int) -> None:
         while (item := self._next(number, tier)) is not None:
+            caller, excess = item.caller, 0.0
             if item.future.set_running_or_notify_cancel():
+                begun = thread_time()
                 try:
                     result = item.work()
                 except BaseException as error:  # noqa: BLE001  (whoever waits for it raises it)
@@ -123,11 +127,23 @@ class FairPool:
                 else:
                     item.future.set_result(result)
                     del result
+                excess = thread_time() - begun - item.cost
             # Holds nothing while it waits for more.
             del item
             with self._lock:
+                if excess > TIERS[0]:
+                    self._put_off(caller, excess)
                 self._running -= 1
                 self._ended.notify_all()
+
+    def _put_off(self, caller: Hashable, seconds: float) -> None:
+        """Have the turns of a caller come so much later."""
+        self._turns[caller] = max(self._now, self._turns.get(caller, 0)) + seconds
+        for queue in self._queues:
+            for item in queue:
+                if item.caller == caller:
+                    item.turn += seconds
+            heapify(queue)
 
     def _next(self, number: int, tier: int) -> _Item | None:
         """What a thread does next that takes work of up to this tier."""
