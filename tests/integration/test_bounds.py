@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from threading import Event
@@ -15,8 +16,9 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from tests.hostile import messages
 from tests.integration.raw import SERVICE, Refused, channel, refused, send, stub
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_lifecycle import half_a_request
 from tests.integration.test_metrics import series
 from tests.integration.test_service import tensors
@@ -49,6 +51,25 @@ async def test_a_request_that_is_turned_away_is_made_again_by_the_sdk(how: str) 
                 assert busy.result().loss == 3000.0**3
         assert turned_away(server, "requests") >= 1
         assert series(server)[BUSY] == 0
+
+
+async def test_a_connection_with_much_work_holds_up_no_other() -> None:
+    count = 5000
+    graph = messages.graph(*[messages.parameter(f"w{i}") for i in range(count)], messages.op("add", *range(count)))
+    arrays = {f"w{i}": messages.scalar(1.0) for i in range(count)}
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    with ServerProcess() as server, ExitStack() as stack:
+        much, little = (
+            stub(stack.enter_context(grpc.insecure_channel(server.address, own_connection))) for _ in range(2)
+        )
+        graph_id = much.RegisterGraph(pb.RegisterGraphRequest(graph=graph)).graph_id
+        requests = [pb.ComputeGradientsRequest(graph_id=graph_id, tensors=arrays, outputs=[i]) for i in range(40)]
+        # Each is planned anew, which its size does not tell.
+        calls = [much.ComputeGradients.future(request, timeout=DEADLINE) for request in requests]
+        await eventually(lambda: series(server)[BUSY] == len(calls))
+        little.ComputeGradients(pb.ComputeGradientsRequest(graph_id=graph_id, tensors=arrays), timeout=DEADLINE)
+        assert sum(call.done() for call in calls) < len(calls) / 2
+        assert all(call.result().outputs for call in calls)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
-from math import inf
 from time import monotonic
 from typing import Any
 
@@ -70,6 +69,9 @@ OTHER_FILES = 1000
 SWITCH_SECONDS = 5e-4
 """That a thread holds Python while others wait for it, such as one that prepares a graph. With Python's default, ten
 times as long, a call of a millisecond took sixty beside two of these."""
+
+COMPILING_SECONDS = 60.0
+"""Estimate of what compiling the kernels takes."""
 
 GIVE_UP = 0.9
 """Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
@@ -177,7 +179,8 @@ class Server:
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
         stopped = asyncio.create_task(stop.wait())
-        warm = asyncio.create_task(self._jobs.run(Caller(None), inf, partial(engine.warm, self._tell_of_compiling)))
+        compiling = partial(engine.warm, self._tell_of_compiling)
+        warm = asyncio.create_task(self._jobs.run(Caller(None), COMPILING_SECONDS, compiling))
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if not warm.done():
             return False
