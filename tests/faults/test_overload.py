@@ -17,10 +17,11 @@ import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from tests.faults.conftest import Faults
 from tests.faults.crowd import percentile, until
+from tests.hostile import messages
 from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import ServerProcess
 from tests.integration.test_metrics import series
-from tests.integration.test_service import tensors
+from tests.integration.test_service import tensor, tensors
 from tests.losses import perceptron, products
 
 SIZE = 400
@@ -165,3 +166,29 @@ def test_nobody_waits_for_a_long_computation_any_more(faults: Faults, how: str) 
             stages = ("queued", "running")
             found = series(server)
             assert sum(found[f'gradwire_requests_cancelled_total{{stage="{stage}"}}'] for stage in stages) > 0
+
+
+@pytest.mark.parametrize("what", ["many operands", "large product"])
+def test_nobody_waits_for_a_long_instruction_any_more(faults: Faults, what: str) -> None:
+    if what == "many operands":
+        array = np.ones(100_000)
+        steps = [messages.op("add", *[0] * 500_000, name="")]
+    else:
+        array = np.ones((5000, 1))
+        steps = [messages.op("transpose", 0, axes=[1, 0], name="")]
+        steps += [messages.op("matmul", *operands, name="") for operands in ((0, 1), (2, 2))]
+    loss = messages.op("sum", len(steps), name="")
+    graph = messages.graph(messages.parameter("w", *array.shape), *steps, loss)
+    arrays = {"w": tensor(array)}
+    with ServerProcess() as server, channel(server.address) as opened:
+        process = psutil.Process(server.process.pid)
+        graph_id = stub(opened).RegisterGraph(pb.RegisterGraphRequest(graph=graph)).graph_id
+        request = pb.ComputeGradientsRequest(graph_id=graph_id, tensors=arrays)
+        idle = []
+        for _ in range(faults.of(2, 10)):
+            with pytest.raises(grpc.RpcError) as raised:
+                stub(opened).ComputeGradients(request, timeout=1)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            until(lambda: series(server)[BUSY] == 0)
+            idle.append(_until_idle(process))
+        faults.tell("until the processor is free", 1e3 * _median(idle), "ms", most=100)
