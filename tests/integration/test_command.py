@@ -32,6 +32,16 @@ def test_health_and_info(server: ServerProcess) -> None:
     assert [line.split()[0] for line in lines if line.endswith("s = 1 / (1 + e^-a)")] == ["sigmoid"]
 
 
+def test_a_server_works_with_the_largest_limits() -> None:
+    bounded = {"max_message_bytes", "max_rank", "max_connections"}
+    largest = dict.fromkeys(ServiceLimits.model_fields.keys() - bounded, 2**63 - 1)
+    flags = tuple(f"--{name.replace('_', '-')}={value}" for name, value in largest.items())
+    a = gw.parameter("a")
+    with ServerProcess(flags=flags) as server, gw.connect(server.address) as client:
+        assert largest.items() <= client.info().limits.items()
+        assert client.value_and_grad(a * a)(a=3.0) == (9.0, {"a": 6.0})
+
+
 def test_health_of_a_server_that_drains_is_a_failure() -> None:
     with ServerProcess(flags=("--announce=30",)) as server:
         server.process.terminate()

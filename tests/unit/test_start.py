@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+from pydantic_settings import SettingsError
 
+from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
 from gradwire_server.settings import Settings, StartError
@@ -88,6 +90,13 @@ def test_an_encrypted_key_is_named(files: dict[str, Path], tmp_path: Path) -> No
     )
     with pytest.raises(StartError, match=f"the key in {encrypted} is encrypted"):
         credentials(Settings(tls_cert=files["cert"], tls_key=encrypted))
+
+
+@pytest.mark.parametrize("name", list(ServiceLimits.model_fields))
+def test_no_limit_is_larger_than_can_be_told(name: str) -> None:
+    options: Any = {name: str(2**63)}
+    with pytest.raises(SettingsError, match=rf"^--{name.replace('_', '-')}: Input should be less than .*\d; found '9"):
+        Settings(**options)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
@@ -11,6 +12,9 @@ from gradwire_server.limits import Limits
 from gradwire_server.sections import Section
 
 _ENGINE = Limits()
+
+Limit = Annotated[int, Field(gt=0, le=2**63 - 1)]
+"""A limit that has no smaller bound of its own; GetServerInfo tells it in 64 bits."""
 
 
 class Resource(StrEnum):
@@ -29,38 +33,38 @@ class ServiceLimits(Section):
     """Largest request and response of a unary call, and largest frame of a stream, in bytes, decompressed; from 1 MiB
     on, which is what clients put into a frame. A message that is more than 4 MiB over it gRPC refuses before this
     server sees it, and names that as the limit."""
-    max_request_bytes: int = Field(default=1 << 30, gt=0)
+    max_request_bytes: Limit = 1 << 30
     """Bytes of the framed tensors of one request on a stream, together."""
-    max_nodes: int = Field(default=_ENGINE.max_nodes, gt=0)
+    max_nodes: Limit = _ENGINE.max_nodes
     """Nodes of a graph, and operations packed in them."""
-    max_edges: int = Field(default=_ENGINE.max_edges, gt=0)
+    max_edges: Limit = _ENGINE.max_edges
     """Operands of all nodes of a graph together, and arguments of packed operations."""
     max_rank: int = Field(default=_ENGINE.max_rank, gt=0, le=_ENGINE.max_rank)
     """Axes of a tensor."""
-    max_name_length: int = Field(default=_ENGINE.max_name_length, gt=0)
+    max_name_length: Limit = _ENGINE.max_name_length
     """Characters of a node's name."""
-    max_examples: int = Field(default=_ENGINE.max_examples, gt=0)
+    max_examples: Limit = _ENGINE.max_examples
     """Examples of one request; empty ones take no memory, but time."""
-    max_tensor_bytes: int = Field(default=_ENGINE.max_tensor_bytes, gt=0)
+    max_tensor_bytes: Limit = _ENGINE.max_tensor_bytes
     """Bytes of one node's value for one example, in float64."""
-    max_memory_bytes: int = Field(default=_ENGINE.max_memory_bytes, gt=0)
+    max_memory_bytes: Limit = _ENGINE.max_memory_bytes
     """Bytes that one computation may take: values, gradients and results together."""
-    max_cache_bytes: int = Field(default=3 << 30, gt=0)
+    max_cache_bytes: Limit = 3 << 30
     """Bytes of prepared graphs that are kept; those used longest ago go first. One that alone takes more is not
     registered, but computed where it comes with a request."""
     # With 2**31 - 1, which to gRPC is none at all, it ends the process.
     max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1)
     """Connections at the same time; those beyond are closed as they come."""
-    max_calls: int = Field(default=10_000, gt=0)
+    max_calls: Limit = 10_000
     """Calls that are open at the same time, of any method: also those whose message is still arriving, and streams
     between two requests."""
-    max_requests: int = Field(default=1000, gt=0)
+    max_requests: Limit = 1000
     """Requests that are worked on or wait at the same time; more are turned away at once."""
-    max_bytes_in_flight: int = Field(default=4 << 30, gt=0)
+    max_bytes_in_flight: Limit = 4 << 30
     """Bytes of all requests that arrive, are worked on or wait, and of responses that are sent in frames."""
-    max_memory_in_flight: int = Field(default=8 << 30, gt=0)
+    max_memory_in_flight: Limit = 8 << 30
     """Bytes that all computations together may take, preparing graphs too, and those that wait for a thread."""
-    max_seconds: int = Field(default=3600, gt=0)
+    max_seconds: Limit = 3600
     """Seconds that one request may compute, whatever time its caller gives it."""
 
     def of_engine(self) -> Limits:
