@@ -269,8 +269,8 @@ def test_no_token_is_ever_logged(guarded: ServerProcess) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--tls-cert=absent", "--tls-key=absent"], "cannot read absent: No such file"),
-        (["--tokens-file=absent"], "cannot read absent: No such file"),
+        (["--tls-cert=absent", "--tls-key=absent"], "cannot read absent (--tls-cert): No such file"),
+        (["--tokens-file=absent"], "cannot read absent (--tokens-file): No such file"),
         (["--host=0.0.0.0"], "--insecure"),
     ],
 )

@@ -45,16 +45,16 @@ def files(tmp_path: Path) -> dict[str, Path]:
         ("--tls-cert={cert}", ["--tls-cert", "--tls-key", "both"]),
         ("--tls-key={key}", ["--tls-cert", "both"]),
         ("--tls-client-ca={cert}", ["--tls-cert", "both"]),
-        ("--tls-cert={absent} --tls-key={key}", ["{absent}", "No such file"]),
-        ("--tls-cert={cert} --tls-key={absent}", ["{absent}", "No such file"]),
-        ("--tls-cert={garbage} --tls-key={key}", ["{garbage}", "no certificate"]),
-        ("--tls-cert={cert} --tls-key={garbage}", ["{garbage}", "no private key"]),
-        ("--tls-cert={cert} --tls-key={other_key}", ["{other_key}", "does not fit", "{cert}"]),
-        ("--tls-cert={expired} --tls-key={expired_key}", ["{expired}", "expired at"]),
-        ("--tls-cert={cert} --tls-key={key} --tls-client-ca={garbage}", ["{garbage}", "no certificate"]),
-        ("--tokens-file={absent}", ["{absent}", "No such file"]),
-        ("--tokens-file={none}", ["{none}", "no token"]),
-        ("--tokens-file={spaces}", ["line 2 of {spaces}", "without spaces"]),
+        ("--tls-cert={absent} --tls-key={key}", ["cannot read {absent} (--tls-cert): No such file"]),
+        ("--tls-cert={cert} --tls-key={absent}", ["{absent} (--tls-key): No such file"]),
+        ("--tls-cert={garbage} --tls-key={key}", ["{garbage} (--tls-cert) holds no certificate"]),
+        ("--tls-cert={cert} --tls-key={garbage}", ["{garbage} (--tls-key) holds no private key"]),
+        ("--tls-cert={cert} --tls-key={other_key}", ["{other_key} (--tls-key) does not fit", "{cert} (--tls-cert)"]),
+        ("--tls-cert={expired} --tls-key={expired_key}", ["{expired} (--tls-cert) expired at"]),
+        ("--tls-cert={cert} --tls-key={key} --tls-client-ca={garbage}", ["{garbage} (--tls-client-ca) holds no cert"]),
+        ("--tokens-file={absent}", ["{absent} (--tokens-file): No such file"]),
+        ("--tokens-file={none}", ["{none} (--tokens-file) holds no token"]),
+        ("--tokens-file={spaces}", ["line 2 of {spaces} (--tokens-file)", "without spaces"]),
         ("--host=192.0.2.1", ["192.0.2.1", "--tls-cert", "--insecure", "GRADWIRE_INSECURE=true"]),
         ("--host=:: --tokens-file={tokens}", ["tokens too", "--tls-cert", "--insecure"]),
     ],
@@ -88,7 +88,7 @@ def test_an_encrypted_key_is_named(files: dict[str, Path], tmp_path: Path) -> No
             serialization.BestAvailableEncryption(b"passphrase"),
         )
     )
-    with pytest.raises(StartError, match=f"the key in {encrypted} is encrypted"):
+    with pytest.raises(StartError, match=rf"the key in {encrypted} \(--tls-key\) is encrypted"):
         credentials(Settings(tls_cert=files["cert"], tls_key=encrypted))
 
 

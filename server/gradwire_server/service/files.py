@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Generic, TypeVar
@@ -24,6 +25,17 @@ class UnusableError(Exception):
     """Why a file cannot be used, in a line for the operator that names it."""
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that an option names; as text, both of them."""
+
+    path: Path
+    option: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.option})"
+
+
 class Watched(Generic[T]):
     """What files say now. Safe to share among threads.
 
@@ -31,7 +43,7 @@ class Watched(Generic[T]):
 
     Args:
         what: What they are, for the log.
-        paths: The files.
+        files: The files.
         parse: Makes the value of their contents.
         otherwise: The value while they cannot be used. Default: the last one that could.
 
@@ -39,9 +51,9 @@ class Watched(Generic[T]):
         StartError: They cannot be used in the first place.
     """
 
-    def __init__(self, what: str, paths: Sequence[Path], parse: Parse[T], otherwise: T | None = None) -> None:
+    def __init__(self, what: str, files: Sequence[File], parse: Parse[T], otherwise: T | None = None) -> None:
         self._what = what
-        self._paths = paths
+        self._files = files
         self._parse = parse
         self._otherwise = otherwise
         self._lock = Lock()
@@ -69,17 +81,20 @@ class Watched(Generic[T]):
             if self._otherwise is not None:
                 self._value = self._otherwise
         else:
-            _log.info(f"new {self._what} in use", files=[str(path) for path in self._paths])
+            _log.info(f"new {self._what} in use", files=[str(file.path) for file in self._files])
 
     def _seen(self) -> list[Stamp | None]:
-        return [_stamp(path) for path in self._paths]
+        return [_stamp(file.path) for file in self._files]
 
     def _read(self) -> T:
-        try:
-            contents = [path.read_bytes() for path in self._paths]
-        except OSError as error:
-            raise UnusableError(f"cannot read {error.filename}: {error.strerror}") from None
-        return self._parse(contents)
+        return self._parse([_content(file) for file in self._files])
+
+
+def _content(file: File) -> bytes:
+    try:
+        return file.path.read_bytes()
+    except OSError as error:
+        raise UnusableError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _stamp(path: Path) -> Stamp | None:

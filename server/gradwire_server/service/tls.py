@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gradwire_server.service.files import UnusableError, Watched
+from gradwire_server.service.files import File, UnusableError, Watched
 from gradwire_server.settings import Settings, StartError, is_loopback
 
 
@@ -31,16 +31,18 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
                 "network is to be trusted"
             )
         return None
-    paths = [settings.tls_cert, settings.tls_key, *([settings.tls_client_ca] if settings.tls_client_ca else [])]
+    files = [File(settings.tls_cert, "--tls-cert"), File(settings.tls_key, "--tls-key")]
+    if settings.tls_client_ca is not None:
+        files.append(File(settings.tls_client_ca, "--tls-client-ca"))
 
     def parse(contents: Sequence[bytes]) -> grpc.ServerCertificateConfiguration:
         certificate, key, *authority = contents
-        _check_pair(certificate, key, *map(str, paths))
+        _check_pair(certificate, key, *files[:2])
         if authority:
-            _certificates(authority[0], str(paths[2]))
+            _certificates(authority[0], files[2])
         return grpc.ssl_server_certificate_configuration([(key, certificate)], *authority)
 
-    watched = Watched("certificate", paths, parse)
+    watched = Watched("certificate", files, parse)
     given = initial = watched.get()
 
     def newer() -> grpc.ServerCertificateConfiguration | None:
@@ -58,28 +60,28 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
     )
 
 
-def _check_pair(certificate: bytes, key: bytes, certificate_path: str, key_path: str, *_: str) -> None:
-    leaf = _certificates(certificate, certificate_path)[0]
+def _check_pair(certificate: bytes, key: bytes, certificate_file: File, key_file: File) -> None:
+    leaf = _certificates(certificate, certificate_file)[0]
     try:
         private = load_pem_private_key(key, None)
     except TypeError:
-        raise UnusableError(f"the key in {key_path} is encrypted; expected one without a passphrase") from None
+        raise UnusableError(f"the key in {key_file} is encrypted; expected one without a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise UnusableError(f"{key_path} holds no private key in PEM") from None
+        raise UnusableError(f"{key_file} holds no private key in PEM") from None
     if private.public_key() != leaf.public_key():
-        raise UnusableError(f"the key in {key_path} does not fit the certificate in {certificate_path}")
+        raise UnusableError(f"the key in {key_file} does not fit the certificate in {certificate_file}")
     now = datetime.now(UTC)
     if leaf.not_valid_after_utc < now:
-        raise UnusableError(f"the certificate in {certificate_path} expired at {leaf.not_valid_after_utc:%F %T} UTC")
+        raise UnusableError(f"the certificate in {certificate_file} expired at {leaf.not_valid_after_utc:%F %T} UTC")
     if leaf.not_valid_before_utc > now:
         raise UnusableError(
-            f"the certificate in {certificate_path} is not valid before {leaf.not_valid_before_utc:%F %T} UTC; it is "
+            f"the certificate in {certificate_file} is not valid before {leaf.not_valid_before_utc:%F %T} UTC; it is "
             f"{now:%F %T} here"
         )
 
 
-def _certificates(pem: bytes, path: str) -> list[x509.Certificate]:
+def _certificates(pem: bytes, file: File) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
-        raise UnusableError(f"{path} holds no certificate in PEM") from None
+        raise UnusableError(f"{file} holds no certificate in PEM") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from grpc_health.v1 import health
 
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.files import UnusableError, Watched
+from gradwire_server.service.files import File, UnusableError, Watched
 
 OPEN = f"/{health.SERVICE_NAME}/"
 """What methods begin with that need no token: orchestrators and load balancers, who ask for the health, have none."""
@@ -30,10 +30,12 @@ class Tokens:
     """
 
     def __init__(self, path: Path) -> None:
-        def parse(contents: Sequence[bytes]) -> list[bytes]:
-            return _digests(contents[0], path)
+        file = File(path, "--tokens-file")
 
-        self._digests: Watched[list[bytes]] = Watched("tokens", [path], parse, otherwise=[])
+        def parse(contents: Sequence[bytes]) -> list[bytes]:
+            return _digests(contents[0], file)
+
+        self._digests: Watched[list[bytes]] = Watched("tokens", [file], parse, otherwise=[])
 
     def refusal(self, method: str, metadata: Metadata | None) -> Refusal | None:
         """Why a call of the method of this full name is refused; None if it may go on."""
@@ -59,7 +61,7 @@ def _refuse(message: str) -> Refusal:
     return refuse(Reason.UNAUTHENTICATED, message)
 
 
-def _digests(content: bytes, path: Path) -> list[bytes]:
+def _digests(content: bytes, file: File) -> list[bytes]:
     digests = []
     for number, line in enumerate(content.splitlines(), 1):
         token = line.strip()
@@ -67,10 +69,10 @@ def _digests(content: bytes, path: Path) -> list[bytes]:
             continue
         if not _TOKEN.fullmatch(token):
             raise UnusableError(
-                f"line {number} of {path} is no token; expected printable ASCII without spaces, or a comment, which "
+                f"line {number} of {file} is no token; expected printable ASCII without spaces, or a comment, which "
                 "begins with #"
             )
         digests.append(sha256(token).digest())
     if not digests:
-        raise UnusableError(f"{path} holds no token; expected one a line")
+        raise UnusableError(f"{file} holds no token; expected one a line")
     return digests
