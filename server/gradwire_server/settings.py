@@ -172,8 +172,10 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Flags, then the environment, then the file that either of them names."""
         del dotenv_settings, file_secret_settings
-        file = _file(init_settings(), env_settings())
-        return init_settings, env_settings, *([_File(settings_cls, Path(file))] if file else [])
+        flags = init_settings()
+        file = _file(flags, env_settings())
+        named = "--config" if flags.get("config") else f"{PREFIX}CONFIG"
+        return init_settings, env_settings, *([_File(settings_cls, Path(file), named)] if file else [])
 
 
 class Target(Options):
@@ -207,16 +209,16 @@ def _file(flags: Mapping[str, Any], variables: Mapping[str, Any]) -> Any:  # noq
 
 
 class _File(TomlConfigSettingsSource):
-    """A file of options."""
+    """A file of options, and what names it."""
 
-    def __init__(self, settings_cls: type[BaseSettings], path: Path) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], path: Path, named: str) -> None:
         try:
             super().__init__(settings_cls, toml_file=path)
             path.open().close()
         except OSError as error:
-            raise SettingsError(f"cannot read {path}: {error.strerror} (--config)") from None
+            raise SettingsError(f"cannot read {path}: {error.strerror} ({named})") from None
         except ValueError as error:
-            raise SettingsError(f"{path} is no TOML: {error} (--config)") from None
+            raise SettingsError(f"{path} is no TOML: {error} ({named})") from None
         # It would name another file, which nobody reads.
         known = settings_cls.model_fields.keys() - {"config"}
         for name in self.toml_data:

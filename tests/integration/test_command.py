@@ -159,6 +159,21 @@ def test_a_file_that_is_wrong_is_named(tmp_path: Path, content: str | None, word
     assert "Value error" not in done.stderr
 
 
+@pytest.mark.parametrize(("content", "words"), [("port = ", "is no TOML"), (None, "No such file")])
+def test_a_file_that_is_wrong_is_laid_to_the_variable_that_names_it(
+    tmp_path: Path, content: str | None, words: str
+) -> None:
+    file = tmp_path / "gradwire.toml"
+    if content is not None:
+        file.write_text(content)
+    done = gradwire("serve", GRADWIRE_CONFIG=str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert done.stderr.endswith("(GRADWIRE_CONFIG)\n")
+    # A flag counts more.
+    assert gradwire("serve", f"--config={file}", GRADWIRE_CONFIG="other").stderr.endswith("(--config)\n")
+
+
 def test_variables_of_others_change_nothing() -> None:
     for name in ("VERSION", "SERVE", "HEALTH", "INFO", "EXPLAIN"):
         assert gradwire("--version", **{name: "1.2.3"}).stdout == "gradwire 0.1.0\n"
