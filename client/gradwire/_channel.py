@@ -194,11 +194,16 @@ def credentials(to: Address) -> grpc.ChannelCredentials:
     Raises:
         UsageError: A file cannot be read.
     """
+    return grpc.ssl_channel_credentials(
+        _content("ca", to.ca), _content("key", to.key), _content("certificate", to.certificate)
+    )
+
+
+def _content(option: str, path: Path | None) -> bytes | None:
     try:
-        contents = [None if path is None else path.read_bytes() for path in (to.ca, to.key, to.certificate)]
+        return None if path is None else path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
-    return grpc.ssl_channel_credentials(*contents)
+        raise UsageError(f"cannot read {path} ({option}=): {error.strerror}") from error
 
 
 def opened(to: Address) -> grpc.Channel:

@@ -57,10 +57,13 @@ def test_options_are_checked_for_the_engine_in_the_process_too() -> None:
         assert client.info().ops
 
 
-def test_a_certificate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["ca", "certificate", "key"])
+def test_a_file_that_cannot_be_read_is_named_with_its_option(tmp_path: Path, option: str) -> None:
+    (tmp_path / "there.pem").touch()
+    files: Any = dict.fromkeys(["ca", "certificate", "key"], tmp_path / "there.pem") | {option: tmp_path / "absent.pem"}
     with (
-        gw.connect("localhost:1", tls=True, ca=tmp_path / "absent.pem") as client,
-        pytest.raises(gw.UsageError, match=r"absent\.pem: No such file"),
+        gw.connect("localhost:1", tls=True, **files) as client,
+        pytest.raises(gw.UsageError, match=rf"absent\.pem \({option}=\): No such file"),
     ):
         client.info()
 
