@@ -55,7 +55,11 @@ JITTER = 0.2
 _STATUS_KEY = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
 _HAS_PORT = re.compile(r":\d+$")
-_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "xds:")
+_PORTS = re.compile(r":0*(\d+)(?=,|$)")
+"""Of a target, which with a scheme may be several addresses."""
+_SOCKETS = ("unix:", "unix-abstract:")
+_WITHOUT_PORTS = (*_SOCKETS, "xds:")
+_SCHEMES = ("dns:", "ipv4:", "ipv6:", *_WITHOUT_PORTS)
 _BROKE_OFF = re.compile(r"^(Socket closed|Stream removed)")
 """How gRPC says that a connection, which stood, is gone."""
 _BROKE_AT_ONCE = "Internal error from Core"
@@ -137,12 +141,7 @@ def address(
     Raises:
         UsageError: They make no sense.
     """
-    if not isinstance(target, str) or not target or not target.isprintable():  # type: ignore[redundant-expr]  # as a caller gives it
-        raise UsageError(f"target {target!r:.64} is no address; expected one such as 'localhost:50051', or 'local'")
-    if "://" in target and not target.startswith(_SCHEMES):
-        raise UsageError(f"target {target!r} has a scheme that gRPC does not know; leave it out: 'host:port'")
-    if target != LOCAL and not target.startswith(_SCHEMES) and not _HAS_PORT.search(target):
-        raise UsageError(f"target {target!r} has no port; expected 'host:port', such as 'localhost:50051'")
+    _check_target(target)
     if not isinstance(tls, bool):
         raise UsageError(f"tls={tls!r:.64} is neither True nor False")
     if (certificate is None) != (key is None):
@@ -168,6 +167,20 @@ def address(
         token=source,
         max_attempts=attempts,
     )
+
+
+def _check_target(target: str) -> None:
+    if not isinstance(target, str) or not target or not target.isprintable():  # type: ignore[redundant-expr]  # as a caller gives it
+        raise UsageError(f"target {target!r:.64} is no address; expected one such as 'localhost:50051', or 'local'")
+    if "://" in target and not target.startswith(_SCHEMES):
+        raise UsageError(f"target {target!r} has a scheme that gRPC does not know; leave it out: 'host:port'")
+    if target != LOCAL and not target.startswith(_SCHEMES) and not _HAS_PORT.search(target):
+        raise UsageError(f"target {target!r} has no port; expected 'host:port', such as 'localhost:50051'")
+    # gRPC would take the rest of a division by 65536.
+    if not target.startswith(_WITHOUT_PORTS) and any(
+        len(port) > 5 or int(port) > 65535 for port in _PORTS.findall(target)
+    ):
+        raise UsageError(f"target {target!r} has a port above 65535; expected 'host:port', such as 'localhost:50051'")
 
 
 def _path(option: str, path: str | Path | None) -> Path | None:

@@ -58,6 +58,7 @@ def test_health_of_a_server_that_drains_is_a_failure() -> None:
     [
         (["127.0.0.1:1"], "no server answers at 127.0.0.1:1"),
         (["nothing"], "has no port"),
+        (["localhost:99999"], "'localhost:99999' has a port above 65535"),
         (["localhost:1", "--ca=absent.pem"], "--ca, --certificate, --key and --server-name need --tls"),
         (["localhost:1", "--tls", "--ca=absent.pem"], "cannot read absent.pem (--ca): No such file"),
         (["localhost:1", "--token-file=absent"], "cannot read the token in absent"),

@@ -24,6 +24,11 @@ from tests.losses import hinge
         ("", {}, "no address.*localhost:50051"),
         ("localhost", {}, "no port.*host:port"),
         ("http://localhost:50051", {}, "scheme.*host:port"),
+        ("localhost:65536", {}, "port above 65535.*host:port"),
+        (f"localhost:1{'0' * 5000}", {}, "port above 65535"),
+        ("unixes.example.org:65536", {}, "port above 65535"),
+        ("dns:///localhost:99999", {}, "port above 65535"),
+        ("ipv4:127.0.0.1:4294967297,127.0.0.1:1", {}, "port above 65535"),
         ("localhost:1", {"certificate": "a.pem"}, "come together"),
         ("localhost:1", {"tls": True, "ca": np.array(["a", "b"])}, "no path"),
         ("localhost:1", {"tls": True, "ca": "\ud800"}, "no path"),
@@ -46,6 +51,11 @@ def test_arguments_that_make_no_sense(target: Any, options: Any, words: str) -> 
         gw.connect(target, **options)
     with pytest.raises(gw.UsageError, match=words):
         gw.AsyncClient(target, **options)
+
+
+@pytest.mark.parametrize("target", ["localhost:65535", "localhost:000000050051", "unix:/run/gradwire:99999", "[::1]:1"])
+def test_targets_that_make_sense(target: str) -> None:
+    gw.connect(target).close()
 
 
 def test_options_are_checked_for_the_engine_in_the_process_too() -> None:
