@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from random import uniform
 from time import monotonic
@@ -198,7 +199,10 @@ def _path(option: str, path: str | Path | None) -> Path | None:
 
 def _is_loopback(target: str) -> bool:
     host = target.rpartition("/")[2].rpartition(":")[0].strip("[]")
-    return target == LOCAL or host in ("localhost", "::1") or host.startswith("127.") or target.startswith("unix")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return target == LOCAL or host == "localhost" or target.startswith(_SOCKETS)
 
 
 def credentials(to: Address) -> grpc.ChannelCredentials:

@@ -34,6 +34,8 @@ from tests.losses import hinge
         ("localhost:1", {"tls": True, "ca": "\ud800"}, "no path"),
         ("localhost:1", {"ca": "a.pem"}, "tls=True"),
         ("example.org:1", {"token": "secret"}, "in the clear"),
+        ("unixes.example.org:1", {"token": "secret"}, "in the clear"),
+        ("127.0.0.1.example.org:1", {"token": "secret"}, "in the clear"),
         ("localhost:1", {"max_attempts": 0}, "from 1"),
         ("localhost:1", {"max_attempts": "3"}, "'3': expected an integer from 1"),
         ("localhost:1", {"max_attempts": 2.5}, "2.5: expected an integer from 1"),
@@ -56,6 +58,13 @@ def test_arguments_that_make_no_sense(target: Any, options: Any, words: str) -> 
 @pytest.mark.parametrize("target", ["localhost:65535", "localhost:000000050051", "unix:/run/gradwire:99999", "[::1]:1"])
 def test_targets_that_make_sense(target: str) -> None:
     gw.connect(target).close()
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost:1", "dns:///localhost:1", "127.1.2.3:1", "[::1]:1", "unix:/run/gradwire"]
+)
+def test_a_token_may_travel_in_the_clear_on_this_machine(target: str) -> None:
+    gw.connect(target, token="secret").close()  # noqa: S106  (none)
 
 
 def test_options_are_checked_for_the_engine_in_the_process_too() -> None:
