@@ -43,6 +43,8 @@ async def test_a_request_that_is_turned_away_is_made_again_by_the_sdk(how: str) 
         with gw.connect(server.address) as client, client.stream(short.loss) as stream:
             call = stream if how == "stream" else client.value_and_grad(short.loss)
             expected, _ = call(short.arrays)
+            # Or it would be the registration that is seen.
+            client.register(long.loss)
             await eventually(lambda: not is_busy(server))
             with ThreadPoolExecutor(1) as pool:
                 busy = pool.submit(client.value_and_grad(long.loss).evaluate, long.arrays)

@@ -22,7 +22,7 @@ from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_metrics import LABELS, PROMTOOL, series
 from tests.integration.test_probes import ask
 from tests.integration.waiting import eventually
-from tests.losses import hinge, hinge_by_hand, perceptron, sum_of_squares
+from tests.losses import hinge, hinge_by_hand, products, sum_of_squares
 
 WORKERS = ("--workers=2",)
 CALLS = f"grpc_server_started_total{{{LABELS}}}"
@@ -234,15 +234,15 @@ raise ImportError
 
 
 async def test_workers_finish_their_work_when_the_parent_is_told_to_stop() -> None:
-    case = perceptron(1_000_000)
+    case = products(2000)
     with ServerProcess(flags=WORKERS) as server, gw.connect(server.address, max_attempts=1) as client:
-        value_and_grad = client.value_and_grad(case.loss)
-        value_and_grad(perceptron(1).arrays)
+        client.register(case.loss)
+        await eventually(lambda: series(server)["gradwire_requests_in_flight"] == 0)
         with client.stream(case.loss) as stream:
             call = stream.submit(case.arrays)
             await eventually(lambda: series(server)["gradwire_requests_in_flight"] == 1)
             server.process.terminate()
-            assert call.result().examples == 1_000_000
+            assert call.result().loss == 2000.0**3
         assert server.wait() == 0
         with pytest.raises(gw.UnavailableError):
             client.info()
