@@ -1,14 +1,28 @@
-"""``python -m tests.benchmarks [NAME ...]``: all comparisons, or those named."""
+"""``python -m tests.benchmarks [NAME ...]``: all comparisons, or those named; ``table`` is the yardstick."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
-from tests.benchmarks import examples, functions, hinge, large, perceptron, threads, throughput, unary, virtual_machine
+from rich.console import Console
+
+from tests.benchmarks import (
+    examples,
+    functions,
+    hinge,
+    large,
+    perceptron,
+    threads,
+    throughput,
+    unary,
+    virtual_machine,
+    yardstick,
+)
 from tests.benchmarks.table import Row, show
 
-COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
+COMPARISONS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "unary": unary.compare,
     "stream": unary.compare_stream,
     "throughput": throughput.compare_small,
@@ -25,17 +39,36 @@ COMPARISONS: dict[str, Callable[[], Iterable[Row]]] = {
     "functions": functions.compare,
     "threads": threads.compare,
 }
+TABLE: Mapping[str, Callable[[float], Iterable[Row]]] = {
+    **{name: partial(yardstick.compare, name) for name in yardstick.LINES},
+    "first": yardstick.compare_first,
+}
+SECONDS = 6.0
 
 
 def main() -> None:
     """Run the comparisons and print one table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(COMPARISONS))
-    chosen = parser.parse_args().names or list(COMPARISONS)
-    unknown = [name for name in chosen if name not in COMPARISONS]
+    every = {**dict.fromkeys(TABLE), **COMPARISONS}
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"table ({', '.join(TABLE)}), {', '.join(COMPARISONS)}"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="for each row of the table; default: %(default)s"
+    )
+    arguments = parser.parse_args()
+    names = [each for name in arguments.names or every for each in (TABLE if name == "table" else [name])]
+    unknown = [name for name in names if name not in every]
     if unknown:
-        parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(COMPARISONS)}")
-    show([row for name in chosen for row in COMPARISONS[name]()])
+        parser.error(f"unknown: {', '.join(unknown)}; there are table, {', '.join(every)}")
+    console = Console(stderr=True)
+    measured: list[Row] = []
+    try:
+        for name in names:
+            console.print(f"{name} ...")
+            measured += TABLE[name](arguments.seconds) if name in TABLE else COMPARISONS[name]()
+    finally:
+        show(measured)
 
 
 if __name__ == "__main__":

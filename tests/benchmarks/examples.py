@@ -15,18 +15,15 @@ import torch
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire_server.engine import Evaluation
-from tests.benchmarks.peers import scalar
+from tests.benchmarks.peers import scalar, with_jax
 from tests.benchmarks.random_graphs import SOURCES, Recipe, build, packed, recipe
 from tests.benchmarks.running import evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, interleave
+from tests.benchmarks.workloads import SHARED
 
 NODES = 1000
 BATCH = 256
-SHARED = 4
-"""Sources that are parameters; the others are inputs of each example."""
-
-IN_JAX = (jnp.add, jnp.multiply, jnp.maximum, jax.nn.sigmoid, jnp.tanh)
 IN_TORCH = (torch.add, torch.mul, torch.maximum, torch.sigmoid, torch.tanh)
 IN_AUTOGRAD = (anp.add, anp.multiply, anp.maximum, lambda x: 1 / (1 + anp.exp(-x)), anp.tanh)
 
@@ -52,7 +49,7 @@ def compare_batch() -> Iterator[Row]:
     with jax.enable_x64(True):
 
         def one(w: Any, x: Any) -> Any:
-            return build(written, [*x, *w], IN_JAX)
+            return build(written, [*x, *w], with_jax.SCALARS)
 
         step = jax.jit(jax.value_and_grad(lambda w, x: jax.vmap(one, in_axes=(None, 0))(w, x).mean()))
         inputs = jnp.asarray(w), jnp.asarray(x)
@@ -119,7 +116,7 @@ def compare_single() -> Iterator[Row]:
     )
     with jax.enable_x64(True):
         start = perf_counter()
-        jitted = jax.jit(jax.value_and_grad(lambda x: build(written, list(x), IN_JAX)))
+        jitted = jax.jit(jax.value_and_grad(lambda x: build(written, list(x), with_jax.SCALARS)))
         _, slopes = jax.block_until_ready(jitted(jnp.asarray(x)))
         compiled = perf_counter() - start
     np.testing.assert_allclose(slopes, gradient, rtol=1e-8)

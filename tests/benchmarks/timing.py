@@ -6,9 +6,10 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ SLICE = 0.03
 """Seconds that a contestant has in a round, about; at least one call."""
 
 MIN_ROUNDS = 5
+
+REST = 0.005
+"""Seconds for which a process must be idle before another one has its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,10 @@ def interleave(contestants: Mapping[str, Callable[[], object]], *, seconds: floa
 
     Each is called twice before, so that connections, caches and compilers are warm.
     """
-    slices = {name: _Slice(call) for name, call in contestants.items()}
-    return in_turns({name: piece.run for name, piece in slices.items()}, seconds)
+    for call in contestants.values():
+        call()
+        call()
+    return in_turns({name: partial(_slice, call) for name, call in contestants.items()}, seconds)
 
 
 def interleave_processes(contestants: Mapping[str, Callable[[], Call]], *, seconds: float) -> Timings:
@@ -66,23 +72,23 @@ def contest(contestants: Mapping[str, Callable[[], Call]]) -> Iterator[dict[str,
             process.start()
             theirs.close()
             stack.callback(process.join)
-            rivals[name] = Rival(stack.enter_context(ours))
-        first, *others = [rival.gradient() for rival in rivals.values()]
+            rivals[name] = Rival(name, stack.enter_context(ours))
+        first, *others = [rival.gradients() for rival in rivals.values()]
         for other in others:
-            if other is not None:
-                np.testing.assert_allclose(other, first, rtol=1e-3, atol=1e-5)
+            _agree(first, other)
         yield rivals
 
 
 class Rival:
     """A contestant in a process of its own."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection) -> None:
+        self._name = name
         self._connection = connection
 
-    def gradient(self) -> Any:
-        """What it sends first."""
-        return self._connection.recv()
+    def gradients(self) -> Any:
+        """The arrays of the gradient, in the order of their names; none of them if it computes none."""
+        return self._received()
 
     def begin(self) -> None:
         """Have it make its calls."""
@@ -90,7 +96,7 @@ class Rival:
 
     def end(self) -> float:
         """The median duration of these calls, in seconds."""
-        taken: float = self._connection.recv()
+        taken: float = self._received()
         return taken
 
     def run(self) -> float:
@@ -98,34 +104,69 @@ class Rival:
         self.begin()
         return self.end()
 
+    def _received(self) -> Any:
+        try:
+            return self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"the process of {self._name} has ended; it says above why") from None
+
 
 Call = Callable[[], tuple[Any, Any]]
+"""A contestant's call. It gives a value and a gradient: an array, several by name or in the order of names, or None."""
 
 
 def _serve(connection: Connection, make: Callable[[], Call]) -> None:
-    """Send the gradient, and then the duration of a call whenever one is asked for."""
+    """Send the gradient, and then the duration of a call whenever it is wanted."""
     call = make()
     _, gradient = call()
-    connection.send(None if gradient is None else np.asarray(gradient))
-    piece = _Slice(call)
+    call()
+    _rest()
     try:
+        connection.send(_arrays(gradient))
+        del gradient
         while True:
             connection.recv()
-            connection.send(piece.run())
-    except EOFError:
+            taken = _slice(call)
+            _rest()
+            connection.send(taken)
+    except (EOFError, ConnectionError):
         pass
 
 
-class _Slice:
-    """As many calls as fill a slice of time."""
+def _arrays(gradient: Any) -> list[Any]:
+    if gradient is None:
+        return []
+    if isinstance(gradient, Mapping):
+        gradient = [gradient[name] for name in sorted(gradient)]
+    return [np.asarray(array) for array in (gradient if isinstance(gradient, list | tuple) else [gradient])]
 
-    def __init__(self, call: Callable[[], object]) -> None:
+
+def _agree(first: Sequence[Any], other: Sequence[Any]) -> None:
+    """Check that two contestants do the same work, to the precision of float32."""
+    if first and other:
+        for a, b in zip(first, other, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4 * np.abs(a).max())
+
+
+def _rest() -> None:
+    """Wait until no thread of this process runs: those of OpenBLAS look for work for a tenth of a second."""
+    end = perf_counter() + 1
+    while perf_counter() < end:
+        before = process_time()
+        sleep(REST)
+        if process_time() - before < REST / 5:
+            break
+
+
+def _slice(call: Callable[[], object]) -> float:
+    """The median duration of the calls that fill a slice of time, in seconds."""
+    taken: list[float] = []
+    end = perf_counter() + SLICE
+    while not taken or perf_counter() < end:
+        start = perf_counter()
         call()
-        self._call, self._calls = call, max(1, int(SLICE / _time(call)))
-
-    def run(self) -> float:
-        """The median duration of a call, in seconds."""
-        return median(_time(self._call) for _ in range(self._calls))
+        taken.append(perf_counter() - start)
+    return median(taken)
 
 
 def in_turns(turns: Mapping[str, Callable[[], float]], seconds: float) -> Timings:
@@ -138,9 +179,3 @@ def in_turns(turns: Mapping[str, Callable[[], float]], seconds: float) -> Timing
             rounds[name].append(turns[name]())
         order = [*order[1:], order[0]]
     return Timings(rounds)
-
-
-def _time(call: Callable[[], object]) -> float:
-    start = perf_counter()
-    call()
-    return perf_counter() - start

@@ -1,4 +1,4 @@
-"""Scalar graphs without a batch, against CasADi's virtual machine for expressions of scalars (SX)."""
+"""Scalar graphs without a batch, against CasADi's virtual machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
-from tests.benchmarks.random_graphs import SOURCES, Recipe, build, ordinary, packed, recipe
+from tests.benchmarks.peers.with_casadi import Machine, random_graph, total
+from tests.benchmarks.random_graphs import SOURCES, ordinary, packed, recipe
 from tests.benchmarks.running import bound, evaluation, prepare
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, interleave
@@ -21,45 +22,6 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 CHAIN, LEAVES, BRANCHES = 100_000, 1_000_000, 50
 
 Floats = NDArray[np.float64]
-
-
-def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + casadi.exp(-x))
-
-
-WRITE = (lambda a, b: a + b, lambda a, b: a * b, casadi.fmax, _sigmoid, casadi.tanh)
-
-
-def _total(ends: Sequence[Any]) -> Any:
-    return casadi.sum1(casadi.vertcat(*ends))
-
-
-class Machine:
-    """A function of CasADi for value and gradient, called through its buffers."""
-
-    def __init__(self, size: int, loss: Callable[[list[Any]], Any]) -> None:
-        x = casadi.SX.sym("x", size)
-        value = loss(casadi.vertsplit(x))
-        self._function = casadi.Function("f", [x], [value, casadi.gradient(value, x)])
-        self._buffer, self._call = self._function.buffer()
-        self.value, self.gradient = np.zeros(1), np.zeros(size)
-        self._buffer.set_res(0, self.value.data)
-        self._buffer.set_res(1, self.gradient.data)
-
-    def at(self, x: Any) -> Callable[[], None]:
-        """The call at ``x``, an array of doubles."""
-        self._buffer.set_arg(0, x.data)
-
-        def call() -> None:
-            # It does not keep the function alive.
-            self._call()
-
-        return call
-
-
-def random_graph(written: Recipe) -> Machine:
-    """A random graph in CasADi's terms."""
-    return Machine(SOURCES, lambda x: build(written, x, WRITE, _total))
 
 
 def source(size: int) -> pb.Node:
@@ -167,7 +129,7 @@ def compare_extremes() -> Iterator[Row]:
         f"sum of {LEAVES:,} leaves",
         _one_node(LEAVES, [add], [LEAVES], range(LEAVES)),
         random.normal(size=LEAVES),
-        lambda: Machine(LEAVES, _total),
+        lambda: Machine(LEAVES, total),
         (2, None),
     )
 
@@ -177,7 +139,7 @@ def compare_extremes() -> Iterator[Row]:
     def branching(x: list[Any]) -> Any:
         value = x[0]
         for _ in range(layers):
-            value = casadi.tanh(_total([value * x[1 + branch] for branch in range(BRANCHES)]))
+            value = casadi.tanh(total([value * x[1 + branch] for branch in range(BRANCHES)]))
         return value
 
     ops, arities, arguments, value = [], [], [], 0

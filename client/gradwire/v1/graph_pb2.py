@@ -25,57 +25,59 @@ _sym_db = _symbol_database.Default()
 from gradwire.v1 import tensor_pb2 as gradwire_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gradwire/v1/graph.proto\x12\x0bgradwire.v1\x1a\x18gradwire/v1/tensor.proto\"[\n\x05Graph\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gradwire.v1.Node\x12\x0c\n\x04loss\x18\x02 \x01(\r\x12\"\n\x04ties\x18\x03 \x01(\x0e\x32\x14.gradwire.v1.TieRule\"\xf2\x05\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\tparameter\x18\x02 \x01(\x0b\x32\x16.gradwire.v1.ParameterH\x00\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x12.gradwire.v1.InputH\x00\x12)\n\x08\x63onstant\x18\x04 \x01(\x0b\x32\x15.gradwire.v1.ConstantH\x00\x12\x1f\n\x03\x61\x64\x64\x18\x05 \x01(\x0b\x32\x10.gradwire.v1.AddH\x00\x12\x1f\n\x03mul\x18\x06 \x01(\x0b\x32\x10.gradwire.v1.MulH\x00\x12\x1f\n\x03max\x18\x07 \x01(\x0b\x32\x10.gradwire.v1.MaxH\x00\x12\'\n\x07sigmoid\x18\x08 \x01(\x0b\x32\x14.gradwire.v1.SigmoidH\x00\x12\x1f\n\x03\x65xp\x18\t \x01(\x0b\x32\x10.gradwire.v1.ExpH\x00\x12\x1f\n\x03log\x18\n \x01(\x0b\x32\x10.gradwire.v1.LogH\x00\x12!\n\x04tanh\x18\x0b \x01(\x0b\x32\x11.gradwire.v1.TanhH\x00\x12)\n\x08softplus\x18\x0c \x01(\x0b\x32\x15.gradwire.v1.SoftplusH\x00\x12#\n\x05power\x18\r \x01(\x0b\x32\x12.gradwire.v1.PowerH\x00\x12\x1f\n\x03sum\x18\x0e \x01(\x0b\x32\x10.gradwire.v1.SumH\x00\x12,\n\nreduce_max\x18\x0f \x01(\x0b\x32\x16.gradwire.v1.ReduceMaxH\x00\x12%\n\x06matmul\x18\x10 \x01(\x0b\x32\x13.gradwire.v1.MatmulH\x00\x12\'\n\x07reshape\x18\x11 \x01(\x0b\x32\x14.gradwire.v1.ReshapeH\x00\x12+\n\ttranspose\x18\x12 \x01(\x0b\x32\x16.gradwire.v1.TransposeH\x00\x12!\n\x04take\x18\x13 \x01(\x0b\x32\x11.gradwire.v1.TakeH\x00\x12\'\n\x07scalars\x18\x14 \x01(\x0b\x32\x14.gradwire.v1.ScalarsH\x00\x42\x06\n\x04kind\"\x1a\n\tParameter\x12\r\n\x05shape\x18\x01 \x03(\x03\"N\n\x05Input\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x13\n\x0bper_example\x18\x02 \x01(\x08\x12!\n\x05\x64type\x18\x03 \x01(\x0e\x32\x12.gradwire.v1.Dtype\".\n\x08\x43onstant\x12\"\n\x05value\x18\x01 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"\x17\n\x03\x41\x64\x64\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Mul\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Max\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x1b\n\x07Sigmoid\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03\x45xp\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Log\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x18\n\x04Tanh\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x1c\n\x08Softplus\x12\x10\n\x08operands\x18\x01 \x03(\r\"=\n\x05Power\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x15\n\x08\x65xponent\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_exponent\"7\n\x03Sum\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\x12\x10\n\x08keepdims\x18\x03 \x01(\x08\"=\n\tReduceMax\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\x12\x10\n\x08keepdims\x18\x03 \x01(\x08\"\x1a\n\x06Matmul\x12\x10\n\x08operands\x18\x01 \x03(\r\"*\n\x07Reshape\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\r\n\x05shape\x18\x02 \x03(\x03\"+\n\tTranspose\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\"\x18\n\x04Take\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x9a\x01\n\x07Scalars\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x11\n\tconstants\x18\x02 \x03(\x01\x12\"\n\x03ops\x18\x03 \x03(\x0e\x32\x15.gradwire.v1.ScalarOp\x12\x0f\n\x07\x61rities\x18\x04 \x03(\r\x12\x11\n\targuments\x18\x05 \x03(\r\x12\x11\n\texponents\x18\x06 \x03(\x01\x12\x0f\n\x07results\x18\x07 \x03(\r*J\n\x07TieRule\x12\x18\n\x14TIE_RULE_UNSPECIFIED\x10\x00\x12\x11\n\rTIE_RULE_ZERO\x10\x01\x12\x12\n\x0eTIE_RULE_SPLIT\x10\x02*\xdc\x01\n\x08ScalarOp\x12\x19\n\x15SCALAR_OP_UNSPECIFIED\x10\x00\x12\x11\n\rSCALAR_OP_ADD\x10\x01\x12\x11\n\rSCALAR_OP_MUL\x10\x02\x12\x11\n\rSCALAR_OP_MAX\x10\x03\x12\x15\n\x11SCALAR_OP_SIGMOID\x10\x04\x12\x11\n\rSCALAR_OP_EXP\x10\x05\x12\x11\n\rSCALAR_OP_LOG\x10\x06\x12\x12\n\x0eSCALAR_OP_TANH\x10\x07\x12\x16\n\x12SCALAR_OP_SOFTPLUS\x10\x08\x12\x13\n\x0fSCALAR_OP_POWER\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17gradwire/v1/graph.proto\x12\x0bgradwire.v1\x1a\x18gradwire/v1/tensor.proto\"[\n\x05Graph\x12 \n\x05nodes\x18\x01 \x03(\x0b\x32\x11.gradwire.v1.Node\x12\x0c\n\x04loss\x18\x02 \x01(\r\x12\"\n\x04ties\x18\x03 \x01(\x0e\x32\x14.gradwire.v1.TieRule\"\x9f\x06\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12+\n\tparameter\x18\x02 \x01(\x0b\x32\x16.gradwire.v1.ParameterH\x00\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x12.gradwire.v1.InputH\x00\x12)\n\x08\x63onstant\x18\x04 \x01(\x0b\x32\x15.gradwire.v1.ConstantH\x00\x12\x1f\n\x03\x61\x64\x64\x18\x05 \x01(\x0b\x32\x10.gradwire.v1.AddH\x00\x12\x1f\n\x03mul\x18\x06 \x01(\x0b\x32\x10.gradwire.v1.MulH\x00\x12\x1f\n\x03max\x18\x07 \x01(\x0b\x32\x10.gradwire.v1.MaxH\x00\x12\'\n\x07sigmoid\x18\x08 \x01(\x0b\x32\x14.gradwire.v1.SigmoidH\x00\x12\x1f\n\x03\x65xp\x18\t \x01(\x0b\x32\x10.gradwire.v1.ExpH\x00\x12\x1f\n\x03log\x18\n \x01(\x0b\x32\x10.gradwire.v1.LogH\x00\x12!\n\x04tanh\x18\x0b \x01(\x0b\x32\x11.gradwire.v1.TanhH\x00\x12)\n\x08softplus\x18\x0c \x01(\x0b\x32\x15.gradwire.v1.SoftplusH\x00\x12#\n\x05power\x18\r \x01(\x0b\x32\x12.gradwire.v1.PowerH\x00\x12\x1f\n\x03sum\x18\x0e \x01(\x0b\x32\x10.gradwire.v1.SumH\x00\x12,\n\nreduce_max\x18\x0f \x01(\x0b\x32\x16.gradwire.v1.ReduceMaxH\x00\x12%\n\x06matmul\x18\x10 \x01(\x0b\x32\x13.gradwire.v1.MatmulH\x00\x12\'\n\x07reshape\x18\x11 \x01(\x0b\x32\x14.gradwire.v1.ReshapeH\x00\x12+\n\ttranspose\x18\x12 \x01(\x0b\x32\x16.gradwire.v1.TransposeH\x00\x12!\n\x04take\x18\x13 \x01(\x0b\x32\x11.gradwire.v1.TakeH\x00\x12\'\n\x07scalars\x18\x14 \x01(\x0b\x32\x14.gradwire.v1.ScalarsH\x00\x12+\n\tlogsumexp\x18\x15 \x01(\x0b\x32\x16.gradwire.v1.LogsumexpH\x00\x42\x06\n\x04kind\"\x1a\n\tParameter\x12\r\n\x05shape\x18\x01 \x03(\x03\"N\n\x05Input\x12\r\n\x05shape\x18\x01 \x03(\x03\x12\x13\n\x0bper_example\x18\x02 \x01(\x08\x12!\n\x05\x64type\x18\x03 \x01(\x0e\x32\x12.gradwire.v1.Dtype\".\n\x08\x43onstant\x12\"\n\x05value\x18\x01 \x01(\x0b\x32\x13.gradwire.v1.Tensor\"\x17\n\x03\x41\x64\x64\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Mul\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Max\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x1b\n\x07Sigmoid\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03\x45xp\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x17\n\x03Log\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x18\n\x04Tanh\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x1c\n\x08Softplus\x12\x10\n\x08operands\x18\x01 \x03(\r\"=\n\x05Power\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x15\n\x08\x65xponent\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_exponent\"7\n\x03Sum\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\x12\x10\n\x08keepdims\x18\x03 \x01(\x08\"=\n\tReduceMax\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\x12\x10\n\x08keepdims\x18\x03 \x01(\x08\"=\n\tLogsumexp\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\x12\x10\n\x08keepdims\x18\x03 \x01(\x08\"\x1a\n\x06Matmul\x12\x10\n\x08operands\x18\x01 \x03(\r\"*\n\x07Reshape\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\r\n\x05shape\x18\x02 \x03(\x03\"+\n\tTranspose\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x0c\n\x04\x61xes\x18\x02 \x03(\x03\"\x18\n\x04Take\x12\x10\n\x08operands\x18\x01 \x03(\r\"\x9a\x01\n\x07Scalars\x12\x10\n\x08operands\x18\x01 \x03(\r\x12\x11\n\tconstants\x18\x02 \x03(\x01\x12\"\n\x03ops\x18\x03 \x03(\x0e\x32\x15.gradwire.v1.ScalarOp\x12\x0f\n\x07\x61rities\x18\x04 \x03(\r\x12\x11\n\targuments\x18\x05 \x03(\r\x12\x11\n\texponents\x18\x06 \x03(\x01\x12\x0f\n\x07results\x18\x07 \x03(\r*J\n\x07TieRule\x12\x18\n\x14TIE_RULE_UNSPECIFIED\x10\x00\x12\x11\n\rTIE_RULE_ZERO\x10\x01\x12\x12\n\x0eTIE_RULE_SPLIT\x10\x02*\xdc\x01\n\x08ScalarOp\x12\x19\n\x15SCALAR_OP_UNSPECIFIED\x10\x00\x12\x11\n\rSCALAR_OP_ADD\x10\x01\x12\x11\n\rSCALAR_OP_MUL\x10\x02\x12\x11\n\rSCALAR_OP_MAX\x10\x03\x12\x15\n\x11SCALAR_OP_SIGMOID\x10\x04\x12\x11\n\rSCALAR_OP_EXP\x10\x05\x12\x11\n\rSCALAR_OP_LOG\x10\x06\x12\x12\n\x0eSCALAR_OP_TANH\x10\x07\x12\x16\n\x12SCALAR_OP_SOFTPLUS\x10\x08\x12\x13\n\x0fSCALAR_OP_POWER\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradwire.v1.graph_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIERULE']._serialized_start=1765
-  _globals['_TIERULE']._serialized_end=1839
-  _globals['_SCALAROP']._serialized_start=1842
-  _globals['_SCALAROP']._serialized_end=2062
+  _globals['_TIERULE']._serialized_start=1873
+  _globals['_TIERULE']._serialized_end=1947
+  _globals['_SCALAROP']._serialized_start=1950
+  _globals['_SCALAROP']._serialized_end=2170
   _globals['_GRAPH']._serialized_start=66
   _globals['_GRAPH']._serialized_end=157
   _globals['_NODE']._serialized_start=160
-  _globals['_NODE']._serialized_end=914
-  _globals['_PARAMETER']._serialized_start=916
-  _globals['_PARAMETER']._serialized_end=942
-  _globals['_INPUT']._serialized_start=944
-  _globals['_INPUT']._serialized_end=1022
-  _globals['_CONSTANT']._serialized_start=1024
-  _globals['_CONSTANT']._serialized_end=1070
-  _globals['_ADD']._serialized_start=1072
-  _globals['_ADD']._serialized_end=1095
-  _globals['_MUL']._serialized_start=1097
-  _globals['_MUL']._serialized_end=1120
-  _globals['_MAX']._serialized_start=1122
-  _globals['_MAX']._serialized_end=1145
-  _globals['_SIGMOID']._serialized_start=1147
-  _globals['_SIGMOID']._serialized_end=1174
-  _globals['_EXP']._serialized_start=1176
-  _globals['_EXP']._serialized_end=1199
-  _globals['_LOG']._serialized_start=1201
-  _globals['_LOG']._serialized_end=1224
-  _globals['_TANH']._serialized_start=1226
-  _globals['_TANH']._serialized_end=1250
-  _globals['_SOFTPLUS']._serialized_start=1252
-  _globals['_SOFTPLUS']._serialized_end=1280
-  _globals['_POWER']._serialized_start=1282
-  _globals['_POWER']._serialized_end=1343
-  _globals['_SUM']._serialized_start=1345
-  _globals['_SUM']._serialized_end=1400
-  _globals['_REDUCEMAX']._serialized_start=1402
-  _globals['_REDUCEMAX']._serialized_end=1463
-  _globals['_MATMUL']._serialized_start=1465
-  _globals['_MATMUL']._serialized_end=1491
-  _globals['_RESHAPE']._serialized_start=1493
-  _globals['_RESHAPE']._serialized_end=1535
-  _globals['_TRANSPOSE']._serialized_start=1537
-  _globals['_TRANSPOSE']._serialized_end=1580
-  _globals['_TAKE']._serialized_start=1582
-  _globals['_TAKE']._serialized_end=1606
-  _globals['_SCALARS']._serialized_start=1609
-  _globals['_SCALARS']._serialized_end=1763
+  _globals['_NODE']._serialized_end=959
+  _globals['_PARAMETER']._serialized_start=961
+  _globals['_PARAMETER']._serialized_end=987
+  _globals['_INPUT']._serialized_start=989
+  _globals['_INPUT']._serialized_end=1067
+  _globals['_CONSTANT']._serialized_start=1069
+  _globals['_CONSTANT']._serialized_end=1115
+  _globals['_ADD']._serialized_start=1117
+  _globals['_ADD']._serialized_end=1140
+  _globals['_MUL']._serialized_start=1142
+  _globals['_MUL']._serialized_end=1165
+  _globals['_MAX']._serialized_start=1167
+  _globals['_MAX']._serialized_end=1190
+  _globals['_SIGMOID']._serialized_start=1192
+  _globals['_SIGMOID']._serialized_end=1219
+  _globals['_EXP']._serialized_start=1221
+  _globals['_EXP']._serialized_end=1244
+  _globals['_LOG']._serialized_start=1246
+  _globals['_LOG']._serialized_end=1269
+  _globals['_TANH']._serialized_start=1271
+  _globals['_TANH']._serialized_end=1295
+  _globals['_SOFTPLUS']._serialized_start=1297
+  _globals['_SOFTPLUS']._serialized_end=1325
+  _globals['_POWER']._serialized_start=1327
+  _globals['_POWER']._serialized_end=1388
+  _globals['_SUM']._serialized_start=1390
+  _globals['_SUM']._serialized_end=1445
+  _globals['_REDUCEMAX']._serialized_start=1447
+  _globals['_REDUCEMAX']._serialized_end=1508
+  _globals['_LOGSUMEXP']._serialized_start=1510
+  _globals['_LOGSUMEXP']._serialized_end=1571
+  _globals['_MATMUL']._serialized_start=1573
+  _globals['_MATMUL']._serialized_end=1599
+  _globals['_RESHAPE']._serialized_start=1601
+  _globals['_RESHAPE']._serialized_end=1643
+  _globals['_TRANSPOSE']._serialized_start=1645
+  _globals['_TRANSPOSE']._serialized_end=1688
+  _globals['_TAKE']._serialized_start=1690
+  _globals['_TAKE']._serialized_end=1714
+  _globals['_SCALARS']._serialized_start=1717
+  _globals['_SCALARS']._serialized_end=1871
 # @@protoc_insertion_point(module_scope)

@@ -51,7 +51,7 @@ class Graph(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., loss: _Optional[int] = ..., ties: _Optional[_Union[TieRule, str]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take", "scalars")
+    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take", "scalars", "logsumexp")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Node(_message.Message):
     TRANSPOSE_FIELD_NUMBER: _ClassVar[int]
     TAKE_FIELD_NUMBER: _ClassVar[int]
     SCALARS_FIELD_NUMBER: _ClassVar[int]
+    LOGSUMEXP_FIELD_NUMBER: _ClassVar[int]
     name: str
     parameter: Parameter
     input: Input
@@ -92,7 +93,8 @@ class Node(_message.Message):
     transpose: Transpose
     take: Take
     scalars: Scalars
-    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ...) -> None: ...
+    logsumexp: Logsumexp
+    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ..., logsumexp: _Optional[_Union[Logsumexp, _Mapping]] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("shape",)
@@ -183,6 +185,16 @@ class Sum(_message.Message):
     def __init__(self, operands: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
 
 class ReduceMax(_message.Message):
+    __slots__ = ("operands", "axes", "keepdims")
+    OPERANDS_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    KEEPDIMS_FIELD_NUMBER: _ClassVar[int]
+    operands: _containers.RepeatedScalarFieldContainer[int]
+    axes: _containers.RepeatedScalarFieldContainer[int]
+    keepdims: bool
+    def __init__(self, operands: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[int]] = ..., keepdims: bool = ...) -> None: ...
+
+class Logsumexp(_message.Message):
     __slots__ = ("operands", "axes", "keepdims")
     OPERANDS_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]

@@ -1,4 +1,4 @@
-"""The services that are measured, each in a process of its own, on loopback."""
+"""Others that are measured, each in a process of its own: services on loopback, and libraries (``with_...``)."""
 
 from __future__ import annotations
 

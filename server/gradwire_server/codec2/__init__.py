@@ -1,0 +1,1 @@
+"""The codec's part that reads graphs: protobuf messages -> columns."""

@@ -1,0 +1,1 @@
+"""Explain: show me, and is it right?"""

@@ -1,0 +1,1 @@
+"""Lowering: what must be done, and where does it live?"""

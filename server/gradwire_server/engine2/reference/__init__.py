@@ -1,0 +1,1 @@
+"""Reference: what does it mean?"""

@@ -1,0 +1,180 @@
+"""A request, checked against a graph: what it will cost is known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gradwire_server.engine2.checkpoints import Checkpoint, unhurried
+from gradwire_server.engine2.graph import shapes
+from gradwire_server.engine2.graph.checking import Source
+from gradwire_server.engine2.graph.graph import Array, Reduction
+from gradwire_server.engine2.lowering.buffers import MODES, Attached, Role
+from gradwire_server.engine2.lowering.code import Code
+from gradwire_server.engine2.lowering.question import Question
+from gradwire_server.engine2.run.layout import Layout, layout_of
+from gradwire_server.engine2.run.program import Program
+from gradwire_server.engine2.run.query import Query, fit
+from gradwire_server.engine2.run.room import Room
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.limits import Limits
+
+BATCH = {Reduction.MEAN, Reduction.SUM}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What requests of one kind have in common: code, how it is cut, and rooms that are idle."""
+
+    question: Question
+    dtype: np.dtype[np.floating]
+    reduction: Reduction
+    code: Code
+    layout: Layout
+    buffers: tuple[tuple[int, Attached], ...]
+    """Numbers of the buffers of a request, and what they are."""
+    rooms: list[Room] = field(default_factory=list)
+
+    def room(self, program: Program) -> Room:
+        """An idle room, or a new one."""
+        try:
+            return self.rooms.pop()
+        except IndexError:
+            examples = self.layout.examples
+            summed = self.reduction is Reduction.SUM and program.facts.batched and not program.lanes_loss
+            seed = float(examples) if summed else 1.0
+            divisor = float(examples) if self.reduction is Reduction.MEAN and program.facts.batched else 1.0
+            return Room(self.code, self.layout, self.dtype, seed, divisor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A query that fits its graph, ready to run."""
+
+    program: Program
+    query: Query
+    wrt: tuple[Source, ...]
+    bound: Bound
+
+    @property
+    def examples(self) -> int:
+        """N, or 1 if the graph has no per-example input."""
+        return self.bound.layout.examples
+
+    @property
+    def cost(self) -> float:
+        """Rough estimate of the computing time, in seconds on one core."""
+        return self.bound.layout.cost
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes at the peak, results included."""
+        return self.bound.layout.memory
+
+    @property
+    def lanes(self) -> int:
+        """Examples of a tile; a function of graph, dtype and question alone."""
+        return self.bound.layout.tile
+
+    @property
+    def blocks(self) -> int:
+        """Tiles of examples."""
+        return self.bound.layout.tiles
+
+    @property
+    def threads(self) -> int:
+        """Threads that it is worth."""
+        return self.bound.layout.threads
+
+    @property
+    def per_example_gradients(self) -> bool:
+        """Whether every gradient has the leading axis N."""
+        return self.bound.question.separate
+
+    def __str__(self) -> str:
+        """What it takes, in a line."""
+        where = f"on up to {self.threads} threads" if self.threads > 1 else "on one thread"
+        tiles = f"{self.blocks} tiles of up to {self.lanes} of {self.examples} examples"
+        return f"{tiles}, {where}, {self.memory} bytes, about {self.cost:.1e} s on one core"
+
+
+def bind(program: Program, query: Query, limits: Limits, threads: int = 1, checkpoint: Checkpoint = unhurried) -> Job:
+    """Check a query against a graph; the job takes up to so many threads.
+
+    Raises:
+        Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED); whatever ``checkpoint`` raises.
+    """
+    asked = fit(program.facts, query, limits, checkpoint)
+    key = asked.question, asked.examples, query.dtype, query.reduction, threads, limits.max_memory_bytes
+    bound = program.bounds.get(key)
+    if bound is None:
+        code = program.code(asked.question, checkpoint)
+        bound = _bound(program, code, asked.question, asked.wrt, asked.examples, query, threads, limits)
+        program.keep(key, bound)
+    job = Job(program=program, query=query, wrt=asked.wrt, bound=bound)
+    if job.memory > limits.max_memory_bytes:
+        raise _too_large(job, limits)
+    return job
+
+
+def _bound(
+    program: Program, code: Code, question: Question, wrt: tuple[Source, ...], examples: int, query: Query,
+    threads: int, limits: Limits,
+) -> Bound:  # fmt: skip
+    checked = program.checked
+    separate = question.separate
+    elements = sum(checked.size(s.node) * (examples if separate or s.per_example else 1) for s in wrt)
+    elements += sum(checked.size(n) * (examples if checked.per_example[n] else 1) for n in question.outputs)
+    elements += examples if separate else 1
+    streamed = sum(shapes.size(source.shape) for source in program.facts.sources if source.per_example)
+    itemsize = query.dtype.itemsize
+    layout = layout_of(
+        code, examples, itemsize, streamed, elements * itemsize, threads, limits.max_memory_bytes
+    )  # fmt: skip
+    buffers = tuple(enumerate(code.attached, start=len(MODES)))
+    return Bound(question, query.dtype, query.reduction, code, layout, buffers)
+
+
+def _too_large(job: Job, limits: Limits) -> Refusal:
+    checked = job.program.checked
+    node = checked.largest_node
+    advice = "ask for a mean or a sum, or send fewer examples" if job.per_example_gradients else "make it smaller"
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the computation would take about {job.memory} bytes for {job.examples} examples; this server takes "
+        f'at most {limits.max_memory_bytes} (max_memory_bytes); its largest tensor is node "{checked.graph.label(node)}" '
+        f"of shape {shapes.text(checked.shape(node))}; {advice}",
+        "",
+        found=job.memory,
+        limit=limits.max_memory_bytes,
+        setting="max_memory_bytes",
+        node=checked.graph.label(node),
+    )
+
+
+def attached(job: Job, results: Mapping[Attached, Array]) -> list[tuple[int, Array]]:
+    """The arrays of a request by the numbers of their buffers."""
+    names = job.program.names
+    arrays = job.query.arrays
+    return [
+        (number, arrays[names[own.node]] if own.role is Role.SOURCE else results[own])
+        for number, own in job.bound.buffers
+    ]
+
+
+def part_of(job: Job, begin: int, end: int) -> Job:
+    """The request about examples from one number to another alone, in one tile."""
+    arrays = dict(job.query.arrays)
+    for source in job.program.facts.sources:
+        if source.per_example:
+            arrays[source.name] = arrays[source.name][begin:end]
+    query = replace(job.query, arrays=arrays)
+    key = "part", job.bound.question, end - begin, query.dtype, query.reduction
+    bound = job.program.bounds.get(key)
+    if bound is None:
+        layout = replace(job.bound.layout, examples=end - begin, tile=end - begin, tiles=1, chunks=1, threads=1)
+        bound = replace(job.bound, layout=layout, rooms=[])
+        job.program.keep(key, bound)
+    return replace(job, query=query, bound=bound)
