@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc
+from numpy.typing import ArrayLike
 
 from gradwire import _channel
 from gradwire._computation import Computation
@@ -14,9 +16,34 @@ from gradwire._errors import GradwireError, OverloadedError, UnavailableError, U
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc import GrpcTransport, in_frames
 from gradwire._local import LocalTransport
-from gradwire._steps import Answer, Compute, Step
+from gradwire._results import Result
+from gradwire._steps import Answer, Compute, Step, Steps, seconds
 from gradwire._stream import Stream
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
+
+T = TypeVar("T")
+
+
+async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -> T:
+    """Go through the steps, sending each: ``_steps.perform``, with an await."""
+    try:
+        step = next(steps)
+        while True:
+            try:
+                answer = await send(step)
+            except GradwireError as error:
+                step = steps.throw(error)
+            else:
+                step = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
+    """Perform the steps of a call, all of them within ``timeout`` seconds."""
+    deadline = _channel.Deadline(seconds(timeout))
+    return await _perform(steps, lambda step: transport.send(step, deadline.left))
 
 
 class AsyncTransport(Protocol):
@@ -24,6 +51,14 @@ class AsyncTransport(Protocol):
 
     async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
         """The answer to a step."""
+
+    async def evaluate(
+        self,
+        computation: Computation,
+        values: Mapping[str, ArrayLike],
+        timeout: float | None,  # noqa: ASYNC109  (as above)
+    ) -> Result:
+        """The result of a computation for these arrays."""
 
     def stream(self, computation: Computation) -> Stream:
         """A stream, which threads of its own serve."""
@@ -41,6 +76,15 @@ class AsyncLocalTransport:
     async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
         """See ``AsyncTransport``."""
         return await asyncio.to_thread(self._local.send, step, timeout)
+
+    async def evaluate(
+        self,
+        computation: Computation,
+        values: Mapping[str, ArrayLike],
+        timeout: float | None,  # noqa: ASYNC109  (as above)
+    ) -> Result:
+        """See ``AsyncTransport``."""
+        return await asyncio.to_thread(self._local.evaluate, computation, values, timeout)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``AsyncTransport``."""
@@ -110,6 +154,15 @@ class AsyncGrpcTransport:
         async for frame in self._framed_calls(frames, timeout=timeout, metadata=metadata):
             answer = assembler.feed(frame) or answer
         return final(answer, self._address.target)
+
+    async def evaluate(
+        self,
+        computation: Computation,
+        values: Mapping[str, ArrayLike],
+        timeout: float | None,  # noqa: ASYNC109  (as above)
+    ) -> Result:
+        """See ``AsyncTransport``."""
+        return await send_within(self, computation.run(values), timeout)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``AsyncTransport``."""

@@ -35,10 +35,11 @@ def float_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
     if dtype is None:
         return None
     found = dtype_of(dtype)
-    # NumPy takes None for float64.
-    if found is None or found not in (FLOAT32, FLOAT64):
-        raise InvalidRequestError(f"dtype={dtype!r} is unknown; choose 'float32' or 'float64'")
-    return found
+    for known in (FLOAT32, FLOAT64):
+        # NumPy takes None for float64.
+        if found is not None and found == known:
+            return known
+    raise InvalidRequestError(f"dtype={dtype!r} is unknown; choose 'float32' or 'float64'")
 
 
 def dtype_of(dtype: object) -> np.dtype[Any] | None:
@@ -60,6 +61,8 @@ def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike
     Raises:
         InvalidRequestError: A name is given in both ways, or is none.
     """
+    if arrays is None and all(map(str.isascii, named)):
+        return dict(named)
     if arrays is not None and not isinstance(arrays, Mapping):
         raise InvalidRequestError(
             f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
@@ -86,6 +89,9 @@ def convert(
     Raises:
         InvalidRequestError: A value is no array of numbers, or float arrays differ in dtype.
     """
+    ready = _ready(values, integers, dtype)
+    if ready is not None:
+        return ready
     arrays = {name: as_array(name, value) for name, value in values.items()}
     indices = {name: _as_indices(name, array) for name, array in arrays.items() if name in integers}
     common = dtype or _common(
@@ -94,6 +100,40 @@ def convert(
     with np.errstate(over="ignore"):
         floats = {name: np.asarray(a, common, order="C") for name, a in arrays.items() if name not in integers}
     return {name: indices.get(name, floats.get(name)) for name in arrays}, common  # type: ignore[misc]  # one of the two
+
+
+def _ready(
+    values: Mapping[str, ArrayLike], integers: Collection[str], dtype: np.dtype[Any] | None
+) -> tuple[dict[str, Array], np.dtype[Any]] | None:
+    """What ``convert`` gives for arrays that need no conversion, and floats; None if there is anything else."""
+    for name, value in values.items():
+        if type(value) is float and name not in integers:
+            continue
+        own = _dtype_of_ready(value)
+        if name in integers:
+            if own is not INT64:
+                return None
+        elif own is not dtype or own is None:
+            if dtype is not None or own not in _FLOATS:
+                return None
+            dtype = own
+    common = dtype or FLOAT64
+    if set(map(type, values.values())) <= {np.ndarray}:
+        return cast("dict[str, Array]", dict(values)), common
+    # A number that is too large for float32 is told of by NumPy.
+    return None if common is FLOAT32 else ({name: np.asarray(value) for name, value in values.items()}, common)
+
+
+_FLOATS = {FLOAT32, FLOAT64}
+
+
+def _dtype_of_ready(value: object) -> np.dtype[Any] | None:
+    """The dtype of an array that is little-endian and C-contiguous, or of a number of NumPy's float64."""
+    if type(value) is np.ndarray:
+        dtype = value.dtype
+        # NumPy has one object for each dtype of its own, so that identity is enough for most.
+        return dtype if value.flags.c_contiguous and dtype.isnative else None
+    return FLOAT64 if type(value) is np.float64 else None
 
 
 def as_array(name: str, value: ArrayLike) -> Array:

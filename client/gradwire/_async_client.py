@@ -3,48 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
 from gradwire import _channel
-from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport
+from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport, send_within
 from gradwire._arrays import Array, merged
 from gradwire._client import info, register
 from gradwire._computation import Computation, Loss, Options, Tracing
-from gradwire._errors import GradwireError
 from gradwire._expression import Expression
 from gradwire._grpc_stream import MAX_PENDING
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
-from gradwire._steps import Step, Steps, seconds
+from gradwire._steps import seconds
 from gradwire._stream import Stream
 from gradwire.v1 import graph_pb2
-
-T = TypeVar("T")
-
-
-async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -> T:
-    """Go through the steps, sending each: ``_steps.perform``, with an await."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                answer = await send(step)
-            except GradwireError as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-async def _send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
-    """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = _channel.Deadline(seconds(timeout))
-    return await _perform(steps, lambda step: transport.send(step, deadline.left))
 
 
 class AsyncValueAndGrad:
@@ -75,7 +50,7 @@ class AsyncValueAndGrad:
         **named: ArrayLike,
     ) -> Result:
         """The whole result; see ``ValueAndGrad``."""
-        return await _send_within(self._transport, self._computation.run(merged(arrays, named)), timeout)
+        return await self._transport.evaluate(self._computation, merged(arrays, named), timeout)
 
 
 class AsyncStream:
@@ -168,7 +143,7 @@ class AsyncClient:
     ) -> Trace:
         """Every node's value and every edge's gradient, of one example; see ``Client.trace``."""
         steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
-        return await _send_within(self._transport, steps, timeout)
+        return await send_within(self._transport, steps, timeout)
 
     async def check(
         self,
@@ -185,7 +160,7 @@ class AsyncClient:
     ) -> CheckReport:
         """Compare the gradient with central finite differences; see ``Client.check``."""
         steps = Computation(loss, **(options or {})).check(merged(arrays, named), step, tolerance, max_probes)
-        return await _send_within(self._transport, steps, timeout)
+        return await send_within(self._transport, steps, timeout)
 
     async def register(
         self,
@@ -195,11 +170,11 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109  (as above)
     ) -> str:
         """Make a graph known to the server, and return its id."""
-        return await _send_within(self._transport, register(loss, ties), timeout)
+        return await send_within(self._transport, register(loss, ties), timeout)
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:  # noqa: ASYNC109  (as above)
         """Version, ops and limits of the server."""
-        return await _send_within(self._transport, info(), timeout)
+        return await send_within(self._transport, info(), timeout)
 
     async def close(self) -> None:
         """Let go of the connection; calls under way are cancelled."""

@@ -70,7 +70,7 @@ class ValueAndGrad:
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Result:
         """The whole result, with outputs, the report of non-finite values, and timings; arguments as for a call."""
-        return send_within(self._transport, self._computation.run(merged(arrays, named)), timeout)
+        return self._transport.evaluate(self._computation, merged(arrays, named), timeout)
 
 
 class Client:

@@ -18,12 +18,11 @@ from gradwire._primitives import (
     axes_of,
     check_elements,
     exp,
-    log,
+    logsumexp,
     matmul,
     maximum,
     mul,
     power,
-    reshape,
     sigmoid,
     softplus,
     take,
@@ -36,6 +35,9 @@ Operand = Expression | ArrayLike
 
 _TINY = 2.0**-126
 """The smallest normal number of float32; reciprocals of much smaller ones overflow."""
+
+_LEAST = -1e38
+"""About the least number of float32."""
 
 _FAR = 1e20
 """Two numbers beyond it, of either float dtype, are equal or more than 1000 apart."""
@@ -169,28 +171,26 @@ def logaddexp(a: Operand, b: Operand) -> Expression:
     return add(maximum(a, b), softplus(add(subtract(left, near), subtract(right, near))))
 
 
-def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """log(sum(exp(x))) over axes, as m + log(sum(exp(x - m))) with the maximum m; the gradient through m cancels."""
-    node = as_expression(x)
-    check_elements("logsumexp", node, axis)
-    axes = axes_of(node, axis)
-    if not axes:
-        return node
-    kept = max_over(node, axes, keepdims=True)
-    total = log(sum_over(exp(subtract(node, kept)), axes, keepdims=keepdims))
-    return add(kept if keepdims else reshape(kept, total.shape), total)
+def _below_largest(node: Expression, axis: Axis) -> Expression:
+    """x - max(x) over ``axis``, so that logits that are all large lose no digits; of -inf alone it is -inf."""
+    return subtract(node, maximum(max_over(node, axis, keepdims=True), _LEAST))
+
+
+def _log_total(shifted: Expression, axis: Axis, *, keepdims: bool) -> Expression:
+    """logsumexp(x - max(x)), which is 0 or more; of -inf alone, which has no sum, it is -1."""
+    return maximum(logsumexp(shifted, axis, keepdims=keepdims), -1)
 
 
 def log_softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
-    """x - logsumexp(x) over ``axis``."""
+    """x - logsumexp(x) over ``axis``; of -inf alone it is -inf."""
     node = as_expression(x)
     check_elements("log_softmax", node, axis)
-    shifted = subtract(node, max_over(node, axis, keepdims=True))
-    return subtract(shifted, log(sum_over(exp(shifted), axis, keepdims=True)))
+    shifted = _below_largest(node, axis)
+    return subtract(shifted, _log_total(shifted, axis, keepdims=True))
 
 
 def softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
-    """exp(x) / sum(exp(x)) over ``axis``."""
+    """exp(x) / sum(exp(x)) over ``axis``; of -inf alone, as where all is masked, it is 0, with gradient 0."""
     node = as_expression(x)
     check_elements("softmax", node, axis)
     return exp(log_softmax(node, axis))
@@ -216,7 +216,8 @@ def softmax_cross_entropy(logits: Operand, labels: Operand, axis: int | tuple[in
     """-sum(labels log_softmax(logits)) over ``axis``, for labels that are probabilities; as Optax names it."""
     node = as_expression(logits)
     check_elements("softmax_cross_entropy", node, axis)
-    return negative(sum_over(mul(labels, log_softmax(node, axis)), axis))
+    # A label of 0 times -inf is 0, as is what has no chance and does not occur.
+    return negative(sum_over(mul(labels, maximum(log_softmax(node, axis), _LEAST)), axis))
 
 
 def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -> Expression:
@@ -225,4 +226,5 @@ def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -
     if node.ndim != 1:
         raise InvalidGraphError(f"{node!r} is no vector of logits; an example has one logit for each class")
     check_elements("softmax_cross_entropy_with_integer_labels", node, 0)
-    return negative(take(log_softmax(node), label))
+    shifted = _below_largest(node, 0)
+    return subtract(_log_total(shifted, 0, keepdims=False), take(shifted, label))

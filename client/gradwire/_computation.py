@@ -45,6 +45,8 @@ class Problem:
     parameters: list[str] = field(default_factory=list)
     graph_id: str = ""
     """Empty until a server has told it."""
+    kept: Any = None
+    """What the engine in this process has made of it."""
 
     def __post_init__(self) -> None:
         for node in self.graph.nodes:
@@ -148,15 +150,18 @@ class Computation:
         self._ties = ties
         self._outputs = outputs
         self._dtype = float_dtype(dtype)
-        self._separate = reduction == "none"
+        self.reduction = reduction
+        self.rejects = bool(reject_non_finite)
+        """Whether what is not finite is an error."""
         self._inputs = frozenset(_names(inputs))
         self._per_example = frozenset(_names(per_example))
         self._template = pb.ComputeGradientsRequest(
-            reduction=REDUCTIONS[reduction], reject_non_finite=bool(reject_non_finite)
+            reduction=REDUCTIONS[reduction], reject_non_finite=self.rejects
         )
-        self._wrt = None if wrt is None else _names(wrt)
-        if self._wrt is not None:
-            self._template.wrt.names.extend(self._wrt)
+        self.wrt = None if wrt is None else tuple(_names(wrt))
+        """Names of the sources to differentiate in; None for all parameters."""
+        if self.wrt is not None:
+            self._template.wrt.names.extend(self.wrt)
             self._template.wrt.SetInParent()
         self._traced: dict[object, Problem] = {}
         self._problem: Problem | None = None
@@ -224,7 +229,7 @@ class Computation:
             dtype=NUMBERS[dtype],
             tensors=_tensors(arrays),
             reduction=self._template.reduction,
-            wrt=self._template.wrt if self._wrt is not None else None,
+            wrt=self._template.wrt if self.wrt is not None else None,
             step=real(step),
             tolerance=real(tolerance),
             max_probes=whole(max_probes),
@@ -280,8 +285,8 @@ class Computation:
     def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
         examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)
         elements = 0
-        for name in problem.parameters if self._wrt is None else self._wrt:
-            separate = self._separate or name in problem.per_example
+        for name in problem.parameters if self.wrt is None else self.wrt:
+            separate = self.reduction == "none" or name in problem.per_example
             elements += prod(problem.shapes.get(name, ())) * (examples if separate else 1)
         return elements * itemsize
 

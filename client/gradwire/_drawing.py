@@ -40,6 +40,7 @@ _SYMBOLS = {
     "matmul": "@",
     "transpose": "( )ᵀ",
     "reduce_max": "max over axes",
+    "logsumexp": "log sum exp over axes",
 }
 
 # Inches, points of fonts, dots of a PNG, and the colours of chalk.

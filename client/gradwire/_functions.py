@@ -11,7 +11,6 @@ from gradwire._composed import (
     log_sigmoid,
     log_softmax,
     logaddexp,
-    logsumexp,
     mean,
     min,  # noqa: A004
     minimum,
@@ -34,6 +33,7 @@ from gradwire._primitives import (
     exp,
     input,  # noqa: A004
     log,
+    logsumexp,
     matmul,
     max,  # noqa: A004
     maximum,

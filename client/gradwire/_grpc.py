@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Event, Lock
 from typing import Any
 
 import grpc
+from numpy.typing import ArrayLike
 
 from gradwire import _channel
 from gradwire._computation import Computation
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError
 from gradwire._frames import Assembler, final, request_frames, whole
 from gradwire._grpc_stream import GrpcStream
+from gradwire._results import Result
 from gradwire._steps import Answer, Compute, Step
 from gradwire._stream import Stream
+from gradwire._transport import send_within
 from gradwire.v1 import graph_pb2
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 
@@ -80,6 +83,10 @@ class GrpcTransport:
         for frame in self._streams(request_frames(step), timeout=timeout, metadata=metadata):
             answer = assembler.feed(frame) or answer
         return final(answer, self._address.target)
+
+    def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
+        """See ``Transport``."""
+        return send_within(self, computation.run(values), timeout)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``Transport``."""

@@ -4,74 +4,113 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from threading import Lock
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
-from gradwire._computation import Computation
+from gradwire._channel import Deadline
+from gradwire._computation import Computation, Problem
 from gradwire._errors import GradwireError, UsageError, from_status
-from gradwire._results import Result
-from gradwire._steps import Answer, Compute, Step
+from gradwire._results import NonFinite, Result
+from gradwire._steps import Compute, Step, seconds
 from gradwire._stream import Stream
-from gradwire._transport import send_within
+from gradwire.v1 import graph_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gradwire_server.engine import Checkpoint
-    from gradwire_server.service.logic import GradientLogic
+    from gradwire_server.engine2 import Checkpoint, Program
+    from gradwire_server.errors import Refusal
 
 
 class LocalTransport:
-    """The logic of the service, called as it is."""
+    """The logic of the service, called as it is; computations go to the engine at once."""
 
     def __init__(self) -> None:
         try:
-            from gradwire_server import codec, engine, errors  # noqa: PLC0415  (the server is optional)
-            from gradwire_server.service import jobs, logic, status  # noqa: PLC0415  (as above)
+            from gradwire_server import engine2 as engine  # noqa: PLC0415  (the server is optional)
+            from gradwire_server import errors  # noqa: PLC0415  (as above)
+            from gradwire_server.service import caller, logic, status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error
-        self._encode = codec.encode_evaluation
+        self._bind, self._run = engine.bind, engine.run
+        self._query, self._reductions = engine.Query, {str(reduction): reduction for reduction in engine.Reduction}
+        self._threads, self._one_blas_thread = engine.of_process(), engine.ONE_BLAS_THREAD
+        self._unhurried = engine.unhurried
         self._refusal = errors.Refusal
-        self._caller = jobs.Caller
+        self._caller = caller.Caller
         self._to_status = status.to_status
-        self._logic: GradientLogic = logic.GradientLogic(threads=engine.of_process())
+        self._logic = logic.GradientLogic(threads=self._threads)
+        self._limits = self._logic.limits.of_engine()
         self._methods: Mapping[str, Callable[[Any, Checkpoint], Message]] = {
             "RegisterGraph": self._logic.register_graph,
             "TraceGraph": self._logic.trace,
             "CheckGradients": self._logic.check,
             "GetServerInfo": lambda _, __: self._logic.info(),
         }
-        self._blas = _OneBlasThread()
         self._closed = False
 
     def send(self, step: Step, timeout: float | None) -> object:
+        """See ``Transport``; ``evaluate`` is for what is to be computed."""
+        if isinstance(step, Compute):
+            raise TypeError("a computation does not come as a message")
+        self._check_open()
+        try:
+            with self._one_blas_thread:
+                return self._methods[step.method](step.request, self._caller(timeout).checkpoint)
+        except self._refusal as refusal:
+            raise self._error(refusal, getattr(step.request, "graph", None)) from None
+
+    def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
         """See ``Transport``."""
+        deadline = None if timeout is None else Deadline(seconds(timeout))
+        problem, arrays, dtype = computation.prepared(values)
+        self._check_open()
+        checkpoint = self._unhurried if deadline is None else self._caller(deadline.left).checkpoint
+        program: Program = problem.kept or self._prepared(problem, checkpoint)
+        query = self._query(
+            arrays=arrays,
+            dtype=dtype,
+            reduction=self._reductions[computation.reduction],
+            wrt=computation.wrt,
+            outputs=tuple(problem.outputs.values()),
+            reject_non_finite=computation.rejects,
+        )
+        threads = self._threads
+        try:
+            with self._one_blas_thread:
+                job = self._bind(program, query, self._limits, threads.count, checkpoint)
+                begun = perf_counter()
+                evaluation = self._run(job, checkpoint, threads)
+                taken = perf_counter() - begun
+        except self._refusal as refusal:
+            raise self._error(refusal) from None
+        report, gradients, outputs = evaluation.non_finite, evaluation.gradients, evaluation.outputs
+        return Result(
+            loss=evaluation.loss[()],
+            gradients={name: gradients[name] for name in sorted(gradients)},
+            outputs={name: outputs[index] for name, index in problem.outputs.items()} if outputs else {},
+            non_finite=None if report is None else _non_finite(report),
+            compute_seconds=taken,
+            examples=evaluation.examples,
+            blocks=evaluation.blocks,
+            request_id=None,
+        )
+
+    def _prepared(self, problem: Problem, checkpoint: Checkpoint) -> Program:
+        try:
+            program = self._logic.compiled(problem.graph, checkpoint, self._logic.limits.max_cache_bytes)
+        except self._refusal as refusal:
+            raise self._error(refusal, problem.graph) from None
+        problem.kept = program
+        return program
+
+    def _error(self, refusal: Refusal, graph: graph_pb2.Graph | None = None) -> GradwireError:
+        return from_status(self._to_status(refusal), graph)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise UsageError("the client is closed; connect again")
-        checkpoint = self._caller(timeout).checkpoint
-        try:
-            with self._blas.limited():
-                if isinstance(step, Compute):
-                    return self._compute(step, checkpoint)
-                return self._methods[step.method](step.request, checkpoint)
-        except self._refusal as refusal:
-            graph = None if isinstance(step, Compute) else getattr(step.request, "graph", None)
-            raise from_status(self._to_status(refusal), graph) from None
-
-    def _compute(self, step: Compute, checkpoint: Checkpoint) -> Answer:
-        evaluation, seconds = self._logic.prepare_compute(step.request, step.arrays, checkpoint=checkpoint).evaluate(
-            checkpoint
-        )
-        response, _ = self._encode(evaluation, seconds, checkpoint, list(evaluation.gradients))
-        # What the caller gets is the caller's.
-        return Answer(
-            response, {name: np.require(g, requirements=("C", "W")) for name, g in evaluation.gradients.items()}
-        )
 
     def stream(self, computation: Computation) -> Stream:
         """See ``Transport``."""
@@ -93,10 +132,9 @@ class LocalStream(Stream):
     def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
         if self._closed:
             raise UsageError("the stream is closed; open another one")
-        steps = self._computation.run(values)
         future: Future[Result] = Future()
         try:
-            future.set_result(send_within(self._transport, steps, timeout))
+            future.set_result(self._transport.evaluate(self._computation, values, timeout))
         except GradwireError as error:
             future.set_exception(error)
         return future
@@ -106,28 +144,12 @@ class LocalStream(Stream):
         self._closed = True
 
 
-class _OneBlasThread:
-    """Keeps BLAS to one thread while anybody computes: results must not depend on how it splits a product."""
-
-    def __init__(self) -> None:
-        from threadpoolctl import ThreadpoolController  # noqa: PLC0415  (comes with the server)
-
-        self._controller = ThreadpoolController()
-        self._lock = Lock()
-        self._users = 0
-        self._limit: Any = None
-
-    @contextmanager
-    def limited(self) -> Iterator[None]:
-        """While in the block; the process has its own setting back when the last user leaves."""
-        with self._lock:
-            if not self._users:
-                self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if not self._users:
-                    self._limit.restore_original_limits()
+def _non_finite(report: Any) -> NonFinite:  # noqa: ANN401  (the engine's report)
+    return NonFinite(
+        phase=report.phase.value,
+        node=report.name,
+        example=report.example,
+        position=report.position,
+        value=report.value,
+        operands=tuple((operand.name, operand.value) for operand in report.operands),
+    )

@@ -137,6 +137,13 @@ def max(  # noqa: A001  (NumPy's name; use it as gw.max)
     return _reduction("reduce_max", node, axis, keepdims=keepdims)
 
 
+def logsumexp(x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """log(sum(exp(x))) over axes, without overflow; of -inf alone it is -inf, with gradient 0."""
+    node = as_expression(x)
+    check_elements("logsumexp", node, axis)
+    return _reduction("logsumexp", node, axis, keepdims=keepdims)
+
+
 def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
     """Matrix product as ``np.matmul``: of vectors, matrices and stacks of matrices."""
     left, right = as_expression(a), as_expression(b)

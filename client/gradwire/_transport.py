@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, TypeVar
+
+from numpy.typing import ArrayLike
 
 from gradwire._channel import Deadline
 from gradwire._computation import Computation
+from gradwire._results import Result
 from gradwire._steps import Step, Steps, perform, seconds
 from gradwire._stream import Stream
 
@@ -20,6 +24,18 @@ class Transport(Protocol):
 
         Args:
             step: What to send.
+            timeout: Seconds for all of it; None for no bound.
+
+        Raises:
+            GradwireError: Whatever went wrong.
+        """
+
+    def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
+        """The result of a computation for these arrays.
+
+        Args:
+            computation: What to evaluate and differentiate.
+            values: Arrays by name.
             timeout: Seconds for all of it; None for no bound.
 
         Raises:

@@ -15,8 +15,8 @@ from gradwire.v1 import graph_pb2
 from gradwire_server import codec
 from gradwire_server.codec.counting import check_counts, count
 from gradwire_server.codec.parsing import UNCOUNTED
-from gradwire_server.engine import Limits
-from gradwire_server.engine.kernels import wire
+from gradwire_server.codec import fields as wire
+from gradwire_server.limits import Limits
 from gradwire_server.errors import Refusal
 
 KINDS = [

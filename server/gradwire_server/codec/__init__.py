@@ -4,10 +4,9 @@ It checks what only the wire can get wrong (bytes against shapes, dtypes, nodes 
 memory; everything else is the engine's to check.
 """
 
-from gradwire_server.codec.counting import check_count
+from gradwire_server.codec.counting import Preparation, check_count, preparation
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.codec.parsing import parse
-from gradwire_server.codec.preparing import Preparation, preparation
 from gradwire_server.codec.requests import (
     NO_ARRAYS,
     Arrays,
@@ -26,6 +25,7 @@ from gradwire_server.codec.responses import (
     parts_of,
 )
 from gradwire_server.codec.tensors import Array, Layout, TensorError, decode_tensor, encode_tensor, layout_of
+from gradwire_server.codec.warming import warm
 
 __all__ = [
     "NO_ARRAYS",
@@ -52,4 +52,5 @@ __all__ = [
     "parse",
     "parts_of",
     "preparation",
+    "warm",
 ]

@@ -11,14 +11,21 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from numpy.typing import NDArray
 
-from gradwire_server.engine import Limits
-from gradwire_server.engine.kernels.wire import LEAF, PACKED, count_fields
+from gradwire.v1 import graph_pb2 as pb
+from gradwire_server.codec.fields import LEAF, PACKED, count_fields
 from gradwire_server.errors import Reason, refuse
-from gradwire_server.limits import graph_too_large
+from gradwire_server.limits import Limits, graph_too_large
 
 FIELDS_PER_NODE = 8
 """Fields of a message for each node that a graph may have, beside one for each operand. A constant takes seven; a
 source with its tensor takes more, but has no operands."""
+
+NODE_BYTES, OPERAND_BYTES, PACKED_BYTES, NUMBER_BYTES, MESSAGE_BYTES = 2000, 1400, 100, 30, 4
+"""Memory at the peak, of a node, an operand, a packed operation, any number in a list, and a byte of the message, as of
+constants and names. Scalars take a tenth of it; but which tensors are scalars the counts do not tell."""
+
+SECONDS, PACKED_SECONDS, MESSAGE_SECONDS = 1e-5, 2e-7, 2e-8
+"""Rough time for a node or operand, a packed operation, and a byte of the message."""
 
 _VARINTS = {
     FieldDescriptor.TYPE_BOOL,
@@ -94,6 +101,29 @@ def check_count(found: int, what: str, path: str, limits: Limits) -> None:
             limit=limits.max_nodes,
             setting="max_nodes",
         )
+
+
+class Preparation(NamedTuple):
+    """Estimates for a graph."""
+
+    cost: float
+    """Seconds."""
+    memory: int
+    """Bytes at the peak, those that are kept included, and those of the message not."""
+
+
+def preparation(graph: bytes) -> Preparation:
+    """What it takes to read and prepare the graph that this is the message of."""
+    elements, _, numbers = count(pb.Graph, graph)
+    nodes, operands, packed = elements["nodes"], elements["operands"], elements["ops"]
+    return Preparation(
+        cost=SECONDS * (nodes + operands) + PACKED_SECONDS * packed + MESSAGE_SECONDS * len(graph),
+        memory=NODE_BYTES * nodes
+        + OPERAND_BYTES * operands
+        + PACKED_BYTES * packed
+        + NUMBER_BYTES * numbers
+        + MESSAGE_BYTES * len(graph),
+    )
 
 
 class _Schema(NamedTuple):

@@ -5,34 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec.scalars import COLUMNS, UnknownOpError, decode_columns
+from gradwire_server.codec.expansion import expand
+from gradwire_server.codec.scalars import COLUMNS, SCALARS, UnknownOpError, decode_columns
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
-from gradwire_server.engine import (
-    OPS,
-    Checkpoint,
-    Constant,
-    Graph,
-    Input,
-    Limits,
-    Node,
-    Nodes,
-    Operation,
-    Parameter,
-    Ties,
-    checked,
-    unhurried,
-)
+from gradwire_server.codec.wire import BOX, NAME, OPERANDS, SECOND, find_nodes, read_varints
+from gradwire_server.engine2.checkpoints import Checkpoint, checked, unhurried
+from gradwire_server.engine2.graph.graph import Attributes, Content, Graph, Input, Parameter, Ties
+from gradwire_server.engine2.graph.inference import infer
+from gradwire_server.engine2.graph.opcodes import Opcode
 from gradwire_server.errors import Findings, Reason, shown
-from gradwire_server.limits import graph_too_large
+from gradwire_server.limits import Limits, graph_too_large
 from gradwire_server.version import VERSION
-
-Attributes = Mapping[str, Any]
 
 _TIES = {
     pb.TIE_RULE_UNSPECIFIED: Ties.ZERO,
@@ -55,13 +43,19 @@ class _NodeError(Exception):
 def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unhurried) -> Graph:
     """The graph for the engine to check; constants in float64. ``checkpoint`` is called now and then and may raise.
 
+    Nodes are read where protobuf writes them, since a look at one from Python takes as long as all else.
+
     Raises:
-        Refusal: INVALID_GRAPH with every node that cannot be read, or LIMIT_EXCEEDED. Paths start at the graph.
-            Whatever ``checkpoint`` raises.
+        Refusal: INVALID_GRAPH with every node that cannot be read, or LIMIT_EXCEEDED. If there are packed nodes, with
+            everything that is wrong with the graph. Paths start at the graph. Whatever ``checkpoint`` raises.
     """
     count = len(message.nodes)
     if count > limits.max_nodes:
         raise graph_too_large("nodes", count, limits.max_nodes, "max_nodes")
+    raw = message.SerializeToString()
+    checkpoint()
+    reader = _Reader(message, raw, limits, checkpoint)
+    reader.check_limits()
     findings = Findings()
     ties = _TIES.get(message.ties)
     if ties is None:
@@ -69,94 +63,140 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
         findings.add(
             Reason.INVALID_GRAPH, f"the graph has the unknown tie rule {message.ties}; allowed are {allowed}", "ties"
         )
-    ops: list[str] = []
-    names: list[str] = []
-    operands: list[int] = []
-    ends: list[int] = []
-    others: dict[int, Node] = {}
-    arguments = 0
-    for index, node in enumerate(checked(message.nodes, checkpoint)):
-        kind = node.WhichOneof("kind")
-        attributes = _ATTRIBUTES.get(kind)
-        names.append(node.name)
-        ops.append(kind if attributes is not None else "")
-        try:
-            if attributes is None:
-                others[index] = _SOURCES[kind](node, limits)
-            else:
-                box = getattr(node, kind)
-                own = box.operands[:]
-                operands += own
-                if kind == "scalars":
-                    count += len(box.ops)
-                    arguments += len(box.arguments)
-                    _check_columns(box, index, count, limits)
-                if len(operands) + arguments > limits.max_edges:
-                    raise graph_too_large(
-                        "operands", len(operands) + arguments, limits.max_edges, "max_edges", "at least "
-                    )
-                if attributes is not _no_attributes:
-                    read = attributes(box, limits, checkpoint)
-                    others[index] = Operation(name=node.name, op=kind, operands=tuple(own), attributes=read)
-        except _NodeError as error:
-            findings.add(
-                Reason.INVALID_GRAPH, f"node {_who(node, index, kind)} {error}", f"nodes[{index}]{error.field}"
-            )
-        ends.append(len(operands))
+    reader.read(findings)
     findings.check()
-    return Graph(nodes=Nodes(ops, names, operands, ends, others), loss=message.loss, ties=ties or Ties.ZERO)
+    graph = reader.graph(ties or Ties.ZERO)
+    if not reader.packed:
+        return graph
+    return expand(graph, infer(graph, limits, checkpoint, {Opcode.STACK: SCALARS}), checkpoint)
 
 
-def _check_columns(box: pb.Scalars, index: int, count: int, limits: Limits) -> None:
-    """Refuse more packed operations than a graph may have nodes, and columns that no such graph needs."""
-    if count > limits.max_nodes:
-        raise graph_too_large("nodes and packed operations", count, limits.max_nodes, "max_nodes", "at least ")
-    for name in COLUMNS:
-        length = len(getattr(box, name))
-        if length > limits.max_edges:
-            path = f"nodes[{index}].scalars.{name}"
-            raise graph_too_large(f"numbers in {path}", length, limits.max_edges, "max_edges", path=path)
+class _Reader:
+    def __init__(self, message: pb.Graph, raw: bytes, limits: Limits, checkpoint: Checkpoint) -> None:
+        self._message = message
+        self._raw = raw
+        self._limits = limits
+        self._checkpoint = checkpoint
+        count, data = len(message.nodes), np.frombuffer(raw, np.uint8)
+        self._kinds, self._spans = np.zeros(count, np.int64), np.zeros((count, 4, 2), np.int64)
+        find_nodes(data, _OPERATION, self._kinds, self._spans)
+        checkpoint()
+        self._starts = np.zeros(count + 1, np.int64)
+        self._operands = read_varints(data, self._spans[:, OPERANDS], self._starts[1:])
+        self.packed: list[int] = np.flatnonzero(self._kinds == _SCALARS).tolist()
+        """Nodes that hold operations in columns."""
+        self._numbers = np.full(count, np.nan)
+        self._raised = (self._kinds == _POWER) & (self._spans[:, SECOND, 1] > 0)
+        """[nodes], whether each is a power with its exponent set."""
+        powers = np.flatnonzero(self._raised)
+        places = self._spans[powers, SECOND, 0][:, np.newaxis] + np.arange(FLOAT64.itemsize)
+        self._numbers[powers] = data[places].view(FLOAT64)[:, 0]
+        self._contents: dict[int, Content] = {}
+        self._attributes: dict[int, Attributes] = {}
 
+    def check_limits(self) -> None:
+        """Refuse more operations and operands than a graph may have, packed ones included, and columns that long."""
+        limits, nodes, edges = self._limits, len(self._kinds), len(self._operands)
+        for index in checked(self.packed, self._checkpoint):
+            box = self._message.nodes[index].scalars
+            nodes += len(box.ops)
+            edges += len(box.arguments)
+            if nodes > limits.max_nodes:
+                raise graph_too_large("nodes and packed operations", nodes, limits.max_nodes, "max_nodes", "at least ")
+            for name in COLUMNS:
+                length = len(getattr(box, name))
+                if length > limits.max_edges:
+                    path = f"nodes[{index}].scalars.{name}"
+                    raise graph_too_large(f"numbers in {path}", length, limits.max_edges, "max_edges", path=path)
+        if edges > limits.max_edges:
+            raise graph_too_large("operands", edges, limits.max_edges, "max_edges")
 
-def _who(node: pb.Node, index: int, kind: str | None) -> str:
-    place = f"nodes[{index}]" + (f", {kind}" if kind else "")
-    return f"{shown(node.name)} ({place})" if node.name else f"({place})"
+    def read(self, findings: Findings) -> None:
+        """Read what nodes have beside names, operands and exponents."""
+        for index in checked(np.flatnonzero(~(_PLAIN[self._kinds] | self._raised)).tolist(), self._checkpoint):
+            node, kind = self._message.nodes[index], _KINDS.get(int(self._kinds[index]))
+            try:
+                if kind is None:
+                    raise _unknown(node)
+                if kind in _SOURCES:
+                    self._source(index, _SOURCES[kind](node, self._limits))
+                elif kind == "scalars":
+                    self._attributes[index] = self._columns(index)
+                else:
+                    own = {name: _attribute(node, kind, name, self._limits) for name in _ATTRIBUTES[kind]}
+                    self._attributes[index] = own
+            except _NodeError as error:
+                place = f"nodes[{index}]"
+                who = f"({place}, {kind})" if kind else f"({place})"
+                if node.name:
+                    who = f"{shown(node.name)} {who}"
+                findings.add(Reason.INVALID_GRAPH, f"node {who} {error}", f"{place}{error.field}")
+
+    def _source(self, index: int, content: Content) -> None:
+        if isinstance(content, np.ndarray) and content.shape == () and content.dtype == FLOAT64:
+            self._numbers[index] = content
+        else:
+            self._contents[index] = content
+
+    def _columns(self, index: int) -> Attributes:
+        start, stop = self._spans[index, BOX]
+        try:
+            return decode_columns(np.frombuffer(self._raw, np.uint8, stop - start, start), self._checkpoint)
+        except UnknownOpError as error:
+            raise _NodeError(str(error), f".scalars.ops[{error.index}]") from None
+
+    def graph(self, ties: Ties) -> Graph:
+        """What was read, as it was sent; packed nodes have the opcode STACK, and their columns as attributes."""
+        named = np.flatnonzero(self._spans[:, NAME, 1])
+        spans = checked(list(zip(named.tolist(), *self._spans[named, NAME].T.tolist(), strict=True)), self._checkpoint)
+        return Graph(
+            opcodes=_OPCODES[self._kinds],
+            starts=self._starts,
+            operands=self._operands.astype(np.uint32).view(np.int32),
+            numbers=self._numbers,
+            names={index: self._raw[start:stop].decode() for index, start, stop in spans},
+            contents=self._contents,
+            attributes=self._attributes,
+            loss=self._message.loss,
+            ties=ties,
+        )
 
 
 # Sources.
 
 
-def _parameter(node: pb.Node, limits: Limits) -> Node:
-    return Parameter(name=node.name, shape=_shape(node.parameter.shape, "parameter", limits))
+def _parameter(node: pb.Node, limits: Limits) -> Content:
+    return Parameter(name=node.name, shape=_axes(node.parameter.shape, ".parameter.shape", limits))
 
 
-def _input(node: pb.Node, limits: Limits) -> Node:
+def _input(node: pb.Node, limits: Limits) -> Content:
     message = node.input
     if message.dtype not in (tensor_pb2.DTYPE_UNSPECIFIED, tensor_pb2.DTYPE_INT64):
+        known = tensor_pb2.Dtype.DESCRIPTOR.values_by_number.get(message.dtype)
         raise _NodeError(
-            f"has dtype {_dtype_name(message.dtype)}; an input is DTYPE_INT64 (row indices) or has none, because "
-            "the request decides the float dtype",
+            f"has dtype {known.name if known else message.dtype}; an input is DTYPE_INT64 (row indices) or has none, "
+            "because the request decides the float dtype",
             ".input.dtype",
         )
     return Input(
         name=node.name,
-        shape=_shape(message.shape, "input", limits),
+        shape=_axes(message.shape, ".input.shape", limits),
         per_example=message.per_example,
         integer=message.dtype == tensor_pb2.DTYPE_INT64,
     )
 
 
-def _constant(node: pb.Node, limits: Limits) -> Node:
+def _constant(node: pb.Node, limits: Limits) -> Content:
     if not node.constant.HasField("value"):
         raise _NodeError("has no value; a constant needs a tensor", ".constant.value")
     try:
         value = decode_tensor(node.constant.value, None, limits.max_rank)
     except TensorError as error:
         raise _NodeError(str(error), f".constant.value.{error.field}") from None
-    return Constant(name=node.name, value=value.astype(FLOAT64, copy=False) if value.dtype.kind == "f" else value)
+    return value.astype(FLOAT64, copy=False) if value.dtype.kind == "f" else value
 
 
-def _unknown(node: pb.Node, limits: Limits) -> Node:
+def _unknown(node: pb.Node) -> _NodeError:
     unknown = node.ByteSize() - pb.Node(name=node.name).ByteSize()
     found = f"has a kind that this server does not know ({unknown} bytes)" if unknown else "has no kind set"
     if 0 < unknown <= LISTED_BYTES:
@@ -164,12 +204,8 @@ def _unknown(node: pb.Node, limits: Limits) -> Node:
         numbers = sorted({fields[i].field_number for i in range(len(fields))})
         listed = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
         found = f"has a kind that this server does not know (field {listed})"
-    sources = ", ".join(filter(None, _SOURCES))
-    raise _NodeError(f"{found}; server {VERSION} knows {sources} and the ops {', '.join(OPS)}", "")
-
-
-def _shape(axes: Collection[int], kind: str, limits: Limits) -> tuple[int, ...]:
-    return _axes(axes, f".{kind}.shape", limits)
+    ops = ", ".join(kind for kind in _KINDS.values() if kind not in _SOURCES)
+    return _NodeError(f"{found}; server {VERSION} knows {', '.join(_SOURCES)} and the ops {ops}", "")
 
 
 def _axes(axes: Collection[int], field: str, limits: Limits) -> tuple[int, ...]:
@@ -178,55 +214,35 @@ def _axes(axes: Collection[int], field: str, limits: Limits) -> tuple[int, ...]:
     return tuple(axes)
 
 
-def _dtype_name(number: int) -> str:
-    known = tensor_pb2.Dtype.DESCRIPTOR.values_by_number.get(number)
-    return known.name if known else str(number)
-
-
-_SOURCES: dict[str | None, Callable[[pb.Node, Limits], Node]] = {
+_SOURCES: Mapping[str, Callable[[pb.Node, Limits], Content]] = {
     "parameter": _parameter,
     "input": _input,
     "constant": _constant,
-    None: _unknown,
 }
 
 
 # Operations: the fields of a box are its operands and its attributes, under their own names.
 
 
-def _reader(field: FieldDescriptor, path: str) -> Callable[[Message, Limits], Any]:
-    name = field.name
-    if field.is_repeated:
-        # Whatever an op is told of in a list is of axes.
-        return lambda box, limits: _axes(getattr(box, name), path, limits)
-    if field.has_presence:
-        return lambda box, _: getattr(box, name) if box.HasField(name) else None
-    return lambda box, _: getattr(box, name)
+def _attribute(node: pb.Node, kind: str, name: str, limits: Limits) -> object:
+    value = getattr(getattr(node, kind), name)
+    if isinstance(value, bool):
+        return value
+    # An exponent is read here only if it is not set; every list among attributes is of axes.
+    return None if name == "exponent" else _axes(value, f".{kind}.{name}", limits)
 
 
-def _no_attributes(*_: object) -> Attributes:
-    return {}
+_KINDS: Mapping[int, str] = {field.number: field.name for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields}
+_BOXES: Mapping[str, Any] = {kind: pb.Node.DESCRIPTOR.fields_by_name[kind].message_type for kind in _KINDS.values()}
+_ATTRIBUTES = {kind: [field.name for field in box.fields if field.name != "operands"] for kind, box in _BOXES.items()}
+_SCALARS, _POWER = pb.Node.SCALARS_FIELD_NUMBER, pb.Node.POWER_FIELD_NUMBER
 
-
-def _attributes(kind: str, box: Descriptor) -> Callable[[Message, Limits, Checkpoint], Attributes]:
-    readers = [
-        (field.name, _reader(field, f".{kind}.{field.name}")) for field in box.fields if field.name != "operands"
-    ]
-    if not readers:
-        return _no_attributes
-    return lambda message, limits, _: {name: read(message, limits) for name, read in readers}
-
-
-def _scalars(box: pb.Scalars, _: Limits, checkpoint: Checkpoint) -> Attributes:
-    try:
-        return decode_columns(box, checkpoint)
-    except UnknownOpError as error:
-        raise _NodeError(str(error), f".scalars.ops[{error.index}]") from None
-
-
-_ATTRIBUTES: dict[str | None, Callable[[Any, Limits, Checkpoint], Attributes]] = {
-    field.name: _attributes(field.name, getattr(pb, field.message_type.name).DESCRIPTOR)
-    for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields
-    if field.name not in _SOURCES and field.message_type is not None
-}
-_ATTRIBUTES["scalars"] = _scalars
+_OPERATION = np.zeros(max(_KINDS) + 1, np.bool_)
+"""By field number of a kind: whether it is an operation; so are the others."""
+_PLAIN = np.zeros_like(_OPERATION)
+"""Whether it has no attributes."""
+_OPCODES = np.zeros(len(_OPERATION), np.int8)
+for _number, _kind in _KINDS.items():
+    _OPERATION[_number] = _kind not in _SOURCES
+    _PLAIN[_number] = _OPERATION[_number] and not _ATTRIBUTES[_kind]
+    _OPCODES[_number] = Opcode.STACK if _kind == "scalars" else Opcode[_kind.upper()]

@@ -1,30 +1,38 @@
-"""The columns of packed operations on scalars -> arrays, with no step of Python for each operation."""
+"""Packed operations on scalars -> nodes, in columns from end to end.
+
+The elements of the operands, row-major and one operand after another, are the positions from 0 on; then come the
+constants, and then the operations.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
-from gradwire_server.codec.tensors import FLOAT64, INT64, Array
-from gradwire_server.engine import Checkpoint
+from gradwire_server.codec.wire import Bytes, find_fields, read_varints
+from gradwire_server.engine2.checkpoints import Checkpoint
+from gradwire_server.engine2.graph.graph import Array, Attributes
+from gradwire_server.engine2.graph.opcodes import Opcode
+from gradwire_server.engine2.graph.ops import Op
+from gradwire_server.engine2.graph.rules import Inferred, OperandError, Spec
+from gradwire_server.engine2.graph.shapes import size
 
-INT32: np.dtype[np.int32] = np.dtype("<i4")
+FLOAT64: np.dtype[np.float64] = np.dtype("<f8")
 
-_DTYPES: Mapping[str, np.dtype[Any]] = {
-    "constants": FLOAT64,
-    "ops": INT32,
-    "arities": INT64,
-    "arguments": INT64,
-    "exponents": FLOAT64,
-    "results": INT64,
-}
-COLUMNS = tuple(_DTYPES)
+COLUMNS = ("constants", "ops", "arities", "arguments", "exponents", "results")
 """The fields of the message that are columns."""
 
+_FIELDS = {name: pb.Scalars.DESCRIPTOR.fields_by_name[name].number for name in COLUMNS}
 _OPS = [number for number in pb.ScalarOp.values() if number != pb.SCALAR_OP_UNSPECIFIED]
+OPCODES = np.zeros(max(_OPS) + 1, np.int8)
+for _number in _OPS:
+    OPCODES[_number] = Opcode[pb.ScalarOp.Name(_number).removeprefix("SCALAR_OP_")]
+_ADD, _MAX, _POWER = pb.SCALAR_OP_ADD, pb.SCALAR_OP_MAX, pb.SCALAR_OP_POWER
+
+MAX_POSITIONS = 2**31 - 1
 
 
 class UnknownOpError(Exception):
@@ -36,19 +44,115 @@ class UnknownOpError(Exception):
         self.index = index
 
 
-def decode_columns(message: pb.Scalars, checkpoint: Checkpoint) -> Mapping[str, Array]:
-    """Each column as an array; ``checkpoint`` is called before each and may raise.
+def decode_columns(raw: Bytes, checkpoint: Checkpoint) -> dict[str, Array]:
+    """Each column of a serialized ``Scalars``, int64 or float64; ``checkpoint`` is called before each and may raise.
 
     Raises:
-        UnknownOpError: An op is unknown. Lengths and positions are for the engine to check.
+        UnknownOpError: An op is unknown. Lengths and positions are checked when shapes are known.
     """
-    columns = {}
-    for name, dtype in _DTYPES.items():
+    spans = np.zeros((max(_FIELDS.values()) + 1, 2), np.int64)
+    find_fields(raw, spans)
+    columns: dict[str, Array] = {}
+    for name, number in _FIELDS.items():
         checkpoint()
-        numbers: Collection[Any] = getattr(message, name)
-        columns[name] = np.fromiter(numbers, dtype, len(numbers))
-    unknown = ~np.isin(columns["ops"], _OPS)
-    if unknown.any():
-        index = int(np.argmax(unknown))
-        raise UnknownOpError(index, int(columns["ops"][index]))
+        if name in ("constants", "exponents"):
+            columns[name] = np.frombuffer(raw[slice(*spans[number])].tobytes(), FLOAT64)
+        else:
+            columns[name] = read_varints(raw, spans[number : number + 1], np.zeros(1, np.int64))
+    wrong = _first((columns["ops"] < min(_OPS)) | (columns["ops"] > max(_OPS)))
+    if wrong is not None:
+        raise UnknownOpError(wrong, int(columns["ops"][wrong]))
     return columns
+
+
+def _infer(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
+    """One result or more, of operations on earlier positions."""
+    codes, results = attributes["ops"], attributes["results"]
+    first = sum(size(spec.shape) for spec in specs) + len(attributes["constants"])
+    positions = first + len(codes)
+    if positions > MAX_POSITIONS:
+        raise OperandError(f"operands, constants and operations take {positions} positions; at most {MAX_POSITIONS}")
+    arities = _checked_arities(attributes["arities"], codes, first)
+    _check_arguments(attributes["arguments"], arities, codes, first)
+    _check_exponents(attributes["exponents"], codes, first)
+    if not len(results):
+        raise OperandError("there are no results; name at least one position", "results")
+    wrong = _first((results < 0) | (results >= positions))
+    if wrong is not None:
+        raise OperandError(
+            f"result {wrong} is position {results[wrong]}, past the end of {positions} positions; "
+            f"give one below {positions}",
+            f"results[{wrong}]",
+        )
+    return (len(results),), {**attributes, "arities": arities}
+
+
+SCALARS = Op(
+    name="scalars",
+    opcode=Opcode.STACK,
+    min_operands=0,
+    max_operands=None,
+    infer=_infer,
+    summary="results of packed operations on scalars",
+    derivative="that of each operation",
+)
+"""A packed node as it was sent. It checks the columns of a node; no graph of the engine has it."""
+
+
+def _first(wrong: NDArray[np.bool_]) -> int | None:
+    return int(wrong.argmax()) if wrong.any() else None
+
+
+def _described(operation: int, position: int, number: int) -> str:
+    name = pb.ScalarOp.Name(pb.ScalarOp.ValueType(number)).removeprefix("SCALAR_OP_").lower()
+    return f"operation {operation} (position {position}, {name})"
+
+
+def _checked_arities(arities: Array, codes: Array, first: int) -> Array:
+    """How many arguments each operation takes."""
+    if not len(arities):
+        return np.where(codes <= _MAX, 2, 1)
+    if len(arities) != len(codes):
+        raise OperandError(
+            f"there are {len(arities)} arities for {len(codes)} operations; give one for each, or none for two "
+            "arguments of each add, mul and max and one of each other",
+            "arities",
+        )
+    wrong = _first(np.where(codes <= _MAX, arities < 1, arities != 1))
+    if wrong is not None:
+        expected = "1 or more" if codes[wrong] <= _MAX else "exactly 1"
+        who = _described(wrong, first + wrong, int(codes[wrong]))
+        raise OperandError(f"{who} has {arities[wrong]} arguments; it takes {expected}", f"arities[{wrong}]")
+    return arities
+
+
+def _check_arguments(arguments: Array, arities: Array, codes: Array, first: int) -> None:
+    total = int(arities.sum())
+    if total != len(arguments):
+        raise OperandError(f"there are {len(arguments)} arguments; the operations take {total}", "arguments")
+    owners = np.repeat(np.arange(len(codes)), arities)
+    wrong = _first((arguments < 0) | (arguments >= first + owners))
+    if wrong is not None:
+        owner, found = int(owners[wrong]), int(arguments[wrong])
+        own = first + owner
+        what = "the operation itself" if found == own else "a later one" if found > own else "none"
+        raise OperandError(
+            f"{_described(owner, own, int(codes[owner]))} has as an argument position {found}, {what}; "
+            f"arguments come first, so give a position below {own}",
+            f"arguments[{wrong}]",
+        )
+
+
+def _check_exponents(exponents: Array, codes: Array, first: int) -> None:
+    """One for each power, in their order."""
+    powers = np.flatnonzero(codes == _POWER)
+    if len(exponents) != len(powers):
+        raise OperandError(
+            f"there are {len(exponents)} exponents for {len(powers)} operations of code {_POWER} (power); "
+            "give one for each, in their order",
+            "exponents",
+        )
+    wrong = _first(~np.isfinite(exponents))
+    if wrong is not None:
+        who = _described(int(powers[wrong]), first + int(powers[wrong]), _POWER)
+        raise OperandError(f"{who} has the exponent {exponents[wrong]}; it must be finite", f"exponents[{wrong}]")

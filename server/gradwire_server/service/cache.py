@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from threading import Lock
 
-from gradwire_server.engine import Program
+from gradwire_server.engine2 import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ProgramCache:
 
     def put(self, program: Program, digest: bytes) -> bool:
         """Keep a program; False if it alone is larger than the cache."""
-        entry = _Entry(program, program.nbytes, len(program.shapes) + len(program.columns.operands), digest)
+        entry = _Entry(program, program.nbytes, program.size, digest)
         if entry.nbytes > self.max_bytes:
             return False
         with self._lock:

@@ -14,8 +14,9 @@ from typing import Generic, Protocol, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
-from gradwire_server import codec, engine
-from gradwire_server.engine import Checkpoint, shapes, unhurried
+from gradwire_server import codec
+from gradwire_server import engine2 as engine
+from gradwire_server.engine2 import Checkpoint, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.cache import ProgramCache
 from gradwire_server.service.limits import ServiceLimits
@@ -67,14 +68,7 @@ class Prepared:
     @property
     def reply_bytes(self) -> int:
         """Bytes of the tensors of the response."""
-        program, examples = self.job.program, self.job.examples
-        separate = self.job.per_example_gradients
-        elements = examples if separate else 1
-        for source in self.job.wrt:
-            elements += shapes.size(source.shape) * (examples if separate or source.per_example else 1)
-        for node in self.job.query.outputs:
-            elements += shapes.size(program.shapes[node]) * (examples if program.per_example[node] else 1)
-        return elements * self.job.query.dtype.itemsize
+        return self.job.result_bytes
 
     def evaluate(self, checkpoint: Checkpoint) -> tuple[engine.Evaluation, float]:
         """The result, and the seconds it took.
@@ -86,7 +80,7 @@ class Prepared:
         evaluation = engine.run(self.job, checkpoint, self.threads)
         seconds = perf_counter() - start
         phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
-        self.observer.evaluated(len(self.job.program.shapes), evaluation.examples, seconds, phase)
+        self.observer.evaluated(len(self.job.program.checked), evaluation.examples, seconds, phase)
         return evaluation, seconds
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
@@ -136,7 +130,7 @@ class GradientLogic:
         """Check a graph and keep it."""
         if not request.HasField("graph"):
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph", "graph")
-        program = self._compiled(request.graph, checkpoint, self.limits.max_cache_bytes)
+        program = self.compiled(request.graph, checkpoint, self.limits.max_cache_bytes)
         return pb.RegisterGraphResponse(
             graph_id=program.graph_id, signature=codec.encode_signature(program, checkpoint)
         )
@@ -175,9 +169,7 @@ class GradientLogic:
         """
         if program is not None:
             return self._prepared(request, framed, program, checkpoint)
-        program = self._program(request, checkpoint)
-        with engine.no_full_collections():
-            return self._prepared(request, framed, program, checkpoint)
+        return self._prepared(request, framed, self._program(request, checkpoint), checkpoint)
 
     def _prepared(
         self,
@@ -204,16 +196,14 @@ class GradientLogic:
         if program is None:
             program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        elements = 2 * sum(program.sizes) + sum(program.sizes[operand] for operand in program.nodes.operands)
-        if elements * dtype.itemsize > self.limits.max_message_bytes:
-            raise reply_too_large(elements * dtype.itemsize, self.limits, "trace a smaller graph")
-        with engine.no_full_collections():
-            arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint)
-            job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
+        nbytes = engine.elements_of_trace(program.checked) * dtype.itemsize
+        if nbytes > self.limits.max_message_bytes:
+            raise reply_too_large(nbytes, self.limits, "trace a smaller graph")
+        arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint)
+        job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
-            with engine.no_full_collections():
-                return codec.encode_trace(engine.run_trace(job, checkpoint), checkpoint)
+            return codec.encode_trace(engine.run_trace(job, checkpoint), checkpoint)
 
         return Planned(job.cost, job.memory, run)
 
@@ -228,18 +218,20 @@ class GradientLogic:
         if program is None:
             program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        check = engine.bind_check(
-            program,
-            codec.decode_arrays(request, dtype, self._engine_limits, checkpoint),
+        query = engine.Query(
+            arrays=codec.decode_arrays(request, dtype, self._engine_limits, checkpoint),
             dtype=dtype,
             reduction=codec.decode_reduction(request),
             wrt=codec.decode_wrt(request.wrt if request.HasField("wrt") else None, self._engine_limits),
+        )
+        settings = engine.settings_of(
+            dtype,
+            query.reduction,
             step=request.step if request.HasField("step") else None,
             tolerance=request.tolerance if request.HasField("tolerance") else None,
             max_probes=request.max_probes if request.HasField("max_probes") else None,
-            limits=self._engine_limits,
-            checkpoint=checkpoint,
         )
+        check = engine.bind_check(program, query, settings, self._engine_limits, checkpoint)
 
         def run(checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
             return codec.encode_checks(engine.run_check(check, checkpoint))
@@ -269,7 +261,7 @@ class GradientLogic:
     def _program(self, request: ProgramRequest, checkpoint: Checkpoint) -> engine.Program:
         given = request.WhichOneof("program")
         if given == "graph":
-            return self._compiled(request.graph, checkpoint)
+            return self.compiled(request.graph, checkpoint)
         if given is None:
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph or graph_id", "graph")
         graph_id = request.graph_id
@@ -290,18 +282,18 @@ class GradientLogic:
             )
         return program
 
-    def _compiled(
+    def compiled(
         self, message: graph_pb2.Graph, checkpoint: Checkpoint, max_cache_bytes: int | None = None
     ) -> engine.Program:
+        """The program of a graph; kept, unless it alone takes more than ``max_cache_bytes``, which is refused."""
         digest = _digest(message)
         program = self.cache.find(digest)
         if program is not None:
             return program
         start = perf_counter()
         try:
-            with engine.no_full_collections():
-                graph = codec.decode_graph(message, self._engine_limits, checkpoint)
-                program = engine.compile_graph(graph, self._engine_limits, checkpoint, max_cache_bytes)
+            graph = codec.decode_graph(message, self._engine_limits, checkpoint)
+            program = engine.compile_graph(graph, self._engine_limits, checkpoint, max_cache_bytes)
         except Refusal as refusal:
             raise _inside("graph", refusal) from None
         self.cache.put(program, digest)

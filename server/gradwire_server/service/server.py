@@ -24,13 +24,15 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server import engine
+from gradwire_server import codec
+from gradwire_server import engine2 as engine
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.allocator import give_back, keep_freed
 from gradwire_server.service.arrivals import Arrivals
+from gradwire_server.service.caller import Caller
 from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.jobs import Caller, Jobs, Waits
+from gradwire_server.service.jobs import Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
 from gradwire_server.service.servicer import GradientServicer
@@ -179,7 +181,7 @@ class Server:
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
         stopped = asyncio.create_task(stop.wait())
-        compiling = partial(engine.warm, self._tell_of_compiling)
+        compiling = partial(engine.warm, self._tell_of_compiling, codec.warm)
         warm = asyncio.create_task(self._jobs.run(Caller(None), COMPILING_SECONDS, compiling))
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if not warm.done():

@@ -19,11 +19,12 @@ from structlog.contextvars import bind_contextvars
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
-from gradwire_server.engine import Checkpoint, Program
+from gradwire_server.engine2 import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.admission import Admission
+from gradwire_server.service.caller import SHUTTING_DOWN, Caller
 from gradwire_server.service.frames import Assembler, Complete, response_frames
-from gradwire_server.service.jobs import SHUTTING_DOWN, Caller, Jobs, Waits
+from gradwire_server.service.jobs import Jobs, Waits
 from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
 from gradwire_server.service.metrics import Metrics, Stage
 from gradwire_server.service.spans import SPANS

@@ -13,9 +13,11 @@ from google.rpc.status_pb2 import Status
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server.errors import Finding, Reason, Refusal
-from gradwire_server.service.jobs import RETRY_SECONDS
 
 DOMAIN = "gradwire"
+
+RETRY_SECONDS = 0.5
+"""After which a caller that was turned away may try again."""
 
 MAX_STATUS_BYTES = 3800
 """Of a status with its details; gRPC drops the status altogether where the trailers exceed 8 KiB."""

@@ -36,7 +36,7 @@ class Bounds:
             Own.INTEGERS: len(self.code.integers), Own.LOSSES: n if job.per_example_gradients else 0,
         }  # fmt: skip
         self.sizes: dict[int, int] = {int(k): v for k, v in self.sizes.items()}
-        for number, own in job.bound.buffers:
+        for number, own in enumerate(self.code.attached, start=len(MODES)):
             size = job.program.checked.size(own.node)
             self.sizes[number] = size * (n if own.examples else 1)
 

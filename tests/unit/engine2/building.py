@@ -10,7 +10,7 @@ import pytest
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from gradwire_server.codec2.graphs import decode_graph
+from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.engine2.explain.nonfinite import NonFinite
 from gradwire_server.engine2.graph.graph import Graph, Ties
 from gradwire_server.engine2.run.evaluation import Evaluation, run
@@ -19,8 +19,12 @@ from gradwire_server.engine2.run.program import Program, compile_graph
 from gradwire_server.engine2.run.query import Query
 from gradwire_server.errors import Refusal
 from gradwire_server.limits import Limits
+from tests.unit.engine2.bounds import check_bounds
 
 LIMITS = Limits()
+LOOKED_AT = 1 << 14
+"""Integers of code from which on it takes too long to look at all of them."""
+
 TIES = {Ties.ZERO: pb.TIE_RULE_ZERO, Ties.SPLIT: pb.TIE_RULE_SPLIT}
 
 
@@ -82,7 +86,10 @@ def evaluate(program: Program, arrays: Mapping[str, Any], dtype: type = np.float
     """The result of a query on arrays of this dtype; arrays of int64 stay so, for rows."""
     given = {name: np.asarray(value, None if is_rows(value) else dtype, order="C") for name, value in arrays.items()}
     asked = Query(arrays=given, dtype=np.dtype(dtype), **query)
-    return run(bind(program, asked, LIMITS), nothing)
+    job = bind(program, asked, LIMITS)
+    if len(job.bound.code.rows) < LOOKED_AT:
+        check_bounds(job)
+    return run(job, nothing)
 
 
 def refusal_of(builder: Builder, loss: int = -1) -> Refusal:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwire.v1 import graph_pb2, tensor_pb2
-from gradwire_server.codec2.graphs import decode_graph
+from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.engine2.graph.checking import Checked, check_graph
 from gradwire_server.errors import Refusal
 from gradwire_server.limits import Limits

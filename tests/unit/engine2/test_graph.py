@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import gradwire as gw
 from gradwire._graph import build_graph
 from gradwire.v1 import graph_pb2, tensor_pb2
-from gradwire_server.codec2.graphs import decode_graph
+from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.engine2.graph.checking import check_graph
 from gradwire_server.engine2.graph.graph import Input, Parameter, Ties
 from gradwire_server.engine2.graph.opcodes import Opcode

@@ -33,12 +33,14 @@ def transpose(stage: Stage, node: int) -> None:
 
 
 def take(stage: Stage, node: int) -> None:
-    """Rows of a table; one that is the same in every request is a view."""
+    """Rows of a table; those at equal distances, the same in every request, are a view."""
     table, indices = stage.operands(node)
-    constant = stage.constant_index(stage.checked.graph.operands_of(node)[1])
-    if constant is not None:
-        stride = table.strides[0] * (constant % table.shape[0])
-        stage.alias(node, table._replace(shape=table.shape[1:], strides=table.strides[1:], offset=table.offset + stride))
+    chosen = stage.constant_rows(stage.checked.graph.operands_of(node)[1], table.shape[0])
+    if chosen is not None:
+        first, step = chosen
+        shape, strides = indices.shape + table.shape[1:], (table.strides[0] * step,) * len(indices.shape)
+        offset = table.offset + table.strides[0] * first
+        stage.alias(node, table._replace(shape=shape, strides=strides + table.strides[1:], offset=offset))
         return
     stage.notes[node] = [stage.gathered(table)]
     stage.writer.rows_by_index(r.GATHER, node, stage.new(node), stage.notes[node][0], indices, lanes=stage.lanes)

@@ -44,7 +44,12 @@ class Role(StrEnum):
 
     SOURCE = "source"
     GRADIENT = "gradient"
+    SUM = "sum"
+    """Where lanes add up their gradients in a source that they share: the result itself, if there is one tile."""
     OUTPUT = "output"
+    KEPT = "kept"
+    """Values of all examples, until gradients of weights are computed from them."""
+    KEPT_GRADIENT = "kept gradient"
 
 
 class Attached(NamedTuple):
@@ -68,7 +73,11 @@ class Buffers:
         self.integers: list[Array] = []
         self._sizes = {Own.CONSTANTS: 0, Own.INTEGERS: 0, Own.EXTRA: 0, Own.SUMS: 0}
         self.sums: dict[int, View] = {}
-        """Where the sums of gradients are, by node."""
+        """Where the sums of gradients are, by node; of nodes that are no sources."""
+        self.deferred: list[int] = []
+        """Sources whose gradients are computed when all tiles are done."""
+        self.source_sums: dict[int, int] = {}
+        """Where they begin among those of sources, by node."""
 
     def size(self, own: Own) -> int:
         """Elements of a buffer that only this object gives places in; of EXTRA, those of a lane."""
@@ -105,12 +114,26 @@ class Buffers:
         return self._reserve(own, node, value.shape)
 
     def sum(self, node: int) -> View:
-        """Where the gradients of lanes in a shared value add up."""
+        """Where the gradients of lanes in a shared value add up; in a source, in a buffer of its own."""
+        if node in self._checked.graph.contents:
+            if node not in self.source_sums:
+                self.source_sums[node] = sum(self._checked.size(other) for other in self.source_sums)
+            return self.attach(Role.SUM, node, examples=False)
         if node not in self.sums:
             self.sums[node] = self._reserve(Own.SUMS, node, self._checked.shape(node))
         return self.sums[node]
 
-    def extra(self, node: int) -> View:
+    def all_sums(self) -> list[tuple[int, int, int]]:
+        """Nodes whose gradients add up, where each begins among all sums, sources last, and how many elements it has.
+
+        Gradients that are where they belong when all tiles are done begin nowhere: -1.
+        """
+        own = [(node, view.place, view.size) for node, view in self.sums.items()]
+        behind = self.size(Own.SUMS)
+        own += [(node, behind + at, self._checked.size(node)) for node, at in self.source_sums.items()]
+        return own + [(node, -1, self._checked.size(node)) for node in self.deferred]
+
+    def apart(self, node: int) -> View:
         """Where each lane has a gradient of its own in a shared value."""
         view = self._reserve(Own.EXTRA, node, self._checked.shape(node))
         return view._replace(distance=view.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,8 @@ class Sizes:
     passive: int
     extra: int
     sums: int
+    source_sums: int
+    """Elements of sums in sources, behind those in other nodes."""
     scratch: int
     wide: int
     """Elements of float64 for long sums, and for each lane those below."""
@@ -45,8 +48,9 @@ class Code:
     """Rows, and what they need."""
 
     rows: NDArray[np.int64]
-    sections: tuple[Section, Section, Section, Section]
-    """Forward of what examples share, forward and backward of lanes, backward of what examples share."""
+    sections: tuple[Section, ...]
+    """Forward of what examples share, forward and backward of lanes, backward of what examples share; and gradients of
+    weights, which go before that."""
     sums: tuple[tuple[int, int, int], ...]
     """Nodes whose gradients add up over examples, where each begins among the sums, and how many elements it has."""
     sizes: Sizes
@@ -61,3 +65,7 @@ class Code:
     """Arrays whose addresses are in rows."""
     has_products: bool
     """Whether lanes take part in matrix products."""
+    deferrable: int
+    """Elements of an example that would be kept if gradients of weights were deferred; 0 if there are none."""
+    sizes_of_kept: Mapping[int, int]
+    """Elements of one example, by node, of values and gradients that are kept."""

@@ -19,13 +19,15 @@ def add(stage: Stage, node: int) -> None:
         stage.alias(node, first)
         return
     out = stage.new(node)
-    for operand in others:
-        stage.tensor(Opcode.ADD, out, first, operand, shape=out.shape)
-        first = out
+    stage.tensor(Opcode.ADD, out, first, others[0], shape=out.shape)
+    for operand in others[1:]:
+        stage.count(Opcode.COPY, out, operand, shape=out.shape)
 
 
 def add_back(stage: Stage, node: int) -> None:
-    """The gradient itself, to each operand."""
+    """The gradient itself, to each operand; of one operand it is there."""
+    if not stage.owns(node):
+        return
     g = stage.gradient(node)
     for operand in stage.checked.graph.operands_of(node):
         if stage.wants(operand):
@@ -49,6 +51,8 @@ def mul(stage: Stage, node: int) -> None:
 
 def mul_back(stage: Stage, node: int) -> None:
     """The gradient of the product so far, times what it was multiplied with, from the last operand to the first."""
+    if not stage.owns(node):
+        return
     g, views, before = stage.gradient(node), stage.operands(node), stage.notes[node]
     operands = stage.checked.graph.operands_of(node)
     for slot in range(len(operands) - 1, 0, -1):
@@ -77,6 +81,8 @@ def largest(stage: Stage, node: int) -> None:
 
 def largest_back(stage: Stage, node: int) -> None:
     """The gradient to the larger of two; of more, to those that are as large as the largest, by how many they are."""
+    if not stage.owns(node):
+        return
     g, out, views = stage.gradient(node), stage.values[node], stage.operands(node)
     operands = stage.checked.graph.operands_of(node)
     split = stage.checked.graph.ties is Ties.SPLIT

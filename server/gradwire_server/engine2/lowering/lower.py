@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine2.checkpoints import Checkpoint, checked
 from gradwire_server.engine2.graph.checking import Checked
-from gradwire_server.engine2.graph.graph import Input
+from gradwire_server.engine2.graph.graph import Array, Input
 from gradwire_server.engine2.graph.opcodes import Opcode
 from gradwire_server.engine2.lowering import arrangement, elementwise, products, reductions
 from gradwire_server.engine2.lowering import rows as r
 from gradwire_server.engine2.lowering.buffers import Buffers, Own, Role
 from gradwire_server.engine2.lowering.code import Code, Section, Sizes
-from gradwire_server.engine2.lowering.question import Facts, Question, facts_of
+from gradwire_server.engine2.lowering.question import Question, facts_of
 from gradwire_server.engine2.lowering.stage import Stage
 from gradwire_server.engine2.lowering.swarm import Segment, Swarm
 from gradwire_server.engine2.lowering.values import Values
 from gradwire_server.engine2.lowering.views import View
+from gradwire_server.engine2.lowering.weights import Weights
 from gradwire_server.engine2.lowering.writer import Writer
 
 PATTERNS = {**elementwise.PATTERNS, **reductions.PATTERNS, **products.PATTERNS, **arrangement.PATTERNS}
@@ -28,6 +29,8 @@ TELLING = {Opcode.ADD, Opcode.MUL, Opcode.MATMUL, Opcode.SUM}
 """Ops whose result, if it has elements, is not finite where an operand is not: zero times infinity is no number."""
 
 MOVING = {Opcode.RESHAPE, Opcode.TRANSPOSE}
+
+KEPT = {Role.KEPT, Role.KEPT_GRADIENT}
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
@@ -40,6 +43,7 @@ def lower(graph: Checked, question: Question, checkpoint: Checkpoint) -> Code:
         lowering.section(lowering.forward, lowering.lanes),
         lowering.section(lowering.backward, lowering.lanes),
         lowering.section(lowering.backward, lowering.shared),
+        lowering.section(lowering.weights, lowering.lanes),
     )
     return lowering.code(sections)
 
@@ -65,6 +69,9 @@ class _Lowering:
         of_lanes = facts.lanes[graph.graph.loss]
         self.lanes[0].separate = question.separate and bool(of_lanes)
         self.lanes[0].notes = self.shared[0].notes
+        self._heavy = Weights(graph, facts, self._opcodes)
+        if question.deferred:
+            self.lanes[0].weights, self.lanes[0].kept = self._heavy.products, self._heavy.kept
 
     def section(self, write: Callable[[Stage, Swarm], None], stage: tuple[Stage, Swarm]) -> Section:
         """The rows that a step of the lowering writes."""
@@ -91,14 +98,15 @@ class _Lowering:
     def _look_at_values(self, stage: Stage) -> None:
         everything = stage.all_places()
         passive = everything._replace(buffer=Own.PASSIVE if stage.lanes else Own.SHARED_PASSIVE)
-        for view, count in ((everything, stage.places), (passive, stage.passive)):
+        kept = [(stage.values[node], stage.values[node].size) for node in stage.kept]
+        for view, count in ((everything, stage.places), (passive, stage.passive), *kept):
             if count:
                 self._writer.look(view, count, r.BAD_VALUE, lanes=stage.lanes)
         for source in self._graph.sources:
-            if self._facts.needed[source.node] and not source.integer and source.per_example == stage.lanes:
-                if not self._told(source.node):
-                    view = self._buffers.content(source.node)
-                    self._writer.look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
+            own = self._facts.needed[source.node] and not source.integer and source.per_example == stage.lanes
+            if own and not self._told(source.node):
+                view = self._buffers.content(source.node)
+                self._writer.look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
         if not stage.lanes:
             self._look_at_constants()
 
@@ -112,9 +120,9 @@ class _Lowering:
             if not self._facts.needed[consumer] or graph.size(consumer) == 0:
                 continue
             opcode = self._opcodes[consumer]
-            if opcode in TELLING and (opcode != Opcode.MATMUL or graph.shape(node)[-1]) and graph.size(node):
-                if len(graph.graph.operands_of(consumer)) > 1 or opcode == Opcode.SUM:
-                    return True
+            several = len(graph.graph.operands_of(consumer)) > 1 or opcode == Opcode.SUM
+            if opcode in TELLING and graph.size(node) and several:
+                return True
             if opcode in MOVING and depth < 8 and self._consumers_tell(consumer, depth + 1):
                 return True
         return False
@@ -155,9 +163,9 @@ class _Lowering:
         elif not stage.lanes and not lanes:
             self._copy_out(stage, loss, examples=False)
         for node in self._question.outputs:
-            if self._facts.lanes[node] == stage.lanes and not self._is_integer(node):
-                if not (node == loss and not stage.lanes):
-                    self._copy_out(stage, node, examples=bool(self._graph.per_example[node]))
+            copied = node == loss and not stage.lanes
+            if self._facts.lanes[node] == stage.lanes and not self._is_integer(node) and not copied:
+                self._copy_out(stage, node, examples=bool(self._graph.per_example[node]))
 
     def _copy_out(self, stage: Stage, node: int, *, examples: bool) -> None:
         """Copy an output; where lanes have a value that all share, that of the first one."""
@@ -194,19 +202,26 @@ class _Lowering:
                     self._back(stage, step)
         self._look_at_gradients(stage, swarm)
 
+    def weights(self, stage: Stage, swarm: Swarm) -> None:
+        """Gradients of weights, from all examples at once."""
+        for sizes, strides, views, gradient in stage.deferred:
+            self._writer.product(sizes, strides, views, [], added=False, gradient=gradient)
+
     def _back(self, stage: Stage, node: int) -> None:
         if self._facts.active[node]:
             PATTERNS[Opcode(int(self._opcodes[node]))][1](stage, node)
 
     def _receive(self, stage: Stage) -> None:
         """Begin with what lanes gave, in what they share."""
-        if stage.lanes or not self._buffers.sums:
+        sums = self._buffers.all_sums()
+        if stage.lanes or not sums:
             return
         integers: list[int] = []
-        for root, view in self._buffers.sums.items():
-            integers += [view.place, view.size, *stage.target(root).ref]
+        for root, begin, size in sums:
+            source = int(root in self._graph.graph.contents)
+            integers += [begin, size, source, *stage.target(root).ref]
             stage.begun.add(root)
-        self._writer.row(r.COMBINE, len(self._buffers.sums), *integers)
+        self._writer.row(r.COMBINE, len(sums), *integers)
 
     def _look_at_gradients(self, stage: Stage, swarm: Swarm) -> None:
         everything = stage.opposite(stage.all_places())
@@ -225,14 +240,14 @@ class _Lowering:
 
     # Code.
 
-    def code(self, sections: tuple[Section, Section, Section, Section]) -> Code:
+    def code(self, sections: tuple[Section, ...]) -> Code:
         """All that was written."""
         shared, lanes = self.shared[0], self.lanes[0]
-        buffers, writer = self._buffers, self._writer
+        buffers, writer, graph = self._buffers, self._writer, self._graph
         return Code(
             rows=np.array(writer.rows or [0], np.int64),
             sections=sections,
-            sums=tuple((root, view.place, view.size) for root, view in buffers.sums.items()),
+            sums=tuple(buffers.all_sums()),
             sizes=Sizes(
                 shared=shared.places,
                 shared_gradients=shared.gradient_places,
@@ -242,6 +257,7 @@ class _Lowering:
                 passive=lanes.passive,
                 extra=buffers.size(Own.EXTRA),
                 sums=buffers.size(Own.SUMS),
+                source_sums=sum(graph.size(node) for node in buffers.source_sums),
                 scratch=writer.scratch,
                 wide=writer.wide,
                 wide_of_lane=writer.wide_of_lane,
@@ -249,14 +265,17 @@ class _Lowering:
             modes=tuple(buffers.modes()),
             attached=tuple(buffers.attached),
             constants=_joined(buffers.constants, np.float64),
-            integers=_joined(buffers.integers, np.int64),
+            integers=_joined(buffers.integers, np.int64).view(np.int64),
             kept=tuple(writer.kept),
+            sizes_of_kept={own.node: graph.size(own.node) for own in buffers.attached if own.role in KEPT},
+            deferrable=0 if self._question.separate else self._heavy.elements,
             has_products=bool(np.any(self._opcodes[self._facts.needed & self._facts.lanes] == Opcode.MATMUL)),
         )
 
 
-def _joined(arrays: Iterable[NDArray[np.float64] | NDArray[np.int64]], dtype: type) -> NDArray[np.float64]:
-    return np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False)
+def _joined(arrays: Iterable[Array], dtype: type) -> Array:
+    joined: Array = np.concatenate([np.empty(0, dtype), *arrays]).astype(dtype, copy=False)
+    return joined
 
 
 def _with_elements(graph: Checked) -> tuple[NDArray[np.int8], NDArray[np.float64]]:

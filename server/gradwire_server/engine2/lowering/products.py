@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradwire_server.engine2.graph.opcodes import Opcode
+from gradwire_server.engine2.lowering.buffers import Role
 from gradwire_server.engine2.lowering.stage import Stage
 from gradwire_server.engine2.lowering.views import Loop, View
 
 C, A, B = range(3)
 ROWS, COLUMNS, INNER = range(3)
+
+PART = 64
+"""Rows of a weight's gradient that are computed at a time."""
 
 Size = tuple[int, bool]
 """A length, and whether lanes multiply it."""
@@ -63,7 +67,10 @@ class _Product:
 
     def fits(self, matrix: int) -> bool:
         """Whether BLAS takes a matrix as it is: elements of a row or of a column stand one after another."""
-        rows, columns = self.sizes[{C: ROWS, A: ROWS, B: INNER}[matrix]], self.sizes[{C: COLUMNS, A: INNER, B: COLUMNS}[matrix]]
+        rows, columns = (
+            self.sizes[{C: ROWS, A: ROWS, B: INNER}[matrix]],
+            self.sizes[{C: COLUMNS, A: INNER, B: COLUMNS}[matrix]],
+        )
         return (1, False) in {rows, columns} or 1 in self.strides[matrix]
 
 
@@ -73,9 +80,9 @@ def _product(stage: Stage, views: list[View], gradient: int) -> _Product:
     loops = [Loop(1, True, tuple(view.distance for view in views))] if stage.lanes else []
     for axis in range(rank):
         length = max(view.shape[axis] for view in padded) if all(view.shape[axis] for view in padded) else 0
-        strides = tuple(0 if view.shape[axis] == 1 else view.strides[axis] for view in padded)
+        steps = tuple(0 if view.shape[axis] == 1 else view.strides[axis] for view in padded)
         if length != 1:
-            loops.append(Loop(length, False, strides))
+            loops.append(Loop(length, False, steps))
     (m, k), n = padded[A].shape[-2:], padded[B].shape[-1]
     strides = [(view.strides[-2], view.strides[-1]) for view in padded]
     return _Product(views, strides, [(m, False), (n, False), (k, False)], loops, gradient)
@@ -99,6 +106,8 @@ def multiply(stage: Stage, node: int, views: list[View], *, gradient: int = C, t
         gradient: Which factor is a gradient.
         target: Whether C is the node's gradient.
     """
+    if 0 in views[C].shape:
+        return
     product = _folded(stage, views, gradient)
     if not all(product.fits(matrix) for matrix in (A, B)):
         views = [views[C], *(stage.gathered(view) for view in views[1:])]
@@ -117,12 +126,34 @@ def multiply(stage: Stage, node: int, views: list[View], *, gradient: int = C, t
     elif summed:
         raise AssertionError(node)
     flat = [i for pair in product.strides for i in pair]
-    stage.writer.product(
-        product.sizes, flat, product.views, product.stacks, added=added, gradient=product.gradient
-    )
+    stage.writer.product(product.sizes, flat, product.views, product.stacks, added=added, gradient=product.gradient)
 
 
-def _matrices(stage: Stage, a: View, b: View, c: View) -> tuple[View, View, View]:
+def whole_gradient(stage: Stage, node: int) -> View:
+    """The gradient of a weight where it is returned."""
+    view = stage.values[node]
+    result = stage.buffers.attach(Role.GRADIENT, view.root, examples=False)
+    return result._replace(shape=view.shape, strides=view.strides, offset=view.offset)
+
+
+def defer(stage: Stage, node: int, views: list[View], gradient: int) -> None:
+    """Have a product over all examples done when all tiles are, in parts that threads share."""
+    product = _folded(stage, views, gradient)
+    stage.buffers.deferred.append(stage.values[node].root)
+    rows = product.sizes[ROWS][0]
+    for first in range(0, rows, PART):
+        sizes = [(min(PART, rows - first), False), *product.sizes[1:]]
+        c, a, b = product.views
+        moved = [
+            c._replace(offset=c.offset + first * product.strides[C][0]),
+            a._replace(offset=a.offset + first * product.strides[A][0]),
+            b,
+        ]
+        flat = tuple(i for pair in product.strides for i in pair)
+        stage.deferred.append((sizes, flat, moved, product.gradient))
+
+
+def _matrices(a: View, b: View, c: View) -> tuple[View, View, View]:
     """Views with a vector on the left as a row and one on the right as a column, and of the result likewise."""
     if len(b.shape) == 1:
         c = c.expanded((len(c.shape),))
@@ -139,7 +170,7 @@ def _transposed(view: View) -> View:
 def matmul(stage: Stage, node: int) -> None:
     """The product."""
     a, b = stage.operands(node)
-    a, b, c = _matrices(stage, a, b, stage.new(node))
+    a, b, c = _matrices(a, b, stage.new(node))
     multiply(stage, node, [c, a, b])
 
 
@@ -148,12 +179,19 @@ def matmul_back(stage: Stage, node: int) -> None:
     first, second = stage.checked.graph.operands_of(node)
     views = stage.operands(node)
     g = stage.gradient(node)
-    a, b, g = _matrices(stage, *views, g)
-    if stage.wants(first):
-        target, _, _ = _matrices(stage, stage.target(first), b, g)
+    a, b, g = _matrices(views[0], views[1], g)
+    weight = stage.weights.get(node, -1)
+    if weight == first:
+        target, _, _ = _matrices(whole_gradient(stage, first), b, g)
+        defer(stage, first, [target, g, _transposed(b)], A)
+    elif stage.wants(first):
+        target, _, _ = _matrices(stage.target(first), b, g)
         multiply(stage, first, [target, g, _transposed(b)], gradient=A, target=True)
-    if stage.wants(second):
-        _, target, _ = _matrices(stage, a, stage.target(second), g)
+    if weight == second:
+        _, target, _ = _matrices(a, whole_gradient(stage, second), g)
+        defer(stage, second, [target, _transposed(a), g], B)
+    elif stage.wants(second):
+        _, target, _ = _matrices(a, stage.target(second), g)
         multiply(stage, second, [target, _transposed(a), g], gradient=B, target=True)
 
 

@@ -24,6 +24,8 @@ class Question:
     """Nodes whose values are asked for."""
     separate: bool
     """Whether each example has gradients of its own."""
+    deferred: bool = False
+    """Whether gradients of large weights are computed from all examples at once, when all tiles are done."""
 
 
 @dataclass(frozen=True, slots=True)

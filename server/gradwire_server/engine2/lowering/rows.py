@@ -87,7 +87,11 @@ F_COUNT, F_LANES, F_NUMBER, F_REF = range(2, 6)
 """FILL and FINITE: how many elements, the number, and a reference."""
 
 M_COUNT, M_SUMS = range(2, 4)
-"""COMBINE: how many sums; for each where it begins among totals, its elements, and a reference to where it goes."""
+"""COMBINE: how many sums; for each where it begins among totals (-1 if it is in place), its elements, whether it may be
+in place, and a reference to that."""
+
+M_ENTRY = 3 + REF
+"""Integers of a sum."""
 
 (
     C_CODE,
@@ -106,6 +110,7 @@ M_COUNT, M_SUMS = range(2, 4)
     C_LOSS,
     C_TOTALS,
     C_DIVISOR,
+    C_DIRECT,
     C_APPLY,
     C_APPLY_BACK,
     C_APPLY_OTHER,
@@ -113,10 +118,11 @@ M_COUNT, M_SUMS = range(2, 4)
     C_GROUP,
     C_GROUP_BACK,
     C_KINDS,
-) = range(23)
+) = range(24)
 C_BUFFERS = C_KINDS + KINDS
 """The block that a thread runs with. LOSS and TOTALS are addresses of sums in float64, which are divided by DIVISOR;
-from APPLY to KINDS stand addresses of compiled functions, the last ones for each kind of row; from BUFFERS on, each buffer has its base and how it is addressed."""
+DIRECT says that sums in sources are in place. From APPLY to KINDS stand addresses of compiled functions, the last ones
+for each kind of row. From BUFFERS on, each buffer has its base and how it is addressed."""
 
 (
     W_NEXT,
@@ -134,12 +140,16 @@ from APPLY to KINDS stand addresses of compiled functions, the last ones for eac
     W_FAULTS,
     W_YIELD,
     W_SUMS_BUFFER,
+    W_WEIGHT,
+    W_WEIGHTS_DONE,
+    W_WEIGHTS,
     W_SECTIONS,
-) = range(16)
-W_SIZE = W_SECTIONS + 8
+) = range(19)
+W_SIZE = W_SECTIONS + 10
 """The block that threads share: the next chunk, whether values that examples share are there, chunks that are done, the
 status of those values; examples, lanes of a tile, tiles, chunks; elements of sums; addresses of totals [chunks, sums]
-and losses [chunks], of the status of each tile, and of what was out of range in each chunk [chunks, 4]; and sections."""
+and losses [chunks], of the status of each tile, and of what was out of range in each chunk [chunks, 4];
+the next gradient of weights, how many are done, how many there are; and sections."""
 
 BAD_VALUE, BAD_GRADIENT, BAD_INDEX, STOPPED, BAD_SUM = 1, 2, 4, 8, 16
 """Bits of the status."""

@@ -1,8 +1,9 @@
-"""A stage: nodes that are computed together, for all examples at once or for the lanes of a tile, and where they live."""
+"""A stage: nodes that are computed together, for all examples or for the lanes of a tile, and where they live."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,12 @@ class Stage:
         """Whether values and gradients of the stage, or gradients alone, are those of lanes."""
         self.own, self.gradients = (Own.VALUES, Own.GRADIENTS) if lanes else (Own.SHARED, Own.SHARED_GRADIENTS)
         """The buffer of values that may have gradients, and that of gradients, which have the same places."""
+        self.weights: dict[int, int] = {}
+        """Products whose weight's gradient is deferred, with the operand that the weight is."""
+        self.deferred: list[Any] = []
+        """Products that are done when all tiles are: sizes, strides, views, and which factor is a gradient."""
+        self.kept: set[int] = set()
+        """Nodes whose values are kept for that."""
         self.separate = False
         """Whether each lane has gradients of its own in what all share."""
         self.places = 0
@@ -67,6 +74,8 @@ class Stage:
         shape = self.checked.shape(node)
         if self.scalar_places[node] >= 0:
             view = self._view(self.own, int(self.scalar_places[node]), shape, node)
+        elif node in self.kept:
+            view = self.buffers.attach(Role.KEPT, node, examples=True)
         elif self.facts.active[node]:
             view = self._view(self.own, self.places, shape, node)
             self.places += view.size
@@ -91,10 +100,14 @@ class Stage:
         size = View(buffer, place, 0, shape, strides).size
         return View(buffer, place, size if self.lanes else 0, shape, strides, 0, root)
 
-    def constant_index(self, node: int) -> int | None:
-        """The row index that a node is in every request; None if it is none, or there are several."""
+    def constant_rows(self, node: int, rows: int) -> tuple[int, int] | None:
+        """The first row, and the step to the next, that row indices mean in every request; None if there is none."""
         content = self.checked.graph.contents.get(node)
-        return int(content) if isinstance(content, np.ndarray) and content.ndim == 0 else None
+        if not isinstance(content, np.ndarray) or content.ndim > 1 or content.size == 0:
+            return None
+        indices = content.reshape(-1) % rows
+        step = int(indices[1] - indices[0]) if len(indices) > 1 else 1
+        return (int(indices[0]), step) if step > 0 and np.all(np.diff(indices) == step) else None
 
     def all_places(self) -> View:
         """The buffer of the stage's own values, from its first place on."""
@@ -140,7 +153,7 @@ class Stage:
         return self.values[node].root == node
 
     def add_to(self, node: int, shape: Shape, *, summed: bool) -> tuple[View, bool]:
-        """Where a contribution of this shape goes, and whether it is to be stored there: it is the first, and covers all.
+        """Where a contribution of this shape goes, and whether it is stored there: it is the first, and covers all.
 
         With ``summed`` a step adds several numbers to one element.
         """
@@ -167,6 +180,8 @@ class Stage:
     def _storage(self, root: int) -> View:
         """Where the gradient of a node's storage is."""
         value = self.values[root]
+        if root in self.weights:
+            return self.buffers.attach(Role.KEPT_GRADIENT, root, examples=True)
         if value.buffer == self.own:
             return self.opposite(value)
         source = root in self.checked.graph.contents
@@ -174,7 +189,7 @@ class Stage:
             return self.buffers.attach(Role.GRADIENT, root, examples=False)
         if value.distance == 0 and not self.separate:
             return self.buffers.sum(root)
-        return self.buffers.attach(Role.GRADIENT, root, examples=True) if source else self.buffers.extra(root)
+        return self.buffers.attach(Role.GRADIENT, root, examples=True) if source else self.buffers.apart(root)
 
     def _gradient(self, node: int) -> View:
         view, storage = self.values[node], self.parallel[self._root(node)]
@@ -193,7 +208,9 @@ class Stage:
         """An elementwise step; see the writer's."""
         self.writer.tensor(opcode, out, *operands, shape=shape, lanes=self.lanes, combine=combine, number=number)
 
-    def reduce(self, opcode: int, out: View, *operands: View, shape: Shape, number: float = 0.0, largest: bool = False) -> None:
+    def reduce(
+        self, opcode: int, out: View, *operands: View, shape: Shape, number: float = 0.0, largest: bool = False
+    ) -> None:
         """An elementwise step whose results are added up, or of which the largest are kept."""
         start = float("-inf") if largest else 0.0
         self.writer.fill(out, out.size, start, lanes=self.lanes)

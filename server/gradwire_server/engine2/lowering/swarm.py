@@ -41,7 +41,10 @@ FEW = np.array([4 if code < Opcode.PRODUCT and code != Opcode.POWER else 0 for c
 """[opcodes], how many operations are not worth a loop."""
 
 ARGUMENTS = np.array(
-    [-1 if code >= Opcode.PRODUCT else 0 if code == Opcode.POWER else 2 if code in PAIRS else 1 for code in range(CODES)]
+    [
+        -1 if code >= Opcode.PRODUCT else 0 if code == Opcode.POWER else 2 if code in PAIRS else 1
+        for code in range(CODES)
+    ]
 )
 """[opcodes], how many arguments an operation has; 0 if it is no matter where they are, -1 if they are listed."""
 
@@ -141,7 +144,7 @@ class Swarm:
         self._exponents = self._numbers[self.nodes[powers]]
         listed = self._own_codes >= Opcode.PRODUCT
         arities = np.diff(self._starts)[self.nodes[listed]]
-        self._stage.writer.scratch = max(self._stage.writer.scratch, 2048, 16 * int(arities.max(initial=1)))
+        self._stage.writer.scratch = max(self._stage.writer.scratch, 4096, 16 * int(arities.max(initial=1)))
 
     def _cut(self, sequence: NDArray[np.int32], table: NDArray[np.int32]) -> list[Step]:
         """Steps in their order: groups between two other nodes are one segment."""

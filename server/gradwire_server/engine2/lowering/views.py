@@ -99,9 +99,7 @@ class View(NamedTuple):
         missing = len(shape) - len(self.shape)
         own = (1,) * missing + self.shape
         strides = (0,) * missing + self.strides
-        repeated = tuple(
-            0 if have == 1 != want else s for have, want, s in zip(own, shape, strides, strict=True)
-        )
+        repeated = tuple(0 if have == 1 != want else s for have, want, s in zip(own, shape, strides, strict=True))
         return self._replace(shape=shape, strides=repeated)
 
 
@@ -124,7 +122,11 @@ def nest(shape: Shape, views: Sequence[View | None], *, lanes: bool) -> list[Loo
     merged: list[Loop] = []
     for loop in loops:
         outer = merged[-1] if merged else None
-        if outer and not loop.lanes and all(o == i * loop.length for o, i in zip(outer.strides, loop.strides, strict=True)):
+        if (
+            outer
+            and not loop.lanes
+            and all(o == i * loop.length for o, i in zip(outer.strides, loop.strides, strict=True))
+        ):
             merged[-1] = Loop(outer.length * loop.length, outer.lanes, loop.strides)
         else:
             merged.append(loop)

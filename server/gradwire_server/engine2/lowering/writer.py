@@ -73,10 +73,10 @@ class Writer:
         wide, of_lanes = 0, 0
         whole = prod(shape)
         if combine == r.ADDED and (out.size < whole or (lanes and out.distance == 0)):
-            if (lanes and out.distance == 0) or whole > PLAINLY * out.size:
-                wide, of_lanes = out.extent if out.distance == 0 else out.distance, int(out.distance != 0)
-                if of_lanes and out.extent != out.distance:
-                    wide = 0
+            wide, of_lanes = out.extent, int(out.distance != 0)
+            few = not (lanes and out.distance == 0) and whole <= PLAINLY * out.size
+            if few or (of_lanes and out.extent != out.distance):
+                wide = 0
         self._widen(wide, of_lanes)
         refs = [i for view in (out, *operands) for i in view.ref] + [0] * r.REF * (3 - len(operands))
         accesses = [access(loops, slot, view) for slot, view in enumerate(views)]
@@ -140,6 +140,4 @@ class Writer:
 
 
 def _flat(loops: Sequence[Loop], operands: int) -> list[Any]:
-    return [
-        i for loop in loops for i in (loop.length, int(loop.lanes), *loop.strides, *[0] * (r.NEST - 2 - operands))
-    ]
+    return [i for loop in loops for i in (loop.length, int(loop.lanes), *loop.strides, *[0] * (r.NEST - 2 - operands))]

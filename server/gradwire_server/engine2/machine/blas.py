@@ -31,8 +31,20 @@ def _call(builder: Any, address: Any, arguments: Sequence[tuple[Any, Any]]) -> N
 
 @intrinsic
 def gemm(
-    typing: Any, f: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, a: Any, lda: Any, b: Any, ldb: Any, beta: Any,
-    c: Any, ldc: Any,
+    typing: Any,
+    f: Any,
+    ta: Any,
+    tb: Any,
+    m: Any,
+    n: Any,
+    k: Any,
+    a: Any,
+    lda: Any,
+    b: Any,
+    ldb: Any,
+    beta: Any,
+    c: Any,
+    ldc: Any,
 ) -> Any:
     """C = A B + beta C, row-major; ``f`` is the address of the routine, matrices are addresses."""
 

@@ -41,12 +41,15 @@ from gradwire_server.engine2.lowering.rows import (
     W_TILE,
     W_TILES,
     W_TOTALS,
+    W_WEIGHT,
+    W_WEIGHTS,
+    W_WEIGHTS_DONE,
     W_YIELD,
 )
 from gradwire_server.engine2.machine.memory import called, fetch_add, give_way, peek, pointer, poke, unsigned
 from gradwire_server.engine2.machine.walker import execute
 
-SHARED_FORWARD, FORWARD, BACKWARD, SHARED_BACKWARD = range(4)
+SHARED_FORWARD, FORWARD, BACKWARD, SHARED_BACKWARD, WEIGHTS = range(5)
 
 
 @called
@@ -121,6 +124,28 @@ def _finish(block: int, w: Any, one: Any) -> None:
     w[W_STATUS] = c[C_STATUS]
 
 
+@called
+def _weights(block: int, work: int, one: Any) -> None:
+    """Gradients of weights from all examples at once, one row after another, by whoever has time."""
+    c, w = pointer(block, int64(0)), pointer(work, int64(0))
+    while peek(work + 8 * W_DONE) < w[W_CHUNKS]:
+        give_way(w[W_YIELD])
+    begin, end = w[W_SECTIONS + 2 * WEIGHTS], w[W_SECTIONS + 2 * WEIGHTS + 1]
+    flags, status = pointer(w[W_FLAGS], int64(0)), w[W_STATUS]
+    for t in range(w[W_TILES]):
+        status |= flags[t]
+    while w[W_WEIGHTS] > 0:
+        number = fetch_add(work + 8 * W_WEIGHT, 1)
+        if number >= w[W_WEIGHTS]:
+            break
+        # All rows have one length.
+        size = (end - begin) // w[W_WEIGHTS]
+        c[C_LANES], c[C_FIRST], c[C_STATUS] = w[W_EXAMPLES], 0, status
+        if status & (BAD_INDEX | STOPPED) == 0:
+            execute(block, begin + number * size, begin + (number + 1) * size, one)
+        fetch_add(work + 8 * W_WEIGHTS_DONE, 1)
+
+
 @compiled
 def evaluate(own: int, work: int, leads: bool, one: Any) -> None:
     """What a thread does for a request.
@@ -144,7 +169,9 @@ def evaluate(own: int, work: int, leads: bool, one: Any) -> None:
             break
         _chunk(own, w, chunk, one)
         fetch_add(work + 8 * W_DONE, 1)
+    if not stops:
+        _weights(own, work, one)
     if leads and not stops:
-        while peek(work + 8 * W_DONE) < w[W_CHUNKS]:
+        while peek(work + 8 * W_WEIGHTS_DONE) < w[W_WEIGHTS]:
             give_way(w[W_YIELD])
         _finish(own, w, one)

@@ -53,12 +53,10 @@ def table(dtype: np.dtype[Any]) -> NDArray[np.int64]:
     """What the block of a thread holds for each number below BUFFERS that is an address."""
     real = REALS[dtype]
     block = np.zeros(r.C_BUFFERS, np.int64)
-    for kind, kernel in STEPS.items():
-        block[r.C_KINDS + kind] = address_of(kernel, (int64, int64, real))
-    for number, kernel in LOOPS.items():
-        block[number] = address_of(kernel, (int64,) * 6 + (real,))
-    for number, kernel in GROUPS.items():
-        block[number] = address_of(kernel, (int64,) * 6 + (real,))
+    for kind, step in STEPS.items():
+        block[r.C_KINDS + kind] = address_of(step, (int64, int64, real))
+    for number, loop in (LOOPS | GROUPS).items():
+        block[number] = address_of(loop, (int64,) * 6 + (real,))
     block[r.C_PASS] = address_of(strided.pass_elements, (int64,) * 11 + (real,))
     block[r.C_GEMM], block[r.C_GEMV] = blas_addresses(dtype)
     return block

@@ -28,7 +28,7 @@ from gradwire_server.engine2.lowering.rows import (
 from gradwire_server.engine2.machine import strided
 from gradwire_server.engine2.machine.blas import PLAIN, TRANSPOSED, gemm, gemv
 from gradwire_server.engine2.machine.control import address_of, lengthened, stops
-from gradwire_server.engine2.machine.memory import called, converted, item_size, pointer, unsigned
+from gradwire_server.engine2.machine.memory import called, item_size, pointer, unsigned
 
 AT_ONCE = 1 << 29
 """Multiplications without a look at whether to stop, about a fortieth of a second."""
@@ -45,8 +45,8 @@ def _loops(m: int, n: int, k: int, a: Any, b: Any, c: Any, s: Any, added: int, g
     for i in range(m):
         for j in range(n):
             total = zero
-            for l in range(k):
-                x, y = a[i * ar + l * ac], b[l * br + j * bc]
+            for q in range(k):
+                x, y = a[i * ar + q * ac], b[q * br + j * bc]
                 if not ((gradient == 1 and x == zero) or (gradient == 2 and y == zero)):
                     total += x * y
             c[i * cr + j * cc] = c[i * cr + j * cc] + total if added else total

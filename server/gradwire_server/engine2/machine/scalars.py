@@ -29,11 +29,13 @@ PRODUCT, TOTAL, GREATEST_SPLIT = int(Opcode.PRODUCT), int(Opcode.TOTAL), int(Opc
 NONE, RANGES, FIRST, SECOND = range(4)
 """Where the arguments of a group's operations are: anywhere; one after another, none of them in the group; the first
 or the second one the same for all, the others one after another."""
+
+
 class Operations(NamedTuple):
     """Those of a tape, by their number."""
 
     a: Any
-    """Place of the first argument; of TOTAL and the like, where the places of arguments begin in ``lists``, or in RANGES
+    """Place of the first argument; of TOTAL and the like, where places of arguments begin in ``lists``, or in RANGES
     the first of these places."""
     b: Any
     """Place of the second argument, or where those end; of POWER, which of the exponents."""

@@ -99,7 +99,17 @@ def _run(kind: int, e: Any, place: int, stride: int, p: Any, at: int, n: int, sc
 
 @inlined
 def _walk(
-    kind: int, e: Any, d: Any, columns: int, rank: int, operand: int, lanes: int, first: int, n: int, p: Any, at: int,
+    kind: int,
+    e: Any,
+    d: Any,
+    columns: int,
+    rank: int,
+    operand: int,
+    lanes: int,
+    first: int,
+    n: int,
+    p: Any,
+    at: int,
     scratch: Any,
 ) -> None:
     """``n`` elements of a nest, from the ``first`` on, and as many numbers of ``p`` from ``at`` on."""

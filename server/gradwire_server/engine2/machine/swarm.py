@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import float32, float64, int8, int32, int64, uint32
+from numba import int8, int32, int64, uint32
 
 from gradwire_server.engine2.compiled import compiled
 from gradwire_server.engine2.graph.opcodes import Opcode
@@ -263,7 +263,7 @@ def group(block: int, address: int, opcode: int, begin: int, end: int, run: int,
     t, w = _table(row, one), unsigned(c[C_LANES])
     v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
     if SIGMOID <= opcode <= SOFTPLUS:
-        call(c, opcode, begin, end, run, t, v, w)
+        call(c, opcode, begin, end, run, t, v, pointer(c[C_SCRATCH], one), w)
     elif opcode == MUL:
         _forward_pairs(MUL, begin, end, run, t, v, w)
     elif opcode == SQUARE:
@@ -358,7 +358,8 @@ def swarm_back(block: int, address: int, one: Any) -> None:
     v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
     d = pointer(address_of(c, row, S_REFS + REF, item_size(one)), one)
     zeroed = row[S_ZEROED]
-    sound = True
+    # Gradients from ``seen`` to ``last`` are complete, and are looked at while they are in the cache.
+    sound, seen, last = True, int64(0), int64(0)
     for r in range(count - 1, -1, -1):
         kind, begin, end, run = _group(groups, r)
         lowest = groups[r * COLUMNS + 4]
@@ -368,12 +369,16 @@ def swarm_back(block: int, address: int, one: Any) -> None:
             lower = max(first, min(int64(lowest), zeroed - AHEAD // wide))
             _zero(d, lower * wide, zeroed * wide)
             zeroed = lower
-        sound &= _finite(d, (first + begin) * wide, (end - begin) * wide)
+        if end != seen or (last - seen) * wide >= CHUNK:
+            sound &= _finite(d, (first + seen) * wide, (last - seen) * wide)
+            last = end
+        seen = begin
         if kind == MIXED and w == 1:
             _backward_mixed(begin, end, codes, t, v, d)
         else:
             step = 1 if kind == MIXED else end - begin
             for k in range(end - step, begin - 1, -step):
                 invoke(c[C_GROUP_BACK], (block, address, int64(codes[k]), k, k + step, int64(run), one))
+    sound &= _finite(d, (first + seen) * wide, (last - seen) * wide)
     if not sound:
         c[C_STATUS] |= BAD_GRADIENT

@@ -1,4 +1,4 @@
-"""Elementwise steps on tensors: values, and what goes back to each operand; reductions are steps whose result is added up."""
+"""Elementwise steps on tensors: values, and what goes back to operands; a reduction is one whose results add up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,17 @@ from gradwire_server.engine2.machine.elementwise import (
     power,
     power_back,
 )
-from gradwire_server.engine2.machine.memory import address_in, called, converted, float_of, inlined, invoke, item_size, pointer, unsigned
+from gradwire_server.engine2.machine.memory import (
+    address_in,
+    called,
+    converted,
+    float_of,
+    inlined,
+    invoke,
+    item_size,
+    pointer,
+    unsigned,
+)
 from gradwire_server.engine2.machine.strided import CHUNK
 
 ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)

@@ -11,6 +11,7 @@ from gradwire_server.engine2.lowering.rows import (
     BAD_INDEX,
     BAD_SUM,
     C_CODE,
+    C_DIRECT,
     C_DIVISOR,
     C_KINDS,
     C_LANES,
@@ -26,6 +27,7 @@ from gradwire_server.engine2.lowering.rows import (
     F_NUMBER,
     F_REF,
     M_COUNT,
+    M_ENTRY,
     M_SUMS,
 )
 from gradwire_server.engine2.machine import strided
@@ -102,14 +104,21 @@ def combine(block: int, address: int, one: Any) -> None:
     totals, divisor = pointer(c[C_TOTALS], 1.0), float_of(c[C_DIVISOR])
     zero = converted(0.0, one)
     for k in range(row[M_COUNT]):
-        at = M_SUMS + 6 * k
+        at = M_SUMS + M_ENTRY * k
         begin, n = unsigned(row[at]), unsigned(row[at + 1])
-        out = pointer(address_of(c, row, at + 2, item_size(one)), one)
+        out = pointer(address_of(c, row, at + 3, item_size(one)), one)
         bad = False
-        for i in range(n):
-            number = converted(totals[begin + i] / divisor, one)
-            bad = bad | (number - number != zero)
-            out[i] = number
+        if row[at] < 0 or (row[at + 2] and c[C_DIRECT]):
+            share = converted(divisor, one)
+            for i in range(n):
+                number = out[i] / share
+                bad = bad | (number - number != zero)
+                out[i] = number
+        else:
+            for i in range(n):
+                number = converted(totals[begin + i] / divisor, one)
+                bad = bad | (number - number != zero)
+                out[i] = number
         if bad:
             c[C_STATUS] |= BAD_SUM
 

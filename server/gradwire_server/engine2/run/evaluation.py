@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +12,20 @@ from gradwire_server.engine2.checkpoints import Checkpoint
 from gradwire_server.engine2.explain.nonfinite import NonFinite
 from gradwire_server.engine2.graph.graph import Array, Reduction
 from gradwire_server.engine2.lowering import rows as r
-from gradwire_server.engine2.lowering.buffers import Attached, Own, Role
 from gradwire_server.engine2.machine.evaluate import evaluate
 from gradwire_server.engine2.run.faults import Search, index_refusal
-from gradwire_server.engine2.run.job import Job, attached, part_of
+from gradwire_server.engine2.run.job import Job, part_of
 from gradwire_server.engine2.run.room import Room, address
 from gradwire_server.engine2.run.stopping import WATCH
 from gradwire_server.engine2.run.threads import ONE, Threads
+from gradwire_server.engine2.run.wiring import LOSSES, Gradient
 from gradwire_server.errors import Reason, Refusal, refuse
 
 LONG = 2e-3
 """Seconds of work from which on somebody looks whether it is still wanted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """What a job gave."""
 
     loss: Array
@@ -47,13 +46,10 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
         Refusal: INDEX_OUT_OF_RANGE; NON_FINITE if the query rejects it; whatever ``checkpoint`` raises.
     """
     bound = job.bound
+    layout = bound.layout
     room = bound.room(job.program)
-    results = _results(job)
-    losses = np.empty(job.examples if job.per_example_gradients else 0, job.query.dtype)
-    for number, array in attached(job, results):
-        room.attach(number, address(array))
-    room.attach(Own.LOSSES, address(losses))
-    if bound.layout.cost < LONG:
+    results, losses = _attach(job, room)
+    if layout.cost < LONG:
         compute(room, threads)
     else:
         with WATCH.stopping(room.stop, checkpoint):
@@ -63,46 +59,61 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
         raise index_refusal(job, room)
     loss = _loss(job, room, results, losses)
     report = None
-    if status or not (job.per_example_gradients or isfinite(loss)):
+    if status or not (bound.question.separate or isfinite(loss)):
         report = _report(job, room, status, loss, results, checkpoint)
         loss = np.where(np.isnan(loss), np.nan, loss).astype(loss.dtype)  # NaN of one sign
-    bound.rooms.append(room)
-    if report is not None and job.query.reject_non_finite:
-        raise _rejected(report)
-    return Evaluation(
-        loss=loss,
-        gradients=_gradients(job, results),
-        outputs=_outputs(job, results),
-        non_finite=report,
-        examples=job.examples,
-        blocks=job.blocks,
-    )
+        if report is not None and job.query.reject_non_finite:
+            raise _rejected(report)
+    if bound.idles and not bound.rooms:
+        bound.rooms.append(room)
+    gradients = {own.name: _gradient(own, results, job) for own in bound.wiring.gradients}
+    return Evaluation(loss, gradients, _outputs(job, results), report, layout.examples, layout.tiles)
+
+
+def _attach(job: Job, room: Room) -> tuple[list[Array], Array | None]:
+    """Give the machine the addresses of arrays; gives those of results, and of losses of examples."""
+    wiring, arrays, dtype = job.bound.wiring, job.query.arrays, job.query.dtype
+    losses = np.empty(job.examples, dtype) if job.bound.question.separate else None
+    results = [np.empty(shape, dtype) for shape, _ in wiring.results]
+    given = [(at, address(arrays[name])) for name, at in wiring.sources]
+    made = [(at, address(array)) for (_, places), array in zip(wiring.results, results, strict=True) for at in places]
+    for block in room.blocks:
+        for at, where in given:
+            block[at] = where
+        for at, where in made:
+            block[at] = where
+        if losses is not None:
+            block[LOSSES] = address(losses)
+    return results, losses
 
 
 def _report(
-    job: Job, room: Room, status: int, loss: Array, results: dict[Attached, Array], checkpoint: Checkpoint
+    job: Job, room: Room, status: int, loss: Array, results: list[Array], checkpoint: Checkpoint
 ) -> NonFinite | None:
     flags = room.flags.copy()
-    totals = {node: room.sums[0, begin : begin + size] for node, begin, size in job.bound.code.sums}
+    totals = {
+        node: room.sums[0, begin : begin + size]
+        for node, begin, size in job.bound.code.sums
+        if begin + size <= room.sums.shape[1]
+    }
+    if job.bound.layout.direct and status & r.BAD_SUM:
+        flags[0] |= r.BAD_GRADIENT
     with np.errstate(over="ignore"):
         sums = {
             node: total.astype(job.query.dtype).reshape(job.program.checked.shape(node))
             for node, total in totals.items()
         }
-    for attachment, array in results.items():
-        if attachment.role is Role.GRADIENT and not attachment.examples:
-            sums.setdefault(attachment.node, array)
+    for own in job.bound.wiring.gradients:
+        if own.array >= 0 and not own.repeated and own.shape == job.program.facts.by_name[own.name].shape:
+            sums.setdefault(job.program.facts.by_name[own.name].node, results[own.array])
 
     def run_part(begin: int, end: int) -> int:
         part = part_of(job, begin, end)
         own = part.bound.room(job.program)
-        outcome = _results(part)
-        spare = np.empty(end - begin, job.query.dtype)
-        for number, array in attached(part, outcome):
-            own.attach(number, address(array))
-        own.attach(Own.LOSSES, address(spare))
+        kept = _attach(part, own)
         compute(own, ONE)
-        part.bound.rooms.append(own)
+        part.bound.rooms[:] = (own,)
+        del kept
         found = int(own.work[r.W_STATUS])
         return found | (r.BAD_GRADIENT if found & r.BAD_SUM else 0)
 
@@ -123,58 +134,53 @@ def _rejected(report: NonFinite) -> Refusal:
 def compute(room: Room, threads: Threads) -> None:
     """Have the machine go through the request."""
     room.begin()
+    leader, *others = room.addresses
+    if not others:
+        evaluate(leader, room.work_address, True, room.one)
+        return
     with threads.caller():
-        helpers = threads.help([partial(evaluate, own, room.work_address, False, room.one) for own in room.addresses[1:]])
-        evaluate(room.addresses[0], room.work_address, True, room.one)
+        helpers = threads.help([partial(evaluate, own, room.work_address, False, room.one) for own in others])
+        evaluate(leader, room.work_address, True, room.one)
         for helper in helpers:
             if not helper.cancel():
                 helper.result()
 
 
-def _results(job: Job) -> dict[Attached, Array]:
-    checked, examples = job.program.checked, job.examples
-    return {
-        own: np.empty(((examples,) if own.examples else ()) + checked.shape(own.node), job.query.dtype)
-        for _, own in job.bound.buffers
-        if own.role is not Role.SOURCE
-    }
-
-
-def _loss(job: Job, room: Room, results: dict[Attached, Array], losses: Array) -> Array:
+def _loss(job: Job, room: Room, results: list[Array], losses: Array | None) -> Array:
     reduction, examples, dtype = job.query.reduction, job.examples, job.query.dtype
+    separate = job.bound.question.separate
     if job.program.lanes_loss:
-        if job.per_example_gradients:
+        if losses is not None:
             return losses
         total = room.losses[0] / examples if reduction is Reduction.MEAN else room.losses[0]
+        if dtype == np.float64:
+            return np.asarray(total)
         with np.errstate(over="ignore"):
             return np.asarray(total).astype(dtype)
-    own = results[Attached(Role.OUTPUT, job.program.checked.graph.loss, False)]
-    if job.per_example_gradients:
+    own = results[job.bound.wiring.outputs[job.program.checked.graph.loss]]
+    if separate:
         return np.full(examples, own, dtype)
     if reduction is Reduction.SUM and job.program.facts.batched:
         return np.multiply(own, examples, dtype=dtype) if examples else np.zeros_like(own)
     return own
 
 
-def _gradients(job: Job, results: dict[Attached, Array]) -> dict[str, Array]:
-    gradients = {}
-    for source in job.wrt:
-        examples = source.per_example or job.per_example_gradients
-        shape = ((job.examples,) if examples else ()) + source.shape
-        found = results.get(Attached(Role.GRADIENT, source.node, examples))
-        if found is None:
-            shared = results.get(Attached(Role.GRADIENT, source.node, False))
-            found = np.zeros(shape, job.query.dtype) if shared is None else np.broadcast_to(shared, shape).copy()
-        elif source.per_example and job.query.reduction is Reduction.MEAN:
-            np.divide(found, job.examples, out=found)
-        gradients[source.name] = found
-    return gradients
+def _gradient(own: Gradient, results: list[Array], job: Job) -> Array:
+    if own.array < 0:
+        return np.zeros(own.shape, job.query.dtype)
+    found = results[own.array]
+    if own.repeated:
+        return np.broadcast_to(found, own.shape).copy()
+    if own.divided:
+        np.divide(found, job.examples, out=found)
+    return found
 
 
-def _outputs(job: Job, results: dict[Attached, Array]) -> dict[int, Array]:
-    checked = job.program.checked
-    outputs = {}
+def _outputs(job: Job, results: list[Array]) -> dict[int, Array]:
+    if not job.query.outputs:
+        return {}
+    outputs, numbers = {}, job.bound.wiring.outputs
     for sent, node in zip(job.query.outputs, job.bound.question.outputs, strict=True):
-        found = results.get(Attached(Role.OUTPUT, node, bool(checked.per_example[node])))
-        outputs[sent] = job.program.integer(node, job.query.arrays) if found is None else found
+        found = numbers.get(node)
+        outputs[sent] = job.program.integer(node, job.query.arrays) if found is None else results[found]
     return outputs

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from gradwire_server.engine2.checkpoints import Checkpoint, unhurried
 from gradwire_server.engine2.graph import shapes
-from gradwire_server.engine2.graph.checking import Source
-from gradwire_server.engine2.graph.graph import Array, Reduction
-from gradwire_server.engine2.lowering.buffers import MODES, Attached, Role
+from gradwire_server.engine2.graph.checking import Checked, Source
+from gradwire_server.engine2.graph.graph import Reduction
 from gradwire_server.engine2.lowering.code import Code
-from gradwire_server.engine2.lowering.question import Question
-from gradwire_server.engine2.run.layout import Layout, layout_of
+from gradwire_server.engine2.lowering.question import Question, facts_of
+from gradwire_server.engine2.run.layout import Layout, defers, layout_of
 from gradwire_server.engine2.run.program import Program
 from gradwire_server.engine2.run.query import Query, fit
 from gradwire_server.engine2.run.room import Room
+from gradwire_server.engine2.run.wiring import Wiring, wiring_of
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.limits import Limits
-
-BATCH = {Reduction.MEAN, Reduction.SUM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,9 @@ class Bound:
     reduction: Reduction
     code: Code
     layout: Layout
-    buffers: tuple[tuple[int, Attached], ...]
-    """Numbers of the buffers of a request, and what they are."""
+    wiring: Wiring
+    idles: bool
+    """Whether a room is kept between requests."""
     rooms: list[Room] = field(default_factory=list)
 
     def room(self, program: Program) -> Room:
@@ -74,6 +72,11 @@ class Job:
         return self.bound.layout.memory
 
     @property
+    def result_bytes(self) -> int:
+        """Bytes of what it gives."""
+        return self.bound.layout.results
+
+    @property
     def lanes(self) -> int:
         """Examples of a tile; a function of graph, dtype and question alone."""
         return self.bound.layout.tile
@@ -106,16 +109,27 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
     Raises:
         Refusal: with every finding (INVALID_TENSOR, INVALID_REQUEST, LIMIT_EXCEEDED); whatever ``checkpoint`` raises.
     """
+    kind = query.dtype, query.reduction, query.wrt, query.outputs, threads, limits.max_memory_bytes
+    known = program.known.get(kind)
+    if known is not None:
+        bound = known.bounds.get(known.expected.fits(query.arrays))
+        if bound is not None:
+            return Job(program=program, query=query, wrt=known.wrt, bound=bound)
     asked = fit(program.facts, query, limits, checkpoint)
     key = asked.question, asked.examples, query.dtype, query.reduction, threads, limits.max_memory_bytes
     bound = program.bounds.get(key)
     if bound is None:
         code = program.code(asked.question, checkpoint)
         bound = _bound(program, code, asked.question, asked.wrt, asked.examples, query, threads, limits)
+        if defers(code, bound.layout, query.dtype.itemsize):
+            question = replace(asked.question, deferred=True)
+            code = program.code(question, checkpoint)
+            bound = _bound(program, code, question, asked.wrt, asked.examples, query, threads, limits)
         program.keep(key, bound)
     job = Job(program=program, query=query, wrt=asked.wrt, bound=bound)
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
+    program.know(kind, asked, query.dtype, bound)
     return job
 
 
@@ -133,35 +147,34 @@ def _bound(
     layout = layout_of(
         code, examples, itemsize, streamed, elements * itemsize, threads, limits.max_memory_bytes
     )  # fmt: skip
-    buffers = tuple(enumerate(code.attached, start=len(MODES)))
-    return Bound(question, query.dtype, query.reduction, code, layout, buffers)
+    wiring = wiring_of(checked, code, question, wrt, layout, query.reduction)
+    idles = program.idles(layout.memory - layout.results)
+    return Bound(question, query.dtype, query.reduction, code, layout, wiring, idles)
 
 
 def _too_large(job: Job, limits: Limits) -> Refusal:
-    checked = job.program.checked
-    node = checked.largest_node
     advice = "ask for a mean or a sum, or send fewer examples" if job.per_example_gradients else "make it smaller"
+    return too_large(job.program.checked, job.bound.question, job.memory, job.examples, advice, limits)
+
+
+def too_large(
+    checked: Checked, question: Question, memory: int, examples: int, advice: str, limits: Limits
+) -> Refusal:  # fmt: skip
+    """The refusal of a computation that would take so many bytes."""
+    sizes = np.array([shapes.size(shape) for shape in checked.shape_table])[checked.shape_ids]
+    node = int(np.where(facts_of(checked, question).needed, sizes, -1).argmax())
     return refuse(
         Reason.LIMIT_EXCEEDED,
-        f"the computation would take about {job.memory} bytes for {job.examples} examples; this server takes "
-        f'at most {limits.max_memory_bytes} (max_memory_bytes); its largest tensor is node "{checked.graph.label(node)}" '
+        f"the computation would take about {memory} bytes for {examples} examples; this server takes "
+        f'at most {limits.max_memory_bytes} (max_memory_bytes); its largest tensor is node '
+        f'"{checked.graph.label(node)}" '
         f"of shape {shapes.text(checked.shape(node))}; {advice}",
         "",
-        found=job.memory,
+        found=memory,
         limit=limits.max_memory_bytes,
         setting="max_memory_bytes",
         node=checked.graph.label(node),
     )
-
-
-def attached(job: Job, results: Mapping[Attached, Array]) -> list[tuple[int, Array]]:
-    """The arrays of a request by the numbers of their buffers."""
-    names = job.program.names
-    arrays = job.query.arrays
-    return [
-        (number, arrays[names[own.node]] if own.role is Role.SOURCE else results[own])
-        for number, own in job.bound.buffers
-    ]
 
 
 def part_of(job: Job, begin: int, end: int) -> Job:
@@ -175,6 +188,8 @@ def part_of(job: Job, begin: int, end: int) -> Job:
     bound = job.program.bounds.get(key)
     if bound is None:
         layout = replace(job.bound.layout, examples=end - begin, tile=end - begin, tiles=1, chunks=1, threads=1)
-        bound = replace(job.bound, layout=layout, rooms=[])
+        old = job.bound
+        wiring = wiring_of(job.program.checked, old.code, old.question, job.wrt, layout, old.reduction)
+        bound = replace(old, layout=layout, wiring=wiring, rooms=[])
         job.program.keep(key, bound)
     return replace(job, query=query, bound=bound)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradwire_server.engine2.checkpoints import Checkpoint, unhurried
-from gradwire_server.engine2.graph.checking import Checked, check_graph
+from gradwire_server.engine2.graph.checking import Checked, Source, check_graph
 from gradwire_server.engine2.graph.graph import Array, Graph
 from gradwire_server.engine2.lowering.code import Code
 from gradwire_server.engine2.lowering.lower import lower
 from gradwire_server.engine2.lowering.question import Question
 from gradwire_server.engine2.run.facts import Facts
+from gradwire_server.engine2.run.query import Asked, Expected
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.limits import Limits
 
@@ -27,6 +28,18 @@ BOUNDS = 32
 NODE_BYTES, EDGE_BYTES, CODE_NODE_BYTES, PROGRAM_BYTES = 60, 12, 120, 20_000
 """Rough memory of a node, of an edge, of a node in each code, and of a program."""
 
+IDLE_BYTES = 2 << 20
+"""Storage that may be kept between requests for a program, as far as none of its rooms takes more."""
+
+
+class Known(NamedTuple):
+    """Requests that ask the same, of any number of examples."""
+
+    expected: Expected
+    wrt: tuple[Source, ...]
+    bounds: dict[int, Any]
+    """By the number of examples."""
+
 
 class Program:
     """A checked graph with code and rooms of its requests; safe to share among threads."""
@@ -37,8 +50,10 @@ class Program:
         self.names = {source.node: source.name for source in checked.sources}
         self.lanes_loss = bool(checked.per_example[checked.graph.loss])
         """Whether the loss depends on examples."""
-        self.bounds: dict[Any, Any] = {}
+        self.bounds: dict[object, Any] = {}
         """Kinds of requests that are known."""
+        self.known: dict[object, Known] = {}
+        """What was found of requests that ask the same."""
         self._codes: dict[Question, Code] = {}
         self._lock = Lock()
 
@@ -46,6 +61,16 @@ class Program:
     def graph_id(self) -> str:
         """SHA-256 of the canonical form."""
         return self.checked.graph_id
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What requests supply, in the order of nodes."""
+        return self.checked.sources
+
+    @property
+    def size(self) -> int:
+        """Nodes and operands together."""
+        return len(self.checked) + len(self.checked.graph.operands)
 
     def integer(self, node: int, arrays: Mapping[str, Array]) -> Array:
         """A copy of the row indices that a node is."""
@@ -61,22 +86,44 @@ class Program:
                 if len(self._codes) >= max(1, min(CODES, CODED_NODES // len(self.checked))):
                     self._codes.clear()
                     self.bounds.clear()
+                    self.known.clear()
                 self._codes[question] = code
         return code
 
-    def keep(self, key: Any, bound: Any) -> None:
+    def keep(self, key: object, bound: object) -> None:
         """Know a kind of request."""
         with self._lock:
             if len(self.bounds) >= BOUNDS:
                 self.bounds.clear()
+                self.known.clear()
             self.bounds[key] = bound
+
+    def know(self, kind: object, asked: Asked, dtype: np.dtype[np.floating], bound: object) -> None:
+        """Know a request that fits, so that the next one like it is bound at once."""
+        known = self.known.get(kind)
+        if known is None or len(known.bounds) >= BOUNDS:
+            known = Known(Expected(self.checked.sources, dtype), asked.wrt, {})
+            with self._lock:
+                if len(self.known) >= BOUNDS:
+                    self.known.clear()
+                self.known[kind] = known
+        known.bounds[asked.examples] = bound
+
+    def idles(self, nbytes: int) -> bool:
+        """Whether storage of so many bytes may be kept between requests."""
+        return nbytes <= max(IDLE_BYTES, self.nbytes // 4)
 
     @property
     def nbytes(self) -> int:
         """Estimate of the memory that keeping the program takes, in bytes."""
         graph = self.checked.graph
         codes = max(1, min(CODES, CODED_NODES // len(graph)))
-        return PROGRAM_BYTES + (NODE_BYTES + codes * CODE_NODE_BYTES) * len(graph) + EDGE_BYTES * len(graph.operands)
+        return (
+            IDLE_BYTES
+            + PROGRAM_BYTES
+            + (NODE_BYTES + codes * CODE_NODE_BYTES) * len(graph)
+            + EDGE_BYTES * len(graph.operands)
+        )
 
 
 def compile_graph(

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradwire_server.engine2.graph import shapes
 from gradwire_server.engine2.checkpoints import Checkpoint, checked
-from gradwire_server.engine2.graph.graph import Array, Reduction
+from gradwire_server.engine2.graph import shapes
 from gradwire_server.engine2.graph.checking import Source
+from gradwire_server.engine2.graph.graph import Array, Reduction
 from gradwire_server.engine2.lowering.question import Question
 from gradwire_server.engine2.run.facts import Facts
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
@@ -53,6 +53,32 @@ class Asked(NamedTuple):
     wrt: tuple[Source, ...]
     examples: int
     """N, or 1 if the graph has no per-example input."""
+
+
+class Expected:
+    """What the arrays of requests must be, for a quick look at those that are all right."""
+
+    def __init__(self, sources: Iterable[Source], dtype: np.dtype[np.floating]) -> None:
+        self._sources = [(s.name, INTEGER if s.integer else dtype, s.shape, s.per_example) for s in sources]
+
+    def fits(self, arrays: Mapping[str, Array]) -> int:
+        """The number of examples, 1 without per-example inputs; -1 if something is to be looked at more closely."""
+        examples = -1
+        for name, dtype, shape, batched in self._sources:
+            array = arrays.get(name)
+            if array is None or array.dtype != dtype:
+                return -1
+            found = array.shape
+            if not batched:
+                if found != shape:
+                    return -1
+            elif found[1:] != shape or not found or found[0] != examples != -1:
+                return -1
+            else:
+                examples = found[0]
+        if len(arrays) != len(self._sources):
+            return -1
+        return 1 if examples < 0 else examples
 
 
 def fit(program: Facts, query: Query, limits: Limits, checkpoint: Checkpoint) -> Asked:
@@ -192,7 +218,7 @@ def _not_addressable(program: Facts, examples: int) -> Refusal:
     wrong = shapes.problem((examples, *shape), MAX_RANK + 1)
     return refuse(
         Reason.INVALID_REQUEST,
-        f'with {examples} examples, node "{checked_graph.graph.label(node)}" {wrong}; send fewer examples, or no axes of '
-        "such sizes in an empty tensor",
+        f'with {examples} examples, node "{checked_graph.graph.label(node)}" {wrong}; send fewer examples, or no axes '
+        "of such sizes in an empty tensor",
         node=checked_graph.graph.label(node),
     )

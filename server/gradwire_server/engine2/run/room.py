@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ctypes import c_size_t
 
 import numpy as np
 
 from gradwire_server.engine2.graph.graph import Array
 from gradwire_server.engine2.lowering import rows as r
-from gradwire_server.engine2.lowering.buffers import Own
+from gradwire_server.engine2.lowering.buffers import MODES, Own, Role
 from gradwire_server.engine2.lowering.code import Code
 from gradwire_server.engine2.machine import kernels
 from gradwire_server.engine2.run.layout import Layout
 
 
+def _offset_of_data() -> int:
+    """Where the object of an array has the address of its elements; 0 if it cannot be found."""
+    array = np.empty(1)
+    for offset in (16, 32):
+        # Behind the head of the object, in NumPy's binary interface.
+        if c_size_t.from_address(id(array) + offset).value == array.ctypes.data:
+            return offset
+    return 0
+
+
+_OFFSET = _offset_of_data()
+
+
 def address(array: Array) -> int:
-    """Where the elements of an array are."""
-    found: int = array.__array_interface__["data"][0]
-    return found
+    """Where the elements of an array are; ``array.ctypes.data`` takes ten times as long."""
+    return c_size_t.from_address(id(array) + _OFFSET).value if _OFFSET else array.ctypes.data
 
 
 class Room:
@@ -40,7 +53,7 @@ class Room:
         constants[0] = seed
         with np.errstate(over="ignore"):
             constants = constants.astype(dtype)
-        shared = {
+        shared: dict[int, int] = {
             Own.SHARED: self._new(sizes.shared, dtype),
             Own.SHARED_GRADIENTS: self._new(sizes.shared_gradients, dtype),
             Own.SHARED_PASSIVE: self._new(sizes.shared_passive, dtype),
@@ -49,7 +62,9 @@ class Room:
         }
         self.stop = np.zeros(1, np.int64)
         """Set to 1, it stops the machine."""
-        self.sums = np.zeros((max(1, layout.chunks), sizes.sums))
+        sums = sizes.sums + (0 if layout.direct else sizes.source_sums)
+        self.sums = np.zeros((max(1, layout.chunks), sums))
+        self._direct = layout.direct
         self.losses = np.zeros(max(1, layout.chunks))
         self.flags = np.zeros(layout.tiles, np.int64)
         """[tiles], what was found in each; see ``rows``."""
@@ -59,27 +74,42 @@ class Room:
         self.work[[r.W_EXAMPLES, r.W_TILE, r.W_TILES, r.W_CHUNKS]] = (
             layout.examples, layout.tile, layout.tiles, layout.chunks
         )  # fmt: skip
-        self.work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sizes.sums, Own.SUMS
+        self.work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sums, Own.SUMS
         self.work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS, r.W_FAULTS]] = (
             address(self.sums), address(self.losses), address(self.flags), address(self.faults)
         )  # fmt: skip
         self.work[r.W_YIELD] = kernels.yielding()
         for number, section in enumerate(code.sections):
             self.work[r.W_SECTIONS + 2 * number : r.W_SECTIONS + 2 * number + 2] = section.begin, section.end
+        self.work[r.W_WEIGHTS] = code.sections[-1].rows
+        kept = {
+            number: self._new(layout.examples * code.sizes_of_kept[own.node], dtype)
+            for number, own in enumerate(code.attached, start=len(MODES))
+            if own.role in (Role.KEPT, Role.KEPT_GRADIENT)
+        }
         self.work_address = address(self.work)
         self.blocks: list[Array] = []
         """What each thread runs with."""
         for _ in range(layout.threads):
-            own = {
+            own: dict[int, int] = {
                 Own.VALUES: self._new(sizes.values * tile, dtype),
                 Own.GRADIENTS: self._new(sizes.gradients * tile, dtype),
                 Own.PASSIVE: self._new(sizes.passive * tile, dtype),
                 Own.EXTRA: self._new(sizes.extra * tile, dtype),
-                Own.SUMS: self._new(sizes.sums, dtype),
+                Own.SUMS: self._new(sums, dtype),
             }
             scratch = self._new(sizes.scratch, dtype), self._new(sizes.wide + tile * sizes.wide_of_lane, np.float64)
-            self.blocks.append(self._block({**shared, **own}, scratch, dtype, divisor))
+            self.blocks.append(self._block({**shared, **own, **kept}, scratch, dtype, divisor))
+            if not layout.direct:
+                self._place_sums(self.blocks[-1], own[Own.SUMS], dtype.itemsize)
         self.addresses = [address(block) for block in self.blocks]
+
+    def _place_sums(self, block: Array, base: int, itemsize: int) -> None:
+        """Have a thread add up gradients in sources among its own sums."""
+        begins = {node: begin for node, begin, _ in self._code.sums}
+        for number, attached in enumerate(self._code.attached, start=len(MODES)):
+            if attached.role is Role.SUM:
+                block[r.C_BUFFERS + 2 * number] = base + begins[attached.node] * itemsize
 
     def _new(self, elements: int, dtype: np.dtype[np.floating] | type) -> int:
         return self._keep(np.empty(elements, dtype))
@@ -89,22 +119,18 @@ class Room:
         return address(array)
 
     def _block(
-        self, buffers: Mapping[Own, int], scratch: tuple[int, int], dtype: np.dtype[np.floating], divisor: float
+        self, buffers: Mapping[int, int], scratch: tuple[int, int], dtype: np.dtype[np.floating], divisor: float
     ) -> Array:
         code = self._code
         block = np.zeros(r.C_BUFFERS + 2 * len(code.modes), np.int64)
         block[: r.C_BUFFERS] = kernels.table(dtype)
         block[[r.C_CODE, r.C_SCRATCH, r.C_WIDE, r.C_STOP]] = address(code.rows), *scratch, address(self.stop)
+        block[r.C_DIRECT] = self._direct
         block[r.C_DIVISOR] = np.float64(divisor).view(np.int64)
         block[r.C_BUFFERS + 1 :: 2] = code.modes
         for own, at in buffers.items():
             block[r.C_BUFFERS + 2 * own] = at
         return block
-
-    def attach(self, number: int, at: int) -> None:
-        """Let a buffer be at an address."""
-        for block in self.blocks:
-            block[r.C_BUFFERS + 2 * number] = at
 
     def lead_fault(self) -> Array:
         """Node, example, position and value of a row index that is out of range for all examples."""
@@ -113,6 +139,6 @@ class Room:
 
     def begin(self) -> None:
         """Have all chunks to be done."""
-        self.work[[r.W_NEXT, r.W_READY, r.W_DONE, r.W_STATUS]] = 0
-        self.stop[0] = 0
-        self.faults[:, 0] = 0
+        # NEXT, READY, DONE and STATUS.
+        self.work[: r.W_STATUS + 1] = 0
+        self.work[r.W_WEIGHT] = self.work[r.W_WEIGHTS_DONE] = 0

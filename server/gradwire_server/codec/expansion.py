@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
-from gradwire_server.codec2.scalars import OPCODES
+from gradwire_server.codec.scalars import OPCODES
 from gradwire_server.engine2.checkpoints import Checkpoint
 from gradwire_server.engine2.graph.graph import Attributes, Graph, Origins
 from gradwire_server.engine2.graph.inference import Inferred

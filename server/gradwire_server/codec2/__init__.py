@@ -1,1 +1,0 @@
-"""The codec's part that reads graphs: protobuf messages -> columns."""
