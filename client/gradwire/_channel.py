@@ -57,7 +57,7 @@ _STATUS_KEY = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
 _HAS_PORT = re.compile(r":\d+$")
 _PORTS = re.compile(r":0*(\d+)(?=,|$)")
-"""Of a target, which with a scheme may be several addresses."""
+"""Ports in a target, which with a scheme may be several addresses."""
 _SOCKETS = ("unix:", "unix-abstract:")
 _WITHOUT_PORTS = (*_SOCKETS, "xds:")
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", *_WITHOUT_PORTS)

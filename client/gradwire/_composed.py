@@ -121,7 +121,7 @@ def var(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
 
 
 def dot(a: Operand, b: Operand) -> Expression:
-    """As ``np.dot`` for scalars, vectors and matrices."""
+    """The product of scalars, vectors or matrices that ``np.dot`` gives."""
     left, right = as_expression(a), as_expression(b)
     if not left.shape or not right.shape:
         return mul(left, right)

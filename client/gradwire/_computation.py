@@ -112,9 +112,9 @@ class Options(TypedDict, total=False):
     outputs: Outputs
     """Nodes to return too: expressions by name, named expressions, or names of a ``Graph``'s nodes."""
     inputs: Names
-    """Of a Python function: arguments that are data, the same for all examples."""
+    """Arguments of a Python function that are data, the same for all examples."""
     per_example: Names
-    """Of a Python function: arguments that are data with one more leading axis, of examples."""
+    """Arguments of a Python function that are data with one more leading axis, of examples."""
     reject_non_finite: bool
     """Whether an infinity or NaN raises ``NonFiniteError`` instead of being reported."""
 

@@ -169,7 +169,7 @@ BY_CODE: Mapping[int, type[GradwireError]] = {
 
 
 def of_call(error: E, request_id: str | None) -> E:
-    """The same error, of the call with this id; a traceback shows it."""
+    """Give an error the id of its call; a traceback shows it."""
     if request_id is not None:
         error.request_id = request_id
         error.add_note(f"request id {request_id}")

@@ -51,7 +51,7 @@ class Expression:
         self.name = name
         """Empty if it has none."""
         self.value = value
-        """Of a constant: float64, or int64 for row indices."""
+        """The array of a constant, float64, or int64 for row indices; None for other nodes."""
 
     # What it is.
 
@@ -71,7 +71,7 @@ class Expression:
         return functions.transpose(self)
 
     def named(self, name: str) -> Expression:
-        """The same operation under a name, which errors, traces and outputs use."""
+        """A copy of the operation under a name, which errors, traces and outputs use."""
         if self.kind in ("parameter", "input"):
             raise InvalidGraphError(f'{self.kind} "{self.name}" has its name already', node=self.name)
         return Expression(

@@ -15,7 +15,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame, chunk_of
 
 TAG = 0
-"""Of every request: answers come in the order of requests, so nobody needs to tell them apart."""
+"""Tag of every request: answers come in the order of requests, so nobody needs to tell them apart."""
 
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a request, together, in bytes; the others follow in chunks."""

@@ -14,7 +14,7 @@ from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 Outputs = Mapping[str, Expression] | Sequence[Expression | str] | str | None
-"""Of an expression: named ones, or expressions by name. Of a graph: names of its nodes."""
+"""Outputs of an expression (named expressions, or expressions by name), or of a graph (names of its nodes)."""
 
 TIES = {"zero": graph_pb2.TIE_RULE_ZERO, "split": graph_pb2.TIE_RULE_SPLIT}
 

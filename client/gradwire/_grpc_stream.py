@@ -44,7 +44,7 @@ class _Pending:
     inline: bool = False
     """Whether its graph goes with it, because a server may not hold it."""
     attempts: Attempts | None = None
-    """Those at a server that is busy, once it has said so."""
+    """Attempts at a server that is busy, once it has said so."""
     future: Future[Result] = field(default_factory=Future)
 
 

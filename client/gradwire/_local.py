@@ -7,16 +7,19 @@ from concurrent.futures import Future
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
+from gradwire._arrays import NUMBERS, Array
 from gradwire._channel import Deadline
 from gradwire._computation import Computation, Problem
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire._results import NonFinite, Result
 from gradwire._steps import Compute, Step, seconds
 from gradwire._stream import Stream
-from gradwire.v1 import graph_pb2
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2, tensor_pb2
 
 if TYPE_CHECKING:
     from gradwire_server.engine2 import Checkpoint, Program
@@ -28,8 +31,8 @@ class LocalTransport:
 
     def __init__(self) -> None:
         try:
-            from gradwire_server import engine2 as engine  # noqa: PLC0415  (the server is optional)
-            from gradwire_server import errors  # noqa: PLC0415  (as above)
+            from gradwire_server import codec, errors  # noqa: PLC0415  (the server is optional)
+            from gradwire_server import engine2 as engine  # noqa: PLC0415  (as above)
             from gradwire_server.service import caller, logic, status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error
@@ -37,7 +40,7 @@ class LocalTransport:
         self._query, self._reductions = engine.Query, {str(reduction): reduction for reduction in engine.Reduction}
         self._threads, self._one_blas_thread = engine.of_process(), engine.ONE_BLAS_THREAD
         self._unhurried = engine.unhurried
-        self._refusal = errors.Refusal
+        self._refusal, self._decode_arrays = errors.Refusal, codec.decode_arrays
         self._caller = caller.Caller
         self._to_status = status.to_status
         self._logic = logic.GradientLogic(threads=self._threads)
@@ -84,7 +87,7 @@ class LocalTransport:
                 evaluation = self._run(job, checkpoint, threads)
                 taken = perf_counter() - begun
         except self._refusal as refusal:
-            raise self._error(refusal) from None
+            raise self._error(self._first_refusal(arrays, dtype) or refusal) from None
         report, gradients, outputs = evaluation.non_finite, evaluation.gradients, evaluation.outputs
         return Result(
             loss=evaluation.loss[()],
@@ -104,6 +107,19 @@ class LocalTransport:
             raise self._error(refusal, problem.graph) from None
         problem.kept = program
         return program
+
+    def _first_refusal(self, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Refusal | None:
+        """What a server says of arrays that have more axes than any tensor, before it looks at the graph."""
+        tall = {
+            name: tensor_pb2.Tensor(dtype=NUMBERS[array.dtype], shape=array.shape)
+            for name, array in arrays.items()
+            if array.ndim > self._limits.max_rank + 1
+        }
+        try:
+            self._decode_arrays(pb.ComputeGradientsRequest(tensors=tall), dtype, self._limits, self._unhurried)
+        except self._refusal as refusal:
+            return refusal
+        return None
 
     def _error(self, refusal: Refusal, graph: graph_pb2.Graph | None = None) -> GradwireError:
         return from_status(self._to_status(refusal), graph)

@@ -80,7 +80,7 @@ class _Packing:
         """Packed operations that have names."""
         self._kept = {id(root) for root in roots}
         self._places: dict[int, int] = {}
-        """Of each expression, by its id."""
+        """Places of expressions, by id."""
         self._groups: defaultdict[int, _Group] = defaultdict(_Group)
         """By place."""
         self._outcomes: dict[int, Expression] = {}
@@ -193,9 +193,9 @@ class _Group:
         """The node. What is in it is not known before all operations are."""
         self.ops = array("i")
         self.arguments = array("q")
-        """Of all operations, as codes: the number of an operation, or that of a constant or element with its mark."""
+        """Arguments of all operations, as codes: numbers of operations, or of constants and elements, with marks."""
         self.codes: dict[int, int] = {}
-        """Of expressions, by id."""
+        """Codes of expressions, by id."""
         self.wide: list[tuple[int, int]] = []
         """Operations of more than two arguments, and of how many."""
         self.exponents = array("d")

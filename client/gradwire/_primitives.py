@@ -15,6 +15,9 @@ from gradwire._errors import InvalidGraphError
 from gradwire._expression import Expression, Shape, checked_name
 from gradwire._numbers import real, whole
 
+MAX_EXACT = 2**53
+"""Whole numbers up to which float64 has each."""
+
 Axis = int | tuple[int, ...] | None
 
 
@@ -160,7 +163,7 @@ def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
 
 
 def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression:
-    """The same elements, in row-major order, in another shape; one size may be -1."""
+    """The elements, in row-major order, in another shape; one size may be -1."""
     node = as_expression(x)
     _floats("reshape", [node])
     sizes = _integers(shape)
@@ -198,7 +201,7 @@ def take(x: Expression | ArrayLike, indices: Expression | ArrayLike) -> Expressi
     """
     node = as_expression(x)
     _floats("take", [node])
-    picks = indices if isinstance(indices, Expression) else _constant(indices, np.int64)
+    picks = _whole_numbers(indices) if isinstance(indices, Expression) else _constant(indices, np.int64)
     if not node.shape:
         raise InvalidGraphError(f"take from the scalar {node!r}: it has no rows")
     if not is_integer(picks):
@@ -209,6 +212,14 @@ def take(x: Expression | ArrayLike, indices: Expression | ArrayLike) -> Expressi
             wrong = high if high >= node.shape[0] else low
             raise InvalidGraphError(f"take of row {wrong} from {node!r}, which has {node.shape[0]} rows")
     return Expression("take", picks.shape + node.shape[1:], operands=(node, picks))
+
+
+def _whole_numbers(node: Expression) -> Expression:
+    """Row indices, of a constant of whole numbers too, which ``constant`` holds in float64."""
+    value = node.value
+    if value is None or node.name or value.dtype == np.int64 or not np.array_equal(value, np.trunc(value)):
+        return node
+    return _constant(value.astype(np.int64), np.int64) if np.abs(value).max(initial=0) < MAX_EXACT else node
 
 
 def is_integer(node: Expression) -> bool:

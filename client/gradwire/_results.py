@@ -30,7 +30,7 @@ class NonFinite:
     """The first value or gradient that is infinite or not a number."""
 
     phase: Phase
-    """As the node's value, in its backward step, or in the sum over examples."""
+    """Where it arose: as the node's value, in its backward step, or in the sum over examples."""
     node: str
     """Name of the node that made it, or its label, such as ``log_3``, if it has none."""
     example: int | None

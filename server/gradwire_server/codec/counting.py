@@ -128,9 +128,9 @@ def preparation(graph: bytes) -> Preparation:
 
 class _Schema(NamedTuple):
     fields: NDArray[np.int64]
-    """As the kernel takes them; the first type is the message's own."""
+    """[types, field numbers], for the kernel, see ``count_fields``; the first type is the message's own."""
     names: list[tuple[str, tuple[int, int]]]
-    """Of each field, with its type and number."""
+    """Names of fields, each with its type and number."""
 
 
 @cache

@@ -153,7 +153,7 @@ def encode_tensor(array: Array) -> pb.Tensor:
 
 
 def put_tensor(array: Array, tensor: pb.Tensor) -> None:
-    """The same into an empty tensor, which a message has already: one copy less than to assign it there."""
+    """Put an array into an empty tensor, which a message has already: one copy less than to assign it there."""
     tensor.dtype = _NUMBERS[array.dtype]
     tensor.shape.extend(array.shape)
     tensor.raw = array.tobytes()

@@ -1,4 +1,25 @@
-"""The engine: a graph, code, a machine beside a reference. Numbers only; it knows neither gRPC nor protobuf."""
+"""The engine: a graph, code, a machine beside a reference. Numbers only; it knows neither gRPC nor protobuf.
+
+Words, in the order in which a request meets them:
+
+node      a source (parameter, input, constant) or an operation; its opcode says what it does, its operands are nodes
+element   one number of a tensor; shapes and sizes are those of one example
+gradient  of the loss, in a node: what the nodes that read it contribute, added up; the reference calls it ``g``
+vjp       what a node contributes to the gradients of its operands: its own gradient times local derivatives
+question  what is asked of a graph: gradients in which sources, which outputs, whether for each example
+code      rows for a question, and the sizes of buffers; it holds for any arrays and any number of examples
+row       some integers that say one step: its kind, lengths, strides, references
+stage     nodes that are computed together: once for what examples share, or for each tile
+buffer    memory that rows name by number; a place in it is where a value is, and in the next one its gradient
+view      where the elements of a tensor are: buffer, place, offset, strides, distance of two examples
+swarm     the scalars of a stage; a segment of it is one row, a group in that applies one opcode
+leaf      a scalar that a swarm reads and something else gives
+lane      an example of the tile that runs; elements of a lane stand a tile apart
+tile      so many examples as keep all they need in a core's cache; they run together
+chunk     tiles that one thread does in their order, and whose gradients have one sum
+layout    how a request is cut into tiles and chunks, and what time and memory that takes
+room      the buffers of one request at a time; bound is what requests of one kind share, idle rooms included
+"""
 
 from gradwire_server.engine2.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine2.explain.check import SourceCheck, settings_of

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, flock
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,6 +27,8 @@ Numba = Any
 """An object of Numba, which has no types."""
 
 ENGINE = Path(__file__).absolute().parent
+SHARED = (ENGINE / "graph" / "opcodes.py", ENGINE / "lowering" / "rows.py")
+"""Numbers that kernels of several folders agree on."""
 
 
 def compiled(kernel: F) -> F:
@@ -47,29 +52,28 @@ def kept(kernel: F) -> F:
 
 
 def _stamp(folder: Path) -> str:
-    """What machine code must have been made from: all files of the engine, and of the kernel's own folder.
+    """What machine code must have been made from: all files of the kernel's own folder, and those that kernels share.
 
-    Kernels import each other across the engine's folders. Nothing if there are no sources to be read, as in an archive.
+    Nothing if there are no sources to be read, as in an archive.
     """
-    engine = _engine()
-    if not engine or folder.is_relative_to(ENGINE):
-        return engine
-    own = _digest(folder)
-    return own and engine + own
-
-
-def _digest(folder: Path) -> str:
-    """All Python files below a folder by their content, for a copy of a file has another time."""
     try:
-        sources = [path.read_bytes() for path in sorted(folder.rglob("[!.]*.py"))]
+        sources = [path.read_bytes() for path in (*sorted(folder.glob("[!.]*.py")), *SHARED)]
     except OSError:
         return ""
-    return sha256(b"".join(sha256(source).digest() for source in sources)).hexdigest() if sources else ""
+    # By content, for a copy of a file has another time.
+    return sha256(b"".join(sha256(source).digest() for source in sources)).hexdigest()
 
 
-@cache
-def _engine() -> str:
-    return _digest(ENGINE)
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process saves in the folder meanwhile: each writes an index of all that it has seen there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            flock(descriptor, LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class _Locator(InTreeCacheLocator):  # type: ignore[misc]
@@ -125,7 +129,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         for folder, file in zip(self._folders, self._files, strict=True):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                file.save(key, data)
+                with _alone(folder):
+                    file.save(key, data)
             except Exception:  # noqa: BLE001, S112  (a damaged one does not keep the next from being written)
                 continue
             return

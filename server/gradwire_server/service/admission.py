@@ -154,7 +154,7 @@ class Admission:
         self._metrics.in_flight[resource].set(total)
 
     def _refusal(self, resource: Resource, own: int) -> Refusal:
-        """Of a request that takes so much, which is not in the totals."""
+        """The refusal of a request that takes so much, which is not in the totals."""
         found, limit, setting = self._totals[resource], self._limits[resource], SETTINGS[resource]
         if own > limit:
             return refuse(

@@ -37,7 +37,7 @@ else:
     Handler = grpc.RpcMethodHandler
 
 Behaviour = Callable[..., Awaitable[Any]]
-"""Of a method with one request and one response, from message and context; of any other, from its context alone."""
+"""Unary: behaviour(message, context). Otherwise: behaviour(context)."""
 
 NO_MESSAGE = "the call ended before its message was there; send one, whole"
 
@@ -127,7 +127,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         return self._methods.get(details.method) or self._absent(details.method)
 
     def _refused(self, reason: Reason, refusal: Refusal | Packed) -> _Method:
-        """Of a call that is refused before anything of it is read, of whatever kind."""
+        """The method of a call that is refused before anything of it is read, of whatever kind."""
         self._count_refused(reason)
         bind_contextvars(reason=reason.value)
 
@@ -137,7 +137,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         return _Method(refused)
 
     def _absent(self, method: str) -> _Method:
-        """Of a method that there is not, of whatever kind; gRPC would not say what there is."""
+        """The method for a name that there is not, of whatever kind; gRPC would not say what there is."""
 
         async def absent(context: Context) -> None:
             bind_contextvars(asked=shown(method, 200))
@@ -322,7 +322,7 @@ def _method(handler: Handler, kind: type[Message], arrivals: Arrivals) -> _Metho
 
 
 def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """Of a handler that takes one request."""
+    """The behaviour of a handler that takes one request."""
 
     async def parsing(raw: bytes, context: Context) -> object:
         return await behaviour(await _parse(kind, raw, context), context)
@@ -331,7 +331,7 @@ def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
 
 
 def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: Arrivals) -> Behaviour:
-    """Of a handler that takes one request and writes through its context."""
+    """The behaviour of a handler that takes one request and writes through its context."""
 
     async def one_request(context: Context) -> None:
         raw = await _only_message(context, arrivals)
@@ -341,7 +341,7 @@ def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: A
 
 
 def _generator(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """Of a handler that takes an iterator of requests and yields responses."""
+    """The behaviour of a handler that takes an iterator of requests and yields responses."""
 
     async def requests(context: Context) -> AsyncIterator[Message]:
         while (raw := await context.read()) is not grpc.aio.EOF:
@@ -363,7 +363,7 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
 
 
 async def _only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
-    """Of a call that has one, which ends if it does not come, or not in time."""
+    """The message of a call that has one, which ends if it does not come, or not in time."""
     try:
         with arrivals:
             message: Any = await context.read()

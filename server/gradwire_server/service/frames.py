@@ -39,7 +39,7 @@ class Assembler:
         self._tag = 0
         self._message = pb.ComputeGradientsRequest()
         self._pending: deque[tuple[str, memoryview]] = deque()
-        """Of each tensor that is not complete, the name and the bytes that are to come."""
+        """Names of tensors that are not complete, each with the bytes that are to come."""
         self._arrays: dict[str, codec.Array] = {}
         self._lacking = 0
         """Bytes of the request that are still to come."""
@@ -126,7 +126,7 @@ class Assembler:
         return self._complete()
 
     def feed_chunk(self, tag: int, chunk: memoryview) -> Complete | None:
-        """The same for the chunk of a frame.
+        """Take the chunk of a frame; returns the request if that completes it.
 
         Raises:
             Refusal: INVALID_FRAME, after which the stream makes no sense.

@@ -68,7 +68,7 @@ class ServiceLimits(Section):
     """Seconds that one request may compute, whatever time its caller gives it."""
 
     def of_engine(self) -> Limits:
-        """Those that the engine checks."""
+        """The limits that the engine checks."""
         return Limits(
             max_nodes=self.max_nodes,
             max_edges=self.max_edges,

@@ -53,9 +53,9 @@ class FairPool:
     def __init__(self, threads: int) -> None:
         self._lock = Lock()
         self._any, self._ended = Condition(self._lock), Condition(self._lock)
-        """Of threads that take any work, and of who waits for the end."""
+        """Where threads that take any work wait, and where whoever waits for the end does."""
         self._alone = [Condition(self._lock) for _ in TIERS]
-        """Of the thread for each tier."""
+        """The thread for each tier waits for its own."""
         self._looks = [-inf for _ in TIERS]
         """When each of these looks for work by itself; at once, while it does not wait."""
         self._free = 0
@@ -64,13 +64,13 @@ class FairPool:
         """From when what each thread is at is longer than each tier, whatever the estimate: those that take any work,
         and then the others, that for the longest tier first."""
         self._queues: list[list[_Item]] = [[] for _ in range(len(TIERS) + 1)]
-        """Of each tier."""
+        """Items that wait, by tier."""
         self._cancelled = 0
         """Items in the queues, at most, that nobody waits for any more."""
         self._now = 0.0
         """Virtual time: the turn of what was begun last."""
         self._turns: dict[Hashable, float] = {}
-        """Of each caller, the turn of what it brought last."""
+        """Callers, each with the turn of what it brought last."""
         self._numbers = count()
         self._running = 0
         self._closed = False

@@ -46,7 +46,7 @@ PROGRESS = 1 << 20
 """Bytes of a request on a stream, of which less must not come in the time in which it may stand still."""
 
 SECONDS_PER_BYTE = 2e-8
-"""Of parsing and checking a request, roughly; graphs take more, tensors less."""
+"""Seconds to parse and check a byte of a request, roughly; graphs take more, tensors less."""
 
 DOUBT = 10
 """How many times as long as it may take a request is estimated to take before it is refused for that."""
@@ -87,10 +87,10 @@ Begin = Callable[[R, Checkpoint], Step | First]
 """Checks a request."""
 
 Check = Callable[[R, Program | None, Checkpoint], Step]
-"""The same with the request's program, if that is known; if not, it prepares it."""
+"""Checks a request whose program is known, or prepares it."""
 
 BeginQuickly = Callable[[R], Step | None]
-"""The same on the event loop; None for a request that takes too long to check there."""
+"""Checks a request on the event loop; None for one that takes too long to check there."""
 
 
 class GradientServicer:
@@ -114,9 +114,9 @@ class GradientServicer:
         self._jobs = jobs
         self._admission = admission
         self._waits = waits
-        """Of streams, between requests."""
+        """Streams waiting for their next request."""
         self._arrivals = arrivals
-        """Of streams, in the middle of a request."""
+        """Streams waiting in the middle of a request."""
         self._metrics = metrics
         self._max_stall = max_stall
         """Seconds that a stream may stand still in the middle of a request or a response."""

@@ -23,4 +23,4 @@ class Spans:
 
 
 SPANS = Spans()
-"""Those of this process."""
+"""The spans of this process."""

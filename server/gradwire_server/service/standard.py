@@ -26,7 +26,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._services = ("", *services)
         self._waits = waits
         self._changed = asyncio.Event()
-        """Of the next change; each has its own."""
+        """Set at the next change; each change has its own."""
         self.ready = False
         """Whether the status is SERVING."""
 

@@ -17,13 +17,13 @@ from gradwire_server.errors import Finding, Reason, Refusal
 DOMAIN = "gradwire"
 
 RETRY_SECONDS = 0.5
-"""After which a caller that was turned away may try again."""
+"""Seconds after which a caller that was turned away may try again."""
 
 MAX_STATUS_BYTES = 3800
-"""Of a status with its details; gRPC drops the status altogether where the trailers exceed 8 KiB."""
+"""Bytes of a status with its details; gRPC drops the status altogether where the trailers exceed 8 KiB."""
 
 MAX_MESSAGE_BYTES = 1500
-"""Of the message as it travels, with every byte outside ASCII as three."""
+"""Bytes of the message as it travels, with every byte outside ASCII as three."""
 
 MAX_TEXT = 200
 """Characters of a value in the metadata, and of a path in the log."""

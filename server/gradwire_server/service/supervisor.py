@@ -43,7 +43,7 @@ FREE_RESTARTS, FIRST_PAUSE, LONGEST_PAUSE = 3, 0.5, 30.0
 """Unsettled ones in a row that are replaced at once; seconds before the next one, doubled each time, at most."""
 
 PR_SET_CHILD_SUBREAPER = 36
-"""Of Linux, in sys/prctl.h."""
+"""The number that Linux has in sys/prctl.h."""
 
 SILENCE, SILENCES = 20.0, 2
 """Seconds in which nothing comes from a worker, or from the process that forks them, which tell every second that they

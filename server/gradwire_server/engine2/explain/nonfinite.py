@@ -16,11 +16,11 @@ class Phase(StrEnum):
     """
 
     VALUE = "value"
-    """As the value of a node."""
+    """The value of a node."""
     GRADIENT = "gradient"
-    """In the backward step of a node, whose value and gradient were finite."""
+    """What the backward step of a node gives, whose value and gradient were finite."""
     REDUCTION = "reduction"
-    """In the sum over examples."""
+    """The sum over examples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def reduction(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
 
 
 def nonempty_reduction(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
-    """As ``reduction``, of axes that have elements."""
+    """Axes that have elements go, or stay with size 1; see ``reduction``."""
     result, normal = reduction(specs, attributes)
     shape = specs[0].shape
     for axis in normal["axes"]:
@@ -94,7 +94,7 @@ def matmul(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
 
 
 def reshape(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
-    """As many elements as before; one size may be -1 and is worked out."""
+    """A shape of as many elements as before; one size may be -1 and is worked out."""
     have = specs[0].shape
     wanted = list(attributes["shape"])
     open_axes = [axis for axis, length in enumerate(wanted) if length == -1]

@@ -33,7 +33,7 @@ class View(NamedTuple):
     """For one example."""
     strides: Strides
     offset: int = 0
-    """Of the first element, behind the place."""
+    """Where the first element is, behind the place."""
     root: int = -1
     """The node whose storage it is."""
 
@@ -110,7 +110,7 @@ class Loop(NamedTuple):
     lanes: bool
     """Whether lanes multiply the length."""
     strides: tuple[int, ...]
-    """Of each operand."""
+    """One for each operand."""
 
 
 def nest(shape: Shape, views: Sequence[View | None], *, lanes: bool) -> list[Loop]:

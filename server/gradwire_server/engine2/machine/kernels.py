@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from functools import cache
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine2.graph.graph import Array
 from gradwire_server.engine2.lowering import rows as r
-from gradwire_server.engine2.machine import moves, products, strided, swarm, tensor, walker
+from gradwire_server.engine2.machine import moves, products, strided, substitute, swarm, tensor, walker
 from gradwire_server.engine2.machine.blas import library
 
 STEPS = {
@@ -63,13 +64,16 @@ def table(dtype: np.dtype[Any]) -> NDArray[np.int64]:
 
 
 def blas_addresses(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Addresses of gemm and gemv for a type."""
-    found = library()
-    letter = "d" if dtype == np.float64 else "s"
-    if found is None:
-        raise NotImplementedError
-    gemm, gemv = (getattr(found, f"scipy_cblas_{letter}{name}64_") for name in ("gemm", "gemv"))
-    return _address(gemm), _address(gemv)
+    """Addresses of gemm and gemv for a type: those of NumPy's OpenBLAS, or of NumPy itself where it has another library."""
+    found, letter = library(), "d" if dtype == np.float64 else "s"
+    for pattern in ("scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}"):
+        functions = [getattr(found, pattern.format(letter + name), None) for name in ("gemm", "gemv")]
+        if all(functions):
+            return _address(functions[0]), _address(functions[1])
+    logging.getLogger(__name__).warning(
+        "NumPy has no OpenBLAS that can be called by address; matrix products go through Python, which is slower"
+    )
+    return substitute.addresses(ctypes.c_double if dtype == np.float64 else ctypes.c_float)
 
 
 def _address(function: Any) -> int:

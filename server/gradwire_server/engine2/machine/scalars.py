@@ -32,7 +32,7 @@ or the second one the same for all, the others one after another."""
 
 
 class Operations(NamedTuple):
-    """Those of a tape, by their number."""
+    """Operations of a swarm, by their number."""
 
     a: Any
     """Place of the first argument; of TOTAL and the like, where places of arguments begin in ``lists``, or in RANGES
@@ -60,7 +60,7 @@ class Lanes(NamedTuple):
     mask: Any
     """Which lanes of the vector there are, or None."""
     count: Any
-    """Of the vector."""
+    """How many lanes the vector has."""
 
 
 @inlined
@@ -93,7 +93,7 @@ def few(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
 
 @inlined
 def few_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
-    """The same, backward."""
+    """What an operation on one argument or two adds to their gradients."""
     i, j, o = t.a[k], t.b[k], t.first + k
     first, second = arithmetic_back(opcode, get(d, o, at), get(v, i, at), get(v, j, at), get(v, o, at), at.one)
     add(d, i, at, first)
@@ -112,7 +112,7 @@ def spread(opcode: int, k: int, t: Operations, run: int, v: Any, at: Lanes) -> N
 
 @inlined
 def spread_back(opcode: int, k: int, t: Operations, run: int, v: Any, d: Any, at: Lanes) -> Any:
-    """The same, backward, but for the argument in common: gives what is to be added to its gradient."""
+    """What ``spread`` adds to gradients, but for the argument in common; gives what is to be added to that one's."""
     common, own, o, zero = (t.a[k], t.b[k], t.first + k, at.one - at.one)
     if run == SECOND:
         common, own = own, common
@@ -131,7 +131,7 @@ def raised(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
 
 @inlined
 def raised_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
-    """The same, backward."""
+    """POWER, backward."""
     exponent = t.exponents[t.b[k]]
     if exponent != 0:
         g = get(d, t.first + k, at)
@@ -172,7 +172,7 @@ def sum_of_range(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
 
 @inlined
 def sum_of_range_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
-    """The same, backward."""
+    """TOTAL of arguments that stand one after another, backward."""
     g = get(d, t.first + k, at)
     for place in range(unsigned(t.a[k]), unsigned(t.b[k])):
         add(d, place, at, g)

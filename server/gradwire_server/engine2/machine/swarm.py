@@ -122,7 +122,7 @@ def _forward_group(operation: Any, opcode: int, begin: int, end: int, run: int, 
 def _backward_group(
     operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int
 ) -> None:
-    """The same, backward."""
+    """Gradients of the operations from ``begin`` on, all of one opcode, from the last to the first."""
     one, next_ = t.one, unsigned(1)
     if w == 1 and run == NONE:
         for m in range(unsigned(end - begin)):
@@ -160,7 +160,7 @@ def _forward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, 
 
 @inlined
 def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
-    """The same, backward."""
+    """Gradients of operations on two arguments."""
     if run <= RANGES or w > 1:
         _backward_group(ops.few_back, opcode, begin, end, RANGES if run == RANGES else NONE, t, v, d, x, w)
         return

@@ -60,12 +60,16 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
     loss = _loss(job, room, results, losses)
     report = None
     if status or not (bound.question.separate or isfinite(loss)):
-        report = _report(job, room, status, loss, results, checkpoint)
+        search, sums = _search(job, room, status, results, checkpoint)
+        if not bound.idles:
+            # It is not needed beside those of parts.
+            room.free()
+        report = search.report(status, loss, sums)
         loss = np.where(np.isnan(loss), np.nan, loss).astype(loss.dtype)  # NaN of one sign
         if report is not None and job.query.reject_non_finite:
             raise _rejected(report)
-    if bound.idles and not bound.rooms:
-        bound.rooms.append(room)
+    if bound.idles:
+        job.program.idle[:] = ((bound, room),)
     gradients = {own.name: _gradient(own, results, job) for own in bound.wiring.gradients}
     return Evaluation(loss, gradients, _outputs(job, results), report, layout.examples, layout.tiles)
 
@@ -87,9 +91,10 @@ def _attach(job: Job, room: Room) -> tuple[list[Array], Array | None]:
     return results, losses
 
 
-def _report(
-    job: Job, room: Room, status: int, loss: Array, results: list[Array], checkpoint: Checkpoint
-) -> NonFinite | None:
+def _search(
+    job: Job, room: Room, status: int, results: list[Array], checkpoint: Checkpoint
+) -> tuple[Search, dict[int, Array]]:
+    """How to look for what is not finite, and gradients by node as far as they are sums over examples."""
     flags = room.flags.copy()
     totals = {
         node: room.sums[0, begin : begin + size]
@@ -107,17 +112,19 @@ def _report(
         if own.array >= 0 and not own.repeated and own.shape == job.program.facts.by_name[own.name].shape:
             sums.setdefault(job.program.facts.by_name[own.name].node, results[own.array])
 
+    rooms: dict[int, Room] = {}
+
     def run_part(begin: int, end: int) -> int:
         part = part_of(job, begin, end)
-        own = part.bound.room(job.program)
+        own = rooms.get(end - begin) or part.bound.new_room(job.program)
+        rooms[end - begin] = own
         kept = _attach(part, own)
         compute(own, ONE)
-        part.bound.rooms[:] = (own,)
         del kept
         found = int(own.work[r.W_STATUS])
         return found | (r.BAD_GRADIENT if found & r.BAD_SUM else 0)
 
-    return Search(job, flags, run_part, checkpoint).report(status, loss, sums)
+    return Search(job, flags, run_part, checkpoint), sums
 
 
 def _rejected(report: NonFinite) -> Refusal:

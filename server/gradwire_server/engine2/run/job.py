@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,9 +21,9 @@ from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """What requests of one kind have in common: code, how it is cut, and rooms that are idle."""
+    """What requests of one kind have in common: code, how it is cut, and which arrays it has."""
 
     question: Question
     dtype: np.dtype[np.floating]
@@ -33,18 +33,22 @@ class Bound:
     wiring: Wiring
     idles: bool
     """Whether a room is kept between requests."""
-    rooms: list[Room] = field(default_factory=list)
 
     def room(self, program: Program) -> Room:
-        """An idle room, or a new one."""
+        """The program's idle room, if it is one of these requests, or a new one."""
         try:
-            return self.rooms.pop()
+            owner, room = program.idle.pop()
         except IndexError:
-            examples = self.layout.examples
-            summed = self.reduction is Reduction.SUM and program.facts.batched and not program.lanes_loss
-            seed = float(examples) if summed else 1.0
-            divisor = float(examples) if self.reduction is Reduction.MEAN and program.facts.batched else 1.0
-            return Room(self.code, self.layout, self.dtype, seed, divisor)
+            return self.new_room(program)
+        return room if owner is self else self.new_room(program)
+
+    def new_room(self, program: Program) -> Room:
+        """Storage for a request of this kind."""
+        examples = self.layout.examples
+        summed = self.reduction is Reduction.SUM and program.facts.batched and not program.lanes_loss
+        seed = float(examples) if summed else 1.0
+        divisor = float(examples) if self.reduction is Reduction.MEAN and program.facts.batched else 1.0
+        return Room(self.code, self.layout, self.dtype, seed, divisor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +170,7 @@ def too_large(
     return refuse(
         Reason.LIMIT_EXCEEDED,
         f"the computation would take about {memory} bytes for {examples} examples; this server takes "
-        f'at most {limits.max_memory_bytes} (max_memory_bytes); its largest tensor is node '
+        f"at most {limits.max_memory_bytes} (max_memory_bytes); its largest tensor is node "
         f'"{checked.graph.label(node)}" '
         f"of shape {shapes.text(checked.shape(node))}; {advice}",
         "",
@@ -184,12 +188,8 @@ def part_of(job: Job, begin: int, end: int) -> Job:
         if source.per_example:
             arrays[source.name] = arrays[source.name][begin:end]
     query = replace(job.query, arrays=arrays)
-    key = "part", job.bound.question, end - begin, query.dtype, query.reduction
-    bound = job.program.bounds.get(key)
-    if bound is None:
-        layout = replace(job.bound.layout, examples=end - begin, tile=end - begin, tiles=1, chunks=1, threads=1)
-        old = job.bound
-        wiring = wiring_of(job.program.checked, old.code, old.question, job.wrt, layout, old.reduction)
-        bound = replace(old, layout=layout, wiring=wiring, rooms=[])
-        job.program.keep(key, bound)
+    old, count = job.bound, end - begin
+    layout = replace(old.layout, examples=count, tile=count, tiles=1, chunks=1, threads=1)
+    wiring = wiring_of(job.program.checked, old.code, old.question, job.wrt, layout, old.reduction)
+    bound = replace(old, layout=layout, wiring=wiring)
     return replace(job, query=query, bound=bound)

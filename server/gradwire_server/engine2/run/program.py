@@ -52,6 +52,8 @@ class Program:
         """Whether the loss depends on examples."""
         self.bounds: dict[object, Any] = {}
         """Kinds of requests that are known."""
+        self.idle: list[tuple[Any, Any]] = []
+        """The kind of request, and the room, that ran last; none while it is used."""
         self.known: dict[object, Known] = {}
         """What was found of requests that ask the same."""
         self._codes: dict[Question, Code] = {}

@@ -20,14 +20,13 @@ from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.limits import MAX_RANK, Limits
 
 INTEGER = np.dtype(np.int64)
-"""Of row indices."""
+"""The dtype of row indices."""
 
 LISTED = 8
 """Names that a message lists at most."""
 
 HINTS, HINTED, SHOWN = 3, 100, 64
-"""Surplus tensors that are told which name is like theirs, names that this is looked for among, and characters of
-each that are compared: to compare names is slow."""
+"""Bounds on did-you-mean: hints given, names compared, characters compared (comparing is slow)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,6 +137,10 @@ class Room:
         block = self.blocks[0]
         return block[[r.C_NODE, r.C_EXAMPLE, r.C_POSITION, r.C_INDEX]]
 
+    def free(self) -> None:
+        """Give up the storage; nothing can run in it any more."""
+        self._kept.clear()
+
     def begin(self) -> None:
         """Have all chunks to be done."""
         # NEXT, READY, DONE and STATUS.

@@ -70,4 +70,4 @@ class Watch:
 
 
 WATCH = Watch()
-"""Of the process."""
+"""The watch of the process."""
