@@ -155,9 +155,7 @@ class Computation:
         """Whether what is not finite is an error."""
         self._inputs = frozenset(_names(inputs))
         self._per_example = frozenset(_names(per_example))
-        self._template = pb.ComputeGradientsRequest(
-            reduction=REDUCTIONS[reduction], reject_non_finite=self.rejects
-        )
+        self._template = pb.ComputeGradientsRequest(reduction=REDUCTIONS[reduction], reject_non_finite=self.rejects)
         self.wrt = None if wrt is None else tuple(_names(wrt))
         """Names of the sources to differentiate in; None for all parameters."""
         if self.wrt is not None:

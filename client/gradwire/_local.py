@@ -22,7 +22,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 if TYPE_CHECKING:
-    from gradwire_server.engine2 import Checkpoint, Program
+    from gradwire_server.engine import Checkpoint, Program
     from gradwire_server.errors import Refusal
 
 
@@ -31,8 +31,11 @@ class LocalTransport:
 
     def __init__(self) -> None:
         try:
-            from gradwire_server import codec, errors  # noqa: PLC0415  (the server is optional)
-            from gradwire_server import engine2 as engine  # noqa: PLC0415  (as above)
+            from gradwire_server import (  # noqa: PLC0415  (the server is optional)
+                codec,
+                engine,
+                errors,
+            )
             from gradwire_server.service import caller, logic, status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error

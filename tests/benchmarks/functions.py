@@ -10,7 +10,7 @@ import torch
 from numba import njit
 from scipy import special
 
-from gradwire_server.engine.kernels import functions
+from gradwire_server.engine.machine import functions
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import interleave
 

@@ -13,11 +13,11 @@ from google.protobuf.message import Message
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server import codec
+from gradwire_server.codec import fields as wire
 from gradwire_server.codec.counting import check_counts, count
 from gradwire_server.codec.parsing import UNCOUNTED
-from gradwire_server.codec import fields as wire
-from gradwire_server.limits import Limits
 from gradwire_server.errors import Refusal
+from gradwire_server.limits import Limits
 
 KINDS = [
     pb.RegisterGraphRequest,

@@ -11,7 +11,7 @@ import pytest
 from gradwire.v1 import graph_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server import codec
-from gradwire_server.engine2 import Limits, compile_graph
+from gradwire_server.engine import Limits, compile_graph
 
 COUNT = 5000
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire_server.codec.scalars import OPCODES
-from gradwire_server.engine2.checkpoints import Checkpoint
-from gradwire_server.engine2.graph.graph import Attributes, Graph, Origins
-from gradwire_server.engine2.graph.inference import Inferred
-from gradwire_server.engine2.graph.opcodes import Opcode
-from gradwire_server.engine2.graph.shapes import size
+from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.graph.graph import Attributes, Graph, Origins
+from gradwire_server.engine.graph.inference import Inferred
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.shapes import size
 
 Int = NDArray[np.int64]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from gradwire_server.codec.wire import BYTES, END_GROUP, FIXED64, GROUP, VARINT
-from gradwire_server.engine2.compiled import compiled
+from gradwire_server.engine.compiled import compiled
 
 LEAF, PACKED = -1, -2
 """What a field may be beside the position of a message type: nothing to look into, or packed varints."""

@@ -14,10 +14,10 @@ from gradwire_server.codec.expansion import expand
 from gradwire_server.codec.scalars import COLUMNS, SCALARS, UnknownOpError, decode_columns
 from gradwire_server.codec.tensors import FLOAT64, TensorError, decode_tensor
 from gradwire_server.codec.wire import BOX, NAME, OPERANDS, SECOND, find_nodes, read_varints
-from gradwire_server.engine2.checkpoints import Checkpoint, checked, unhurried
-from gradwire_server.engine2.graph.graph import Attributes, Content, Graph, Input, Parameter, Ties
-from gradwire_server.engine2.graph.inference import infer
-from gradwire_server.engine2.graph.opcodes import Opcode
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
+from gradwire_server.engine.graph.graph import Attributes, Content, Graph, Input, Parameter, Ties
+from gradwire_server.engine.graph.inference import infer
+from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.errors import Findings, Reason, shown
 from gradwire_server.limits import Limits, graph_too_large
 from gradwire_server.version import VERSION

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from gradwire_server.codec.counting import check_counts
-from gradwire_server.engine2 import Limits
+from gradwire_server.engine import Limits
 from gradwire_server.errors import Reason, Refusal, refuse
 
 M = TypeVar("M", bound=Message)

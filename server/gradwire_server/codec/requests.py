@@ -11,7 +11,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server.codec.counting import check_count
 from gradwire_server.codec.tensors import FLOAT32, FLOAT64, Array, TensorError, decode_tensor
-from gradwire_server.engine2 import Checkpoint, Limits, Query, Reduction, checked
+from gradwire_server.engine import Checkpoint, Limits, Query, Reduction, checked
 from gradwire_server.errors import Findings, Reason, refuse, shown
 
 Arrays = Mapping[str, Array]

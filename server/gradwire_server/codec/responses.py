@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from gradwire_server.codec.tensors import Array, dtype_number, put_tensor
-from gradwire_server.engine2 import (
+from gradwire_server.engine import (
     Checkpoint,
     Evaluation,
     NonFinite,

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from gradwire.v1 import graph_pb2 as pb
 from gradwire_server.codec.wire import Bytes, find_fields, read_varints
-from gradwire_server.engine2.checkpoints import Checkpoint
-from gradwire_server.engine2.graph.graph import Array, Attributes
-from gradwire_server.engine2.graph.opcodes import Opcode
-from gradwire_server.engine2.graph.ops import Op
-from gradwire_server.engine2.graph.rules import Inferred, OperandError, Spec
-from gradwire_server.engine2.graph.shapes import size
+from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.graph.graph import Array, Attributes
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.ops import Op
+from gradwire_server.engine.graph.rules import Inferred, OperandError, Spec
+from gradwire_server.engine.graph.shapes import size
 
 FLOAT64: np.dtype[np.float64] = np.dtype("<f8")
 

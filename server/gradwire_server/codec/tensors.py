@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradwire.v1 import tensor_pb2 as pb
 from gradwire.v1.gradient_service_pb2 import FramedTensor
-from gradwire_server.engine2.graph import shapes
+from gradwire_server.engine.graph import shapes
 
 Array = NDArray[Any]
 Dtype = np.dtype[Any]

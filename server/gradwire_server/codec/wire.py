@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire_server.engine2.compiled import compiled
+from gradwire_server.engine.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 

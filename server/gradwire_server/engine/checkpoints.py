@@ -1,4 +1,4 @@
-"""Where long work stops if nobody waits for it any longer."""
+"""Where long work stops when nobody waits for it any longer."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Checkpoint = Callable[[], None]
-"""Called every now and then during a computation; stops it by raising."""
+"""Called every now and then during long work; stops it by raising."""
 
 BETWEEN_CHECKPOINTS = 512
-"""Instructions that run, and nodes that are checked or planned, without asking whether anybody still waits."""
+"""Items of long work from one checkpoint to the next."""
 
 
 def unhurried() -> None:
-    """A checkpoint of work that somebody waits for however long it takes."""
+    """Never stops the work: for callers without a deadline."""
 
 
 def checked(items: Iterable[T], checkpoint: Checkpoint, every: int = BETWEEN_CHECKPOINTS) -> Iterable[T]:
-    """The items, with a checkpoint before every few hundred of them, or as many as said, if there are more."""
-    # As most are, in requests that take little time altogether.
+    """The items, with a checkpoint before each run of ``every`` items; none where there are no more than that."""
     few = length_hint(items, every + 1) <= every
     return items if few else _checked(items, checkpoint, every)
 

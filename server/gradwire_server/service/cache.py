@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from threading import Lock
 
-from gradwire_server.engine2 import Program
+from gradwire_server.engine import Program
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
 from gradwire_server import codec
-from gradwire_server.engine2 import Checkpoint, Evaluation
+from gradwire_server.engine import Checkpoint, Evaluation
 from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
 from gradwire_server.service.limits import ServiceLimits
 

@@ -14,9 +14,8 @@ from typing import Generic, Protocol, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
-from gradwire_server import codec
-from gradwire_server import engine2 as engine
-from gradwire_server.engine2 import Checkpoint, unhurried
+from gradwire_server import codec, engine
+from gradwire_server.engine import Checkpoint, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.cache import ProgramCache
 from gradwire_server.service.limits import ServiceLimits

@@ -24,8 +24,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server import codec
-from gradwire_server import engine2 as engine
+from gradwire_server import codec, engine
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.allocator import give_back, keep_freed

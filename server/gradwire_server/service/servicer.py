@@ -19,7 +19,7 @@ from structlog.contextvars import bind_contextvars
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
-from gradwire_server.engine2 import Checkpoint, Program
+from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.caller import SHUTTING_DOWN, Caller

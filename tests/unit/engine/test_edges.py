@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradwire_server.engine import Phase, Reduction, Ties
-from tests.unit.engine.graphs import (
+from gradwire_server.engine.explain.nonfinite import Phase
+from gradwire_server.engine.graph.graph import Reduction, Ties
+from tests.unit.engine.building import (
     Builder,
     evaluate,
     refusal_of,

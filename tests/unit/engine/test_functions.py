@@ -14,7 +14,7 @@ from mpmath import mp, mpf, workprec
 from numba import njit
 from numba.core.errors import TypingError
 
-from gradwire_server.engine.kernels import functions
+from gradwire_server.engine.machine import functions
 
 INF, NAN = np.inf, np.nan
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]

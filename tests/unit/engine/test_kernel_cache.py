@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from numba import config
 
-from gradwire_server.engine import warm
-from gradwire_server.engine.kernels.__main__ import main
+from gradwire_server.engine.machine.__main__ import main
+from gradwire_server.engine.machine.warming import warm
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,7 +21,7 @@ KERNEL = """
 from kernel_functions import grow
 from numba import njit
 
-from gradwire_server.engine.kernels.caching import kept
+from gradwire_server.engine.compiled import kept
 
 
 @kept
@@ -147,58 +147,50 @@ def test_numba_s_setting_for_locators_is_not_in_the_way(tree: Tree, monkeypatch:
 
 CALLS = """
 import numpy as np
+from numba.core import event
+from numba.core.event import RecordingListener
 from gradwire.v1.gradient_service_pb2 import RegisterGraphRequest
+from gradwire_server.codec import warming
 from gradwire_server.codec.counting import count
-from gradwire_server.engine import Reduction, warm
-from gradwire_server.engine.kernels import order, tape, walk, wire
-from gradwire_server.engine.kernels.finite import all_finite
-from gradwire_server.engine.kernels.outer import outer
-from tests.unit.engine.graphs import Builder, evaluate
+from gradwire_server.engine.explain.trace import trace
+from gradwire_server.engine.graph.graph import Reduction
+from gradwire_server.engine.machine.warming import warm
+from tests.unit.engine.building import Builder, evaluate
 from tests.unit.engine.swarms import columns
-warm()
-kernels = [walk.forward, walk.backward, tape.forward, tape.backward, all_finite, outer]
-kernels += [order.mark, order.reach, order.count_levels, order.arrange, order.tabulate, order.divide]
-kernels += [order.find_scalars, order.count_turns, wire.count_fields]
-before = [list(kernel.signatures) for kernel in kernels]
-builder = Builder()
-w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
-product = builder.op("matmul", builder.parameter("m", (3, 2)), builder.op("mul", builder.op("exp", w), x))
-swarm = builder.op("scalars", product, **columns([("power", [0], 3.0), ("mul", [1, 2]), ("add", [3, 4, 3])], [4, 5]))
-builder.op("sum", swarm)
-for dtype in (np.float64, np.float32):
-    for reduction in Reduction:
-        arrays = {"w": [0, 1], "m": np.ones((3, 2)), "x": np.ones((40, 2))}
-        evaluate(builder.program(), arrays, dtype, reduction=reduction)
-count(RegisterGraphRequest, bytes(8))
-assert [list(kernel.signatures) for kernel in kernels] == before
-assert not warm()
+warm(further=warming.warm)
+listener = RecordingListener()
+with event.install_listener("numba:compile", listener):
+    builder = Builder()
+    w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
+    product = builder.op("matmul", builder.parameter("m", (3, 2)), builder.op("mul", builder.op("exp", w), x))
+    packed = columns([("power", [0], 3.0), ("mul", [1, 2]), ("add", [3, 4, 3])], [4, 5])
+    swarm = builder.op("scalars", product, **packed)
+    taken = builder.op("take", swarm, builder.input("i", (3,), per_example=True, integer=True))
+    builder.op("logsumexp", builder.op("max", taken, builder.op("reduce_max", product)))
+    program = builder.program()
+    for dtype in (np.float64, np.float32):
+        for reduction in Reduction:
+            for number in (1.0, np.nan):
+                arrays = {"w": [0, number], "m": np.ones((3, 2)), "x": np.ones((40, 2)), "i": np.ones((40, 3), int)}
+                evaluate(program, arrays, dtype, reduction=reduction, wrt=("w", "m", "x"))
+        one = {"w": np.ones(2), "m": np.ones((3, 2)), "x": np.ones(2), "i": np.ones(3, int)}
+        trace(program.checked, {n: a if n == "i" else a.astype(dtype) for n, a in one.items()}, np.dtype(dtype))
+    count(RegisterGraphRequest, bytes(8))
+print(sorted({e.data["dispatcher"].py_func.__qualname__ for _, e in listener.buffer}))
+assert not warm(further=warming.warm)
 """
 
 
 def test_what_is_warm_is_what_the_engine_calls() -> None:
     # In a process of its own, where nothing else has called a kernel yet.
-    subprocess.run([sys.executable, "-c", CALLS], cwd=ROOT, check=True)
+    done = subprocess.run([sys.executable, "-c", CALLS], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
-READ_ONLY = """
-import numpy as np
-from gradwire_server.engine import warm
-from gradwire_server.engine.kernels.finite import all_finite
-from gradwire_server.engine.nonfinite import is_finite
-warm()
-before = list(all_finite.signatures)
-for dtype in (np.float64, np.float32):
-    assert is_finite(np.frombuffer(bytes(8), dtype))
-assert all_finite.signatures == before
-"""
-
-
-def test_what_is_warm_takes_numbers_of_a_message_which_cannot_be_written() -> None:
-    # As above.
-    subprocess.run([sys.executable, "-c", READ_ONLY], check=True)
-
-
-def test_the_command_says_that_nothing_is_left_to_compile(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_that_nothing_is_left_to_compile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     warm()
+    monkeypatch.setattr(sys, "argv", ["machine"])
     main()
     assert capsys.readouterr().out == "The kernels are compiled already.\n"

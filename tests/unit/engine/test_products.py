@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from gradwire_server.engine import Phase, Program, Reduction, trace
-from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from gradwire_server.engine.explain.nonfinite import Phase
+from gradwire_server.engine.explain.trace import trace
+from gradwire_server.engine.graph.graph import Reduction
+from gradwire_server.engine.run.program import Program
+from tests.unit.engine.building import Builder, evaluate
 
 LAYERS = 7, 5, 3
 EXAMPLES = 300
@@ -96,7 +99,7 @@ def test_an_outer_product_that_leaves_the_range_of_floats_is_reported(reduction:
     report = evaluate(program, arrays, np.float32, reduction=reduction).non_finite
     assert report is not None
     assert (report.phase, report.node, report.example, report.position) == (Phase.GRADIENT, product, 3, (1, 1))
-    traced = trace(program, {**arrays, "x": rows[3]}, np.dtype(np.float32), LIMITS, nothing).non_finite
+    traced = trace(program.checked, {**arrays, "x": rows[3]}, np.dtype(np.float32)).non_finite
     assert traced is not None
     assert (traced.phase, traced.node, traced.position) == (Phase.GRADIENT, product, (1, 1))
 
@@ -147,10 +150,7 @@ def test_an_input_that_only_products_without_elements_have_read_is_looked_at(val
     ],
 )
 @pytest.mark.parametrize("examples", [0, 1, 3])
-def test_products_in_parts_are_those_of_torch(
-    monkeypatch: pytest.MonkeyPatch, a: tuple[int, ...], b: tuple[int, ...], examples: int
-) -> None:
-    monkeypatch.setattr("gradwire_server.engine.ops.products.AT_ONCE", 2)
+def test_stacks_of_products_are_those_of_torch(a: tuple[int, ...], b: tuple[int, ...], examples: int) -> None:
     random = np.random.default_rng(0)
     builder = Builder()
     left = builder.input("a", a, per_example=True) if examples else builder.parameter("a", a)
@@ -163,3 +163,115 @@ def test_products_in_parts_are_those_of_torch(
     np.testing.assert_allclose(ours.loss, loss.item(), rtol=1e-12)
     for name, gradient in zip(("a", "b"), torch.autograd.grad(loss, tensors), strict=True):
         np.testing.assert_allclose(ours.gradients[name], gradient.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def merged(*axes: int, keepdims: bool = False) -> Any:
+    return lambda b, w, x: b.op("sum", b.op("mul", w, x), axes=axes, keepdims=keepdims)
+
+
+SUMS: dict[str, Any] = {
+    "two vectors": ((5,), (5,), merged(), lambda w, x: (w * x).sum()),
+    "kept axes": ((5,), (5,), merged(0, keepdims=True), lambda w, x: (w * x).sum(0, keepdim=True)),
+    "two matrices": ((4, 5), (4, 5), merged(), lambda w, x: (w * x).sum()),
+    "rows of a shared matrix": ((4, 5), (5,), merged(1), lambda w, x: (w * x).sum(1)),
+    "rows of a matrix of each example": ((5,), (3, 4, 5), merged(2), lambda w, x: (w * x).sum(2)),
+    "rows that are kept": ((2, 3), (4, 2, 3), merged(-1, -2, keepdims=True), lambda w, x: (w * x).sum((1, 2), True)),
+    "a transposed matrix": (
+        (5, 4),
+        (5,),
+        lambda b, w, x: b.op("matmul", b.op("transpose", w), x),
+        lambda w, x: w.T @ x,
+    ),
+    "a transposed matrix of each example": (
+        (5,),
+        (5, 4),
+        lambda b, w, x: b.op("matmul", b.op("transpose", x), w),
+        lambda w, x: x.T @ w,
+    ),
+    "an example in another shape": (
+        (4, 6),
+        (2, 3),
+        lambda b, w, x: b.op("matmul", w, b.op("reshape", x, shape=(6,))),
+        lambda w, x: w @ x.reshape(6),
+    ),
+    "a vector as a matrix": (
+        (20,),
+        (5,),
+        lambda b, w, x: b.op("matmul", b.op("reshape", w, shape=(4, -1)), x),
+        lambda w, x: w.reshape(4, 5) @ x,
+    ),
+}
+"""Sums of products and views of matrices: shapes of w and of x, the graph, the formula."""
+
+
+def summed(name: str) -> Program:
+    w_shape, x_shape, write, _ = SUMS[name]
+    builder = Builder()
+    node = write(builder, builder.parameter("w", w_shape), builder.input("x", x_shape, per_example=True))
+    builder.op("sum", builder.op("power", builder.op("tanh", node), exponent=2.0))
+    return builder.program()
+
+
+def arrays_of_sum(name: str) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    w_shape, x_shape, _, _ = SUMS[name]
+    return {"w": random.normal(size=w_shape), "x": random.normal(size=(EXAMPLES, *x_shape))}
+
+
+@pytest.mark.parametrize("name", SUMS)
+@pytest.mark.parametrize("reduction", list(Reduction))
+def test_sums_of_products_and_views_of_matrices_are_those_of_torch(name: str, reduction: Reduction) -> None:
+    program, arrays, formula = summed(name), arrays_of_sum(name), SUMS[name][3]
+    result = evaluate(program, arrays, reduction=reduction, wrt=("w", "x"))
+    w, x = (torch.tensor(arrays[source]) for source in ("w", "x"))
+    slope = torch.func.vmap(
+        torch.func.grad_and_value(lambda w, x: (formula(w, x).tanh() ** 2).sum(), (0, 1)), (None, 0)
+    )
+    (to_w, to_x), losses = slope(w, x)
+    if reduction is not Reduction.NONE:
+        to_w, losses = to_w.sum(0), losses.sum(0)
+    if reduction is Reduction.MEAN:
+        to_w, to_x, losses = to_w / EXAMPLES, to_x / EXAMPLES, losses / EXAMPLES
+    np.testing.assert_allclose(result.loss, losses.numpy(), rtol=1e-10)
+    np.testing.assert_allclose(result.gradients["w"], to_w.numpy(), rtol=1e-9, atol=1e-11)
+    np.testing.assert_allclose(result.gradients["x"], to_x.numpy(), rtol=1e-9, atol=1e-11)
+
+
+def test_a_product_that_is_summed_can_be_asked_for() -> None:
+    arrays = arrays_of_sum("two vectors")
+    result = evaluate(summed("two vectors"), arrays, outputs=(2,))
+    np.testing.assert_array_equal(result.outputs[2], arrays["w"] * arrays["x"])
+
+
+@pytest.mark.parametrize("reduction", list(Reduction))
+def test_a_product_that_overflows_is_reported_and_not_the_sum(reduction: Reduction) -> None:
+    arrays = arrays_of_sum("two vectors")
+    arrays["w"][1] = arrays["x"][123, 1] = 1e200
+    report = evaluate(summed("two vectors"), arrays, reduction=reduction).non_finite
+    assert report is not None
+    assert (report.phase, report.node, report.example, report.position) == (Phase.VALUE, 2, 123, (1,))
+
+
+@pytest.mark.parametrize(("source", "place", "node"), [("w", 1, 0), ("x", (123, 1), 1)])
+def test_an_infinity_times_zero_is_reported_where_it_came_in(source: str, place: Any, node: int) -> None:
+    arrays = arrays_of_sum("two vectors")
+    arrays["w"][1] = arrays["x"][123, 1] = 0
+    arrays[source][place] = np.inf
+    result = evaluate(summed("two vectors"), arrays)
+    report = result.non_finite
+    assert report is not None
+    assert (report.phase, report.node, report.position) == (Phase.VALUE, node, (1,))
+    assert report.example == (123 if source == "x" else None)
+    assert np.isnan(result.loss)
+
+
+def test_a_gradient_that_overflows_is_reported_at_the_product() -> None:
+    builder = Builder()
+    w, x = builder.parameter("w", (2,)), builder.input("x", (2,), per_example=True)
+    product = builder.op("mul", w, x)
+    builder.op("mul", builder.op("sum", product), builder.constant(1e200))
+    rows = np.ones((5, 2))
+    rows[3, 1] = 1e200
+    report = evaluate(builder.program(), {"w": np.zeros(2), "x": rows}).non_finite
+    assert report is not None
+    assert (report.phase, report.node, report.example, report.position) == (Phase.GRADIENT, product, 3, (1,))

@@ -17,22 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradwire_server.engine import (
-    Checkpoint,
-    Limits,
-    Query,
-    Reduction,
-    Ties,
-    bind,
-    bind_trace,
-    compile_graph,
-    run,
-    run_trace,
-)
+from gradwire_server.engine.graph.graph import Reduction, Ties
+from gradwire_server.engine.run.evaluation import run
+from gradwire_server.engine.run.job import bind
+from gradwire_server.engine.run.program import compile_graph
+from gradwire_server.engine.run.query import Query
 from gradwire_server.engine.threads import Threads
+from gradwire_server.engine.TODO import Checkpoint, bind_trace, run_trace
 from gradwire_server.errors import Reason, Refusal
+from gradwire_server.limits import Limits
 from tests.losses import hinge
-from tests.unit.engine.graphs import LIMITS, Builder, evaluate, nothing
+from tests.unit.engine.building import LIMITS, Builder, evaluate, nothing
 from tests.unit.engine.swarms import columns
 from tests.unit.engine.test_hinge import program as hinge_program
 

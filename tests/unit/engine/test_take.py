@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradwire_server.engine import Reduction
+from gradwire_server.engine.graph.graph import Reduction
 from gradwire_server.errors import Reason
-from tests.unit.engine.graphs import (
+from tests.unit.engine.building import (
     Builder,
     evaluate,
     refusal_of,

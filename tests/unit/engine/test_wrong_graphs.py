@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.unit.engine.graphs import (
+from tests.unit.engine.building import (
     Builder,
     refusal_of,
     unary,
@@ -37,12 +37,10 @@ class TestAttributes:
         builder = Builder()
         shaped = builder.op("reshape", builder.parameter("x", (2, 3)), shape=(3, -1))
         builder.op("sum", shaped)
-        assert builder.program().shapes[shaped] == (3, 2)
+        assert builder.program().checked.shape(shaped) == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("operand", "words"), [(1, "itself"), (2, "later"), (99, "past the end"), (-1, "past the end")]
-)
+@pytest.mark.parametrize(("operand", "words"), [(1, "itself"), (2, "later"), (99, "past the end")])
 def test_operands_are_earlier_nodes(operand: int, words: str) -> None:
     builder = Builder()
     builder.parameter("w")

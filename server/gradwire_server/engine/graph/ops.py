@@ -1,0 +1,114 @@
+"""The table of ops, closed once: an op is one entry here, one in the reference and one row pattern in the lowering."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+
+from gradwire_server.engine.graph import rules
+from gradwire_server.engine.graph.graph import Attributes
+from gradwire_server.engine.graph.opcodes import Opcode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """An op of the table."""
+
+    name: str
+    opcode: Opcode
+    min_operands: int = 1
+    max_operands: int | None = 1
+    """None: any number."""
+    infer: Callable[[Sequence[rules.Spec], Attributes], rules.Inferred] = rules.elementwise
+    """Shape rule; raises OperandError."""
+    summary: str
+    """The value, as a formula."""
+    derivative: str
+    """The local derivative, as a formula."""
+    index_operands: frozenset[int] = frozenset()
+    """Which operands are row indices (int64)."""
+
+
+_nary = partial(Op, max_operands=None)
+
+_ENTRIES = (
+    _nary(name="add", opcode=Opcode.ADD, summary="a + b", derivative="1, 1"),
+    _nary(name="mul", opcode=Opcode.MUL, summary="a b", derivative="b, a"),
+    _nary(
+        name="max",
+        opcode=Opcode.MAX,
+        summary="max(a, b)",
+        derivative="I[a > b], I[b > a]; at a tie 0, or equal shares",
+    ),
+    Op(name="sigmoid", opcode=Opcode.SIGMOID, summary="s = 1 / (1 + e^-a)", derivative="s (1 - s)"),
+    Op(name="exp", opcode=Opcode.EXP, summary="e^a", derivative="e^a"),
+    Op(name="log", opcode=Opcode.LOG, summary="log a", derivative="1 / a"),
+    Op(name="tanh", opcode=Opcode.TANH, summary="t = tanh a", derivative="1 - t^2"),
+    Op(name="softplus", opcode=Opcode.SOFTPLUS, summary="log(1 + e^a)", derivative="sigmoid(a)"),
+    Op(
+        name="power",
+        opcode=Opcode.POWER,
+        infer=rules.power,
+        summary="a^p, p constant",
+        derivative="p a^(p-1); 0 for p = 0, 1 for p = 1",
+    ),
+    Op(
+        name="sum",
+        opcode=Opcode.SUM,
+        infer=rules.reduction,
+        summary="sum of a over axes",
+        derivative="1 for each element",
+    ),
+    Op(
+        name="reduce_max",
+        opcode=Opcode.REDUCE_MAX,
+        infer=rules.nonempty_reduction,
+        summary="maximum of a over axes",
+        derivative="1 for the largest element; at a tie 0, or equal shares",
+    ),
+    Op(
+        name="logsumexp",
+        opcode=Opcode.LOGSUMEXP,
+        infer=rules.nonempty_reduction,
+        summary="l = log(sum of e^a over axes)",
+        derivative="e^(a - l); 0 where l is -inf",
+    ),
+    Op(
+        name="matmul",
+        opcode=Opcode.MATMUL,
+        min_operands=2,
+        max_operands=2,
+        infer=rules.matmul,
+        summary="matrix product A B",
+        derivative="G B^T, A^T G for the gradient G of the product",
+    ),
+    Op(
+        name="reshape",
+        opcode=Opcode.RESHAPE,
+        infer=rules.reshape,
+        summary="the elements of a in another shape",
+        derivative="1 for each element",
+    ),
+    Op(
+        name="transpose",
+        opcode=Opcode.TRANSPOSE,
+        infer=rules.transpose,
+        summary="a with its axes permuted",
+        derivative="1 for each element",
+    ),
+    Op(
+        name="take",
+        opcode=Opcode.TAKE,
+        min_operands=2,
+        max_operands=2,
+        infer=rules.take,
+        summary="rows of a by integer index",
+        derivative="1 for each element taken; repeated rows add up",
+        index_operands=frozenset({1}),
+    ),
+)
+
+OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _ENTRIES})
+"""Every op that a node may have, by its name on the wire."""

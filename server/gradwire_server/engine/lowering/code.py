@@ -1,0 +1,71 @@
+"""Code: all that the machine is told about a question, whatever the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradwire_server.engine.graph.graph import Array
+from gradwire_server.engine.lowering.buffers import Attached
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows that run together."""
+
+    begin: int
+    end: int
+    work: float
+    """Elementary steps of one lane, about a third of a nanosecond each."""
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Elements of buffers; those of lanes for one lane."""
+
+    shared: int
+    shared_gradients: int
+    shared_passive: int
+    values: int
+    gradients: int
+    passive: int
+    extra: int
+    sums: int
+    source_sums: int
+    """Elements of sums in sources, behind those in other nodes."""
+    scratch: int
+    wide: int
+    """Elements of float64 for long sums, and for each lane those below."""
+    wide_of_lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Rows, and what they need."""
+
+    rows: NDArray[np.int64]
+    sections: tuple[Section, ...]
+    """Forward of what examples share, forward and backward of lanes, backward of what examples share; and gradients of
+    weights, which go before that."""
+    sums: tuple[tuple[int, int, int], ...]
+    """Nodes whose gradients add up over examples, where each begins among the sums, and how many elements it has."""
+    sizes: Sizes
+    modes: tuple[int, ...]
+    """How each buffer is addressed."""
+    attached: tuple[Attached, ...]
+    """Buffers of a request, behind those that every code has."""
+    constants: Array
+    """[elements], float64; the first is the gradient of the loss."""
+    integers: NDArray[np.int64]
+    kept: tuple[Array, ...]
+    """Arrays whose addresses are in rows."""
+    has_products: bool
+    """Whether lanes take part in matrix products."""
+    deferrable: int
+    """Elements of an example that would be kept if gradients of weights were deferred; 0 if there are none."""
+    sizes_of_kept: Mapping[int, int]
+    """Elements of one example, by node, of values and gradients that are kept."""

@@ -1,0 +1,161 @@
+"""Rows of elementwise ops on tensors; scalars run in swarms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gradwire_server.engine.graph.graph import Ties
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.lowering.stage import Stage
+from gradwire_server.engine.lowering.views import View
+
+BACK = Opcode.BACK
+
+
+def add(stage: Stage, node: int) -> None:
+    """The operands in turn."""
+    first, *others = stage.operands(node)
+    if not others:
+        stage.alias(node, first)
+        return
+    out = stage.new(node)
+    stage.tensor(Opcode.ADD, out, first, others[0], shape=out.shape)
+    for operand in others[1:]:
+        stage.count(Opcode.COPY, out, operand, shape=out.shape)
+
+
+def add_back(stage: Stage, node: int) -> None:
+    """The gradient itself, to each operand; of one operand it is there."""
+    if not stage.owns(node):
+        return
+    g = stage.gradient(node)
+    for operand in stage.checked.graph.operands_of(node):
+        if stage.wants(operand):
+            stage.back(operand, Opcode.COPY, g, shape=g.shape)
+
+
+def mul(stage: Stage, node: int) -> None:
+    """The operands in turn; the product so far is kept before each but the last."""
+    first, *others = stage.operands(node)
+    if not others:
+        stage.alias(node, first)
+        return
+    shape = stage.checked.shape(node)
+    before = stage.notes[node] = [first]
+    for operand in others[:-1]:
+        product = stage.temporary(shape)
+        stage.tensor(Opcode.MUL, product, before[-1], operand, shape=shape)
+        before.append(product)
+    stage.tensor(Opcode.MUL, stage.new(node), before[-1], others[-1], shape=shape)
+
+
+def mul_back(stage: Stage, node: int) -> None:
+    """The gradient of the product so far, times what it was multiplied with, from the last operand to the first."""
+    if not stage.owns(node):
+        return
+    g, views, before = stage.gradient(node), stage.operands(node), stage.notes[node]
+    operands = stage.checked.graph.operands_of(node)
+    for slot in range(len(operands) - 1, 0, -1):
+        if stage.wants(operands[slot]):
+            stage.back(operands[slot], BACK + Opcode.MUL, g, before[slot - 1], shape=g.shape)
+        if slot == 1:
+            if stage.wants(operands[0]):
+                stage.back(operands[0], BACK + Opcode.MUL, g, views[1], shape=g.shape)
+            return
+        onward = stage.temporary(g.shape)
+        stage.tensor(BACK + Opcode.MUL, onward, g, views[slot], shape=g.shape)
+        g = onward
+
+
+def largest(stage: Stage, node: int) -> None:
+    """The largest so far, with each operand in turn."""
+    first, *others = stage.operands(node)
+    if not others:
+        stage.alias(node, first)
+        return
+    out = stage.new(node)
+    for operand in others:
+        stage.tensor(Opcode.MAX, out, first, operand, shape=out.shape)
+        first = out
+
+
+def largest_back(stage: Stage, node: int) -> None:
+    """The gradient to the larger of two; of more, to those that are as large as the largest, by how many they are."""
+    if not stage.owns(node):
+        return
+    g, out, views = stage.gradient(node), stage.values[node], stage.operands(node)
+    operands = stage.checked.graph.operands_of(node)
+    split = stage.checked.graph.ties is Ties.SPLIT
+    if len(operands) == 2:
+        opcode = BACK + (Opcode.MAX_SPLIT if split else Opcode.MAX)
+        for operand, own, other in zip(operands, views, reversed(views), strict=True):
+            if stage.wants(operand):
+                stage.back(operand, opcode, g, own, other, shape=g.shape)
+        return
+    share = shared_out(stage, g, out, [view.broadcast(g.shape) for view in views], split=split)
+    for operand, own in zip(operands, views, strict=True):
+        if stage.wants(operand):
+            stage.back(operand, Opcode.WINNER, share, own, out, shape=g.shape)
+
+
+def shared_out(stage: Stage, g: View, out: View, candidates: list[View], *, split: bool) -> View:
+    """What each candidate that is as large as ``out`` gets of the gradient."""
+    ties = stage.temporary(g.shape)
+    stage.reduce(Opcode.EQUAL, ties, candidates[0], out, shape=candidates[0].shape)
+    for view in candidates[1:]:
+        stage.count(Opcode.EQUAL, ties, view, out, shape=view.shape)
+    stage.tensor(Opcode.SHARE_SPLIT if split else Opcode.SHARE, ties, g, ties, shape=g.shape)
+    return ties
+
+
+def _function(opcode: Opcode) -> Callable[[Stage, int], None]:
+    def forward(stage: Stage, node: int) -> None:
+        [a] = stage.operands(node)
+        stage.tensor(opcode, stage.new(node), a, shape=a.shape)
+
+    return forward
+
+
+def _function_back(opcode: Opcode, *, of_value: bool) -> Callable[[Stage, int], None]:
+    def backward(stage: Stage, node: int) -> None:
+        [operand] = stage.checked.graph.operands_of(node)
+        known = stage.values[node if of_value else operand]
+        stage.back(operand, BACK + opcode, stage.gradient(node), known, shape=known.shape)
+
+    return backward
+
+
+SPECIAL = {2.0: Opcode.SQUARE, -1.0: Opcode.RECIPROCAL}
+"""Exponents that have an opcode of their own."""
+
+
+def power(stage: Stage, node: int) -> None:
+    """The power, by its exponent."""
+    [a] = stage.operands(node)
+    exponent = float(stage.checked.graph.numbers[node])
+    stage.tensor(SPECIAL.get(exponent, Opcode.POWER), stage.new(node), a, shape=a.shape, number=exponent)
+
+
+def power_back(stage: Stage, node: int) -> None:
+    """Nothing for the exponent 0, whose derivative is 0 whatever is multiplied."""
+    [operand] = stage.checked.graph.operands_of(node)
+    exponent = float(stage.checked.graph.numbers[node])
+    if exponent == 0:
+        return
+    opcode = SPECIAL.get(exponent, Opcode.POWER)
+    known = stage.values[node if opcode == Opcode.RECIPROCAL else operand]
+    stage.back(operand, BACK + opcode, stage.gradient(node), known, shape=known.shape, number=exponent)
+
+
+PATTERNS = {
+    Opcode.ADD: (add, add_back),
+    Opcode.MUL: (mul, mul_back),
+    Opcode.MAX: (largest, largest_back),
+    Opcode.SIGMOID: (_function(Opcode.SIGMOID), _function_back(Opcode.SIGMOID, of_value=True)),
+    Opcode.EXP: (_function(Opcode.EXP), _function_back(Opcode.EXP, of_value=True)),
+    Opcode.LOG: (_function(Opcode.LOG), _function_back(Opcode.LOG, of_value=False)),
+    Opcode.TANH: (_function(Opcode.TANH), _function_back(Opcode.TANH, of_value=True)),
+    Opcode.SOFTPLUS: (_function(Opcode.SOFTPLUS), _function_back(Opcode.SOFTPLUS, of_value=False)),
+    Opcode.POWER: (power, power_back),
+}
+"""Forward and backward rows by opcode."""

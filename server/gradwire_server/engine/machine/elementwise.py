@@ -1,0 +1,105 @@
+"""What an elementwise op gives, and what it passes back: each formula once, for numbers and vectors alike.
+
+A gradient of 0 stops: what goes on from it is 0 whatever it would be multiplied with, by selection.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.machine import functions
+from gradwire_server.engine.machine.memory import inlined
+from gradwire_server.engine.machine.vectors import select
+
+ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)
+SQUARE, RECIPROCAL, POWER = int(Opcode.SQUARE), int(Opcode.RECIPROCAL), int(Opcode.POWER)
+EXP, LOG, SIGMOID = int(Opcode.EXP), int(Opcode.LOG), int(Opcode.SIGMOID)
+TANH, SOFTPLUS = int(Opcode.TANH), int(Opcode.SOFTPLUS)
+
+
+@inlined
+def larger(a: Any, b: Any) -> Any:
+    """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
+    return select((a > b) | (a != a), a, b)  # noqa: PLR0124  (NaN)
+
+
+@inlined
+def stopped(g: Any, onward: Any, zero: Any) -> Any:
+    """What goes on from a gradient ``g``: 0 where that is 0."""
+    return select(g == zero, zero, onward)
+
+
+@inlined
+def arithmetic(opcode: int, x: Any, y: Any, one: Any) -> Any:
+    """What an operation gives of its arguments, if it is no function."""
+    if opcode == MUL:
+        return x * y
+    if opcode == ADD:
+        return x + y
+    if opcode in (MAX, MAX_SPLIT):
+        return larger(x, y)
+    if opcode == SQUARE:
+        return x * x
+    return one / x
+
+
+@inlined
+def arithmetic_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
+    """What an operation passes back of its gradient ``g`` to its arguments; ``z`` is its value."""
+    zero = one - one
+    if opcode == MUL:
+        return stopped(g, g * y, zero), stopped(g, g * x, zero)
+    if opcode == ADD:
+        return g, g
+    if opcode == MAX:
+        return select(x > y, g, zero), select(y > x, g, zero)
+    if opcode == MAX_SPLIT:
+        share = select(x == y, one / (one + one) * g, zero)
+        return select(x > y, g, share), select(y > x, g, share)
+    if opcode == SQUARE:
+        return stopped(g, g * (x + x), zero), zero
+    return stopped(g, -(g * z) * z, zero), zero
+
+
+@inlined
+def function(opcode: int, x: Any) -> Any:
+    """What a function gives of a number."""
+    if opcode == EXP:
+        return functions.exp(x)
+    if opcode == LOG:
+        return functions.log(x)
+    if opcode == SIGMOID:
+        return functions.sigmoid(x)
+    if opcode == TANH:
+        return functions.tanh(x)
+    return functions.softplus(x)
+
+
+@inlined
+def function_back(opcode: int, g: Any, x: Any, y: Any, one: Any) -> Any:
+    """What a function passes back of the gradient ``g`` to its argument ``x``; ``y`` is its value."""
+    zero = one - one
+    if opcode == EXP:
+        return stopped(g, g * y, zero)
+    if opcode == LOG:
+        return stopped(g, g / x, zero)
+    if opcode == SIGMOID:
+        return stopped(g, g * (y * (one - y)), zero)
+    if opcode == TANH:
+        # (1 - y)(1 + y) keeps the digits that 1 - y^2 loses where |y| is near 1.
+        return stopped(g, g * ((one - y) * (one + y)), zero)
+    return stopped(g, g * functions.sigmoid(x), zero)
+
+
+@inlined
+def power(x: Any, exponent: Any) -> Any:
+    """x to the exponent."""
+    return functions.power(x, exponent)
+
+
+@inlined
+def power_back(g: Any, x: Any, exponent: Any, one: Any) -> Any:
+    """What a power passes back; exactly 0 for the exponent 0, exactly ``g`` for 1."""
+    zero = one - one
+    return stopped(g, g * (exponent * functions.power(x, exponent - one)), zero)

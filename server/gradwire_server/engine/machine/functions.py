@@ -1,0 +1,364 @@
+"""e^x and its kin as scalar functions for the innermost loops of kernels, where LLVM makes vectors of them.
+
+That takes code without branches (only selects), without calls into libm, and with the bits of exponents moved by
+casts. Each function takes a float64 or a float32 and returns its like, from one source: only constants differ.
+Results are within 2 ulp of exact over the whole range, subnormal operands and results included, and NaN stays NaN.
+
+There is nothing but additions, multiplications, divisions and fused multiply-adds, each rounded once as IEEE 754 says.
+LLVM neither reorders nor contracts them: what is fused is written so. So an operand gives the same bits in a vector, in
+the remainder of a loop, and on any machine; one without fused multiply-adds computes them in software, slowly.
+
+The polynomials are near to minimax in the relative error of the function: made for this file with Remez' algorithm in
+200 bits, then rounded. The constants ln 2, in two parts, and the way of log to its polynomial are those of fdlibm; the
+seam of tanh, at 0.625, is that of Cephes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from math import copysign, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit, typeof, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
+
+from gradwire_server.engine.machine.vectors import root
+
+_compiled = njit(
+    error_model="numpy",  # x / 0 is an infinity: a check for it would be a branch
+    forceinline=True,  # a call that LLVM leaves in a loop keeps it from making vectors
+    nogil=True,
+)
+
+
+class _Constants(NamedTuple):
+    """What the functions know of a floating-point type: numbers of this type, and integers as wide as it is."""
+
+    zero: float
+    half: float
+    one: float
+    two: float
+    infinity: float
+    nan: float
+
+    bit: int
+    """One: how far to shift to halve."""
+
+    mantissa: int
+    """Bits of the mantissa that are stored."""
+
+    fraction: int
+    """The mask of these bits."""
+
+    smallest_normal: float
+
+    log2_e: float
+    ln2_high: float
+    ln2_low: float
+    """Together ln 2; the first has so few bits that its product with an exponent is exact."""
+
+    shifter: float
+    """Leaves a small number that it is added to rounded to an integer, and this plus twice the bias in the low bits."""
+
+    exp_lowest: float
+    exp_highest: float
+    """From here on e^x is 0, or infinite, by rounding."""
+
+    exp: Sequence[float]
+    """(e^r - 1 - r) / r^2, in r, for |r| <= ln 2 / 2."""
+
+    lift: float
+    """A power of 2 that makes the subnormal normal."""
+
+    sqrt_half: int
+    """The bits of the square root of 1/2: mantissas are taken from there to twice that, on both sides of 1."""
+
+    sqrt_half_to_one: int
+    """How far the bits of 1 are from there."""
+
+    integer: int
+    """The bits of 2^mantissa: with a small integer in the low bits, that number plus the integer."""
+
+    integer_bias: float
+    integer_bias_lifted: float
+    """What to take from this for the exponent."""
+
+    log: Sequence[float]
+    """(2 artanh(s) / s - 2) / s^2, in s^2, for |s| <= (sqrt 2 - 1) / (sqrt 2 + 1)."""
+
+    log1p_seam: float
+    """Above this z, softplus halves 1 + z."""
+
+    tanh_seam: float
+    tanh_numerator: Sequence[float]
+    tanh_denominator: Sequence[float]
+    """(1 - tanh(x) / x) / x^2, in x^2, for |x| <= tanh_seam."""
+
+
+def _constants_of(
+    real: type[np.floating[Any]],
+    *,
+    ln2: tuple[float, float],
+    exp_range: tuple[float, float],
+    exp: Sequence[float],
+    log: Sequence[float],
+    tanh: tuple[Sequence[float], Sequence[float]],
+) -> _Constants:
+    info = np.finfo(real)
+    unsigned = np.dtype(f"u{info.bits // 8}").type
+    mantissa, bias = int(info.nmant), int(info.maxexp) - 1
+    lift = mantissa + 1
+
+    def bits(x: float) -> Any:
+        return real(x).view(unsigned)
+
+    def reals(numbers: Sequence[float]) -> Sequence[Any]:
+        return tuple(map(real, numbers))
+
+    numbers: dict[str, float] = {
+        "zero": 0,
+        "half": 0.5,
+        "one": 1,
+        "two": 2,
+        "infinity": np.inf,
+        "nan": np.nan,
+        "smallest_normal": float(info.smallest_normal),
+        "log2_e": 1.4426950408889634,
+        "ln2_high": ln2[0],
+        "ln2_low": ln2[1],
+        "shifter": 1.5 * 2.0**mantissa + 2 * bias,
+        "exp_lowest": exp_range[0],
+        "exp_highest": exp_range[1],
+        "lift": 2.0**lift,
+        "integer_bias": 2.0**mantissa + bias,
+        "integer_bias_lifted": 2.0**mantissa + bias + lift,
+        "log1p_seam": sqrt(2) - 1,
+        "tanh_seam": 0.625,
+    }
+    converted: dict[str, Any] = {name: real(number) for name, number in numbers.items()}
+    return _Constants(
+        **converted,
+        bit=unsigned(1),
+        mantissa=unsigned(mantissa),
+        fraction=unsigned(2**mantissa - 1),
+        sqrt_half=bits(sqrt(0.5)),
+        sqrt_half_to_one=bits(1) - bits(sqrt(0.5)),
+        integer=bits(2.0**mantissa),
+        exp=reals(exp),
+        log=reals(log),
+        tanh_numerator=reals(tanh[0]),
+        tanh_denominator=reals(tanh[1]),
+    )
+
+
+_CONSTANTS = {
+    types.float64: _constants_of(
+        np.float64,
+        ln2=(6.93147180369123816490e-01, 1.90821492927058770002e-10),
+        exp_range=(-746, 710),
+        # Relative error 2^-57.9.
+        exp=(
+            0.5000000000000011,
+            0.16666666666666413,
+            0.041666666666530155,
+            0.00833333333349447,
+            0.0013888888943630361,
+            0.00019841269506555356,
+            2.4801493098733352e-05,
+            2.755758639674158e-06,
+            2.763024842243285e-07,
+            2.5000053878886233e-08,
+        ),
+        # 2^-59.5.
+        log=(
+            0.6666666666666734,
+            0.3999999999941432,
+            0.2857142874247574,
+            0.22222198563362894,
+            0.18183564873559646,
+            0.15314035654664684,
+            0.14796107279774906,
+        ),
+        # 2^-60.5.
+        tanh=(
+            (0.33333333333333326, 0.02049678592498038, 0.00019908890171592834),
+            (1.0, 0.4614903577749261, 0.023288647910615252, 0.0002064382737520883),
+        ),
+    ),
+    types.float32: _constants_of(
+        np.float32,
+        ln2=(6.9313812256e-01, 9.0580006145e-06),
+        exp_range=(-104, 89),
+        # 2^-28.3.
+        exp=(0.4999999403953552, 0.1666652113199234, 0.04166838899254799, 0.008368716575205326, 0.00138146395329386),
+        # 2^-30.2.
+        log=(0.6666677594184875, 0.39977535605430603, 0.29871881008148193),
+        # 2^-27.7.
+        tanh=((0.3333330750465393, 0.0015415683155879378), (1.0, 0.404612272977829)),
+    ),
+}
+
+_UNSIGNED = {types.float64: types.uint64, types.float32: types.uint32}
+_REAL = {unsigned: real for real, unsigned in _UNSIGNED.items()}
+
+
+@intrinsic
+def _constants(typing: Any, x: Any) -> Any:
+    """The constants of the type of x."""
+    if x not in _CONSTANTS:
+        raise TypingError(f"these are functions of float64 and float32, not of {x}")
+    constants = _CONSTANTS[x]
+    result = typeof(constants)
+    return result(x), lambda context, builder, *_: context.get_constant_generic(builder, result, constants)
+
+
+def _cast(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
+
+
+@intrinsic
+def _bits(typing: Any, x: Any) -> Any:
+    return _UNSIGNED[x](x), _cast
+
+
+@intrinsic
+def _real(typing: Any, bits: Any) -> Any:
+    return _REAL[bits](bits), _cast
+
+
+def _instruction(name: str) -> Callable[..., Any]:
+    """An instruction of LLVM on two operands of a type; Numba would widen integers of 32 bits to 64."""
+
+    @intrinsic
+    def instruction(typing: Any, a: Any, b: Any) -> Any:
+        return a(a, b), lambda _, builder, __, arguments: getattr(builder, name)(*arguments)
+
+    return instruction
+
+
+_add, _subtract, _and, _or, _left, _right = map(_instruction, ("add", "sub", "and_", "or_", "shl", "lshr"))
+
+
+@intrinsic
+def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c, rounded once."""
+    return a(a, b, c), lambda _, builder, __, arguments: builder.fma(*arguments)
+
+
+@intrinsic
+def _polynomial(typing: Any, x: Any, coefficients: Any) -> Any:
+    """The polynomial in x: odd and even powers apart by Horner's rule, which is half as long a chain of waiting."""
+
+    def evaluate(_: Any, builder: Any, __: Any, arguments: Sequence[Any]) -> Any:
+        x, numbers = arguments
+        square = builder.fmul(x, x)
+        values = [builder.extract_value(numbers, i) for i in range(len(coefficients))]
+        odd_and_even = [
+            reduce(lambda sum_, value: builder.fma(sum_, square, value), reversed(part))
+            for part in (values[1::2], values[::2])
+            if part
+        ]
+        return reduce(lambda odd, even: builder.fma(odd, x, even), odd_and_even)
+
+    return x(x, coefficients), evaluate
+
+
+@_compiled
+def _exp_of(shifted: float, r: float) -> float:
+    """2^k e^r for |r| <= ln 2 / 2, given shifter + k."""
+    c = _constants(r)
+    less_one = _fma(r * r, _polynomial(r, c.exp), r)
+    # (1 + less_one) 2^k, with 2^k in two factors: in one it may be too large, or subnormal. The shifts to the left drop
+    # all bits but those of the exponents.
+    exponents = _bits(shifted)
+    half = _right(exponents, c.bit)
+    first = _real(_left(half, c.mantissa))
+    return _fma(less_one, first, first) * _real(_left(_subtract(exponents, half), c.mantissa))
+
+
+@_compiled
+def _exp_of_minus(x: float) -> float:
+    """e^-x for x >= 0."""
+    c = _constants(x)
+    x = min(x, -c.exp_lowest)  # of NaN and a number, min and max give the first
+    shifted = _fma(x, -c.log2_e, c.shifter)
+    k = shifted - c.shifter
+    return _exp_of(shifted, -_fma(k, c.ln2_low, _fma(k, c.ln2_high, x)))
+
+
+@_compiled
+def _log(k: float, f: float) -> float:
+    """ln(2^k (1 + f)) for 1 + f from the square root of 1/2 to that of 2."""
+    c = _constants(f)
+    s = f / (c.two + f)
+    z = s * s
+    square = c.half * f * f
+    rest = _fma(s, _fma(z, _polynomial(z, c.log), square), k * c.ln2_low)
+    return _fma(k, c.ln2_high, f - (square - rest))
+
+
+@_compiled
+def exp(x: float) -> float:
+    """e^x."""
+    c = _constants(x)
+    x = min(max(x, c.exp_lowest), c.exp_highest)
+    shifted = _fma(x, c.log2_e, c.shifter)
+    k = shifted - c.shifter
+    return _exp_of(shifted, _fma(-k, c.ln2_low, _fma(-k, c.ln2_high, x)))
+
+
+@_compiled
+def log(x: float) -> float:
+    """The natural logarithm: NaN of a negative number, minus infinity of zeros."""
+    c = _constants(x)
+    subnormal = x < c.smallest_normal
+    bits = _add(_bits(x * c.lift if subnormal else x), c.sqrt_half_to_one)
+    k = _real(_or(_right(bits, c.mantissa), c.integer)) - (c.integer_bias_lifted if subnormal else c.integer_bias)
+    y = _log(k, _real(_add(_and(bits, c.fraction), c.sqrt_half)) - c.one)
+    y = y if x < c.infinity else x
+    y = -c.infinity if x == c.zero else y
+    return c.nan if x < c.zero else y
+
+
+@_compiled
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^-x)."""
+    c = _constants(x)
+    z = _exp_of_minus(abs(x))
+    # For a negative x, z / (1 + z) = z - z z / (1 + z): the quotient's error counts less as a correction.
+    base = z if x < c.zero else c.one
+    return _fma(-base, z / (c.one + z), base)
+
+
+@_compiled
+def tanh(x: float) -> float:
+    """The hyperbolic tangent."""
+    c = _constants(x)
+    y = abs(x)
+    square = y * y
+    z = _exp_of_minus(y + y)
+    # y less a correction for a small y, 1 less one for others, with one division for both.
+    small = y < c.tanh_seam
+    numerator = y * (square * _polynomial(square, c.tanh_numerator)) if small else z + z
+    denominator = _polynomial(square, c.tanh_denominator) if small else c.one + z
+    return copysign((y if small else c.one) - numerator / denominator, x)
+
+
+@_compiled
+def softplus(x: float) -> float:
+    """ln(1 + e^x)."""
+    c = _constants(x)
+    z = _exp_of_minus(abs(x))
+    # max(x, 0) + ln(1 + z); for a large z that is ln(2 (1 + (z - 1) / 2)).
+    large = z > c.log1p_seam
+    rest = _log(c.one if large else c.zero, c.half * (z - c.one) if large else z)
+    return max(c.zero, x) + rest
+
+
+@_compiled
+def power(x: float, exponent: float) -> float:
+    """x to the exponent; to 1/2 the root, NaN of a negative infinity, where the C library's power is infinite."""
+    return root(x) if exponent == _constants(exponent).half else x**exponent

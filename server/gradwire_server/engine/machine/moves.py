@@ -1,0 +1,176 @@
+"""Elements that move: to and from the places of scalars, and rows of tables by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import int64
+
+from gradwire_server.engine.compiled import compiled
+from gradwire_server.engine.lowering.rows import (
+    BAD_INDEX,
+    C_EXAMPLE,
+    C_FIRST,
+    C_INDEX,
+    C_LANES,
+    C_NODE,
+    C_POSITION,
+    C_SCRATCH,
+    C_STATUS,
+    C_WIDE,
+    E_COUNT,
+    E_LIST,
+    E_PLACE,
+    E_REFS,
+    G_NODE,
+    G_REFS,
+    G_ROWS,
+    G_SIZE,
+    G_TAKEN,
+    REF,
+)
+from gradwire_server.engine.machine.control import address_of, stops
+from gradwire_server.engine.machine.memory import called, converted, inlined, item_size, pointer, unsigned
+from gradwire_server.engine.machine.strided import CHUNK, pair_sum
+
+PLAINLY = 128
+"""Numbers of float32 that may be added one by one; with more, digits get lost as the sum grows."""
+
+
+@called
+def _elements(c: Any, row: Any, one: Any, backward: bool) -> None:
+    size, lanes = item_size(one), c[C_LANES]
+    v = pointer(address_of(c, row, E_REFS, size), one)
+    a = pointer(address_of(c, row, E_REFS + REF, size), one)
+    listed, distance = pointer(row[E_LIST], int64(0)), unsigned(row[E_REFS + REF + 3])
+    for k in range(row[E_COUNT]):
+        o, p = unsigned(listed[k]), unsigned((row[E_PLACE] + k) * lanes)
+        if not backward:
+            for lane in range(unsigned(lanes)):
+                v[p + lane] = a[o + lane * distance]
+        elif distance != unsigned(0) or lanes == 1:
+            for lane in range(unsigned(lanes)):
+                a[o + lane * distance] += v[p + lane]
+        else:
+            total = 0.0
+            for first in range(0, lanes, CHUNK):
+                n = min(CHUNK, lanes - first)
+                total += pair_sum(v, (row[E_PLACE] + k) * lanes + first, n, pointer(c[C_SCRATCH], one))
+            a[o] += converted(total, one)
+
+
+@called
+def _stack(c: Any, row: Any, one: Any, backward: bool) -> None:
+    size, lanes = item_size(one), c[C_LANES]
+    v = pointer(address_of(c, row, E_REFS, size), one)
+    a = pointer(address_of(c, row, E_REFS + REF, size), one)
+    listed, distance = pointer(row[E_LIST], int64(0)), unsigned(row[E_REFS + REF + 3])
+    for k in range(unsigned(row[E_COUNT])):
+        p = unsigned(listed[k] * lanes)
+        for lane in range(unsigned(lanes)):
+            if backward:
+                v[p + lane] += a[k + lane * distance]
+            else:
+                a[k + lane * distance] = v[p + lane]
+
+
+@compiled
+def elements(block: int, address: int, one: Any) -> None:
+    """Scalars that are elements of a tensor, each lane's in its place."""
+    _elements(pointer(block, int64(0)), pointer(address, int64(0)), one, False)
+
+
+@compiled
+def elements_back(block: int, address: int, one: Any) -> None:
+    """Gradients of scalars, added to those of the elements that they are."""
+    _elements(pointer(block, int64(0)), pointer(address, int64(0)), one, True)
+
+
+@compiled
+def stack(block: int, address: int, one: Any) -> None:
+    """A vector of scalars for each lane."""
+    _stack(pointer(block, int64(0)), pointer(address, int64(0)), one, False)
+
+
+@compiled
+def stack_back(block: int, address: int, one: Any) -> None:
+    """The gradient of a vector, added to those of its scalars."""
+    _stack(pointer(block, int64(0)), pointer(address, int64(0)), one, True)
+
+
+@inlined
+def _row_of(indices: Any, k: int, rows: int) -> int:
+    own = indices[k]
+    return own + rows if own < 0 else own
+
+
+@compiled
+def gather(block: int, address: int, one: Any) -> None:
+    """Rows of a table by index; one that is out of range is noted, the lowest lane's first, and ends it."""
+    c, row = pointer(block, int64(0)), pointer(address, int64(0))
+    size, rows, n, width = item_size(one), row[G_ROWS], row[G_TAKEN], unsigned(row[G_SIZE])
+    lanes = c[C_LANES] if row[G_TAKEN + 1] else 1
+    out, table = address_of(c, row, G_REFS, size), address_of(c, row, G_REFS + REF, size)
+    listed = address_of(c, row, G_REFS + 2 * REF, 8)
+    for lane in range(lanes):
+        indices = pointer(listed + 8 * lane * row[G_REFS + 2 * REF + 3], int64(0))
+        x = pointer(table + size * lane * row[G_REFS + REF + 3], one)
+        y = pointer(out + size * lane * row[G_REFS + 3], one)
+        for k in range(n):
+            own = indices[k]
+            if own < -rows or own >= rows:
+                c[C_STATUS] |= BAD_INDEX
+                c[C_NODE], c[C_EXAMPLE], c[C_POSITION], c[C_INDEX] = row[G_NODE], c[C_FIRST] + lane, k, own
+                return
+            i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
+            for e in range(width):
+                y[o + e] = x[i + e]
+        if lane % 256 == 0 and stops(c):
+            return
+
+
+@inlined
+def _add_rows(indices: Any, n: int, rows: int, width: int, x: Any, g: Any) -> None:
+    for k in range(n):
+        i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
+        for e in range(width):
+            x[i + e] += g[o + e]
+
+
+@compiled
+def scatter(block: int, address: int, one: Any) -> None:
+    """Gradients of rows added to those of the table, in the order of lanes and indices.
+
+    In float32 the rows that are taken add up in float64: they are zeroed first, and in the end each is added once,
+    for its first index, after which it is zero again.
+    """
+    c, row = pointer(block, int64(0)), pointer(address, int64(0))
+    size, rows, n, width = item_size(one), row[G_ROWS], row[G_TAKEN], unsigned(row[G_SIZE])
+    lanes = c[C_LANES] if row[G_TAKEN + 1] else 1
+    out, table = address_of(c, row, G_REFS, size), address_of(c, row, G_REFS + REF, size)
+    listed = address_of(c, row, G_REFS + 2 * REF, 8)
+    step, table_step, out_step = row[G_REFS + 2 * REF + 3], row[G_REFS + REF + 3], row[G_REFS + 3]
+    # Lanes that add to one table are taken together.
+    together = 1 if table_step else lanes
+    wide = pointer(c[C_WIDE], 1.0)
+    for first in range(0, lanes, together):
+        x = pointer(table + size * first * table_step, one)
+        plain = size == 8 or n * together <= PLAINLY
+        for turn in range(1 if plain else 3):
+            for lane in range(first, first + together):
+                indices = pointer(listed + 8 * lane * step, int64(0))
+                g = pointer(out + size * lane * out_step, one)
+                if plain:
+                    _add_rows(indices, n, rows, width, x, g)
+                    continue
+                if turn == 1:
+                    _add_rows(indices, n, rows, width, wide, g)
+                    continue
+                for k in range(n):
+                    i = unsigned(_row_of(indices, k, rows)) * width
+                    for e in range(width):
+                        if turn == 2:
+                            x[i + e] += converted(wide[i + e], one)
+                        wide[i + e] = 0.0
+            if stops(c):
+                return

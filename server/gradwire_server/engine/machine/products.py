@@ -1,0 +1,139 @@
+"""Matrix products: by BLAS where there is much to do, by loops where a call would take longer than the work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import int64
+
+from gradwire_server.engine.compiled import compiled
+from gradwire_server.engine.lowering.rows import (
+    BAD_VALUE,
+    C_GEMM,
+    C_GEMV,
+    C_LANES,
+    C_STATUS,
+    NEST,
+    P_ADDED,
+    P_COLUMNS,
+    P_GRADIENT,
+    P_INNER,
+    P_NEST,
+    P_RANK,
+    P_REFS,
+    P_ROWS,
+    P_STRIDES,
+    REF,
+)
+from gradwire_server.engine.machine import strided
+from gradwire_server.engine.machine.blas import PLAIN, TRANSPOSED, gemm, gemv
+from gradwire_server.engine.machine.control import address_of, lengthened, stops
+from gradwire_server.engine.machine.memory import called, item_size, pointer, unsigned
+
+AT_ONCE = 1 << 29
+"""Multiplications without a look at whether to stop, about a fortieth of a second."""
+
+SMALL = 512
+"""Multiplications that loops do sooner than a call of BLAS."""
+
+
+@called
+def _loops(m: int, n: int, k: int, a: Any, b: Any, c: Any, s: Any, added: int, gradient: int, one: Any) -> None:
+    """The product by loops; a term whose gradient is 0 counts as 0, also times what is not finite."""
+    zero = one - one
+    cr, cc, ar, ac, br, bc = s[0], s[1], s[2], s[3], s[4], s[5]
+    for i in range(m):
+        for j in range(n):
+            total = zero
+            for q in range(k):
+                x, y = a[i * ar + q * ac], b[q * br + j * bc]
+                if not ((gradient == 1 and x == zero) or (gradient == 2 and y == zero)):
+                    total += x * y
+            c[i * cr + j * cc] = c[i * cr + j * cc] + total if added else total
+
+
+@called
+def _outer(m: int, n: int, a: Any, b: Any, c: Any, s: Any, added: int) -> None:
+    """The product of a column and a row."""
+    cr, ar, bc = unsigned(s[0]), unsigned(s[2]), unsigned(s[5])
+    n = unsigned(n)
+    for i in range(unsigned(m)):
+        x, at = a[i * ar], i * cr
+        if added:
+            for j in range(n):
+                c[at + j] += x * b[j * bc]
+        elif bc == unsigned(1):
+            for j in range(n):
+                c[at + j] = x * b[j]
+        else:
+            for j in range(n):
+                c[at + j] = x * b[j * bc]
+
+
+@called
+def _blas(q: Any, m: int, n: int, k: int, a: int, b: int, c: int, s: Any, beta: Any) -> None:
+    """The product by BLAS; matrices are addresses."""
+    cr, cc, ar, ac, br, bc = s[0], s[1], s[2], s[3], s[4], s[5]
+    # Steps of vectors of one element mean nothing, but BLAS refuses 0.
+    if n == 1:
+        if ac == 1 or k == 1:
+            gemv(q[C_GEMV], PLAIN, m, k, a, max(ar, k), b, max(1, br), beta, c, max(1, cr))
+        else:
+            gemv(q[C_GEMV], TRANSPOSED, k, m, a, max(ac, m), b, max(1, br), beta, c, max(1, cr))
+    elif m == 1:
+        if bc == 1 or n == 1:
+            gemv(q[C_GEMV], TRANSPOSED, k, n, b, max(br, n), a, max(1, ac), beta, c, max(1, cc))
+        else:
+            gemv(q[C_GEMV], PLAIN, n, k, b, max(bc, k), a, max(1, ac), beta, c, max(1, cc))
+    else:
+        ta, lda = (PLAIN, max(ar, k)) if ac == 1 or k == 1 else (TRANSPOSED, max(ac, m))
+        tb, ldb = (PLAIN, max(br, n)) if bc == 1 else (TRANSPOSED, max(bc, k))
+        gemm(q[C_GEMM], ta, tb, m, n, k, a, lda, b, ldb, beta, c, max(cr, n))
+
+
+@called
+def _matrix(q: Any, row: Any, m: int, n: int, k: int, a: int, b: int, c: int, added: int, one: Any) -> None:
+    """One product of a stack."""
+    s = pointer(row, int64(0))
+    size = item_size(one)
+    x, y, z = pointer(a, one), pointer(b, one), pointer(c, one)
+    gradient = s[P_GRADIENT]
+    strides = pointer(row + 8 * P_STRIDES, int64(0))
+    careful = gradient != 0 and q[C_STATUS] & BAD_VALUE != 0
+    if careful or m * n * k <= SMALL:
+        _loops(m, n, k, x, y, z, strides, added, gradient if careful else 0, one)
+        return
+    if k == 1 and strides[1] == 1:
+        _outer(m, n, x, y, z, strides, added)
+        return
+    beta = one if added else one - one
+    part = max(1, AT_ONCE // max(1, n * k))
+    for first in range(0, m, part):
+        if stops(q):
+            return
+        rows = min(part, m - first)
+        _blas(q, rows, n, k, a + first * strides[2] * size, b, c + first * strides[0] * size, strides, beta)
+
+
+@compiled
+def product(block: int, address: int, one: Any) -> None:
+    """One row: a stack of products, each stored or added."""
+    q, row = pointer(block, int64(0)), pointer(address, int64(0))
+    d = pointer(address + 8 * P_NEST, int64(0))
+    m, n, k = lengthened(q, row, P_ROWS), lengthened(q, row, P_COLUMNS), lengthened(q, row, P_INNER)
+    rank, lanes, added, size = row[P_RANK], q[C_LANES], row[P_ADDED], item_size(one)
+    c, a, b = (
+        address_of(q, row, P_REFS, size),
+        address_of(q, row, P_REFS + REF, size),
+        address_of(q, row, P_REFS + 2 * REF, size),
+    )
+    if m * n == 0:
+        return
+    for index in range(strided.count(d, NEST, rank, lanes)):
+        ci, ai, bi, rest = c, a, b, index
+        for loop in range(rank - 1, -1, -1):
+            rest, i = divmod(rest, strided.length(d, NEST, loop, lanes))
+            ci += i * d[loop * NEST + 2] * size
+            ai += i * d[loop * NEST + 3] * size
+            bi += i * d[loop * NEST + 4] * size
+        _matrix(q, address, m, n, k, ai, bi, ci, added, one)

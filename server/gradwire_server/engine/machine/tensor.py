@@ -1,0 +1,270 @@
+"""Elementwise steps on tensors: values, and what goes back to operands; a reduction is one whose results add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import int64
+
+from gradwire_server.engine.compiled import compiled
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.lowering.rows import (
+    ABSENT,
+    ADDED,
+    C_APPLY,
+    C_APPLY_BACK,
+    C_APPLY_OTHER,
+    C_LANES,
+    C_PASS,
+    C_SCRATCH,
+    C_WIDE,
+    DIRECT,
+    LARGEST,
+    LOADED,
+    NEST,
+    REF,
+    SPREAD,
+    STORED,
+    T_ACCESS,
+    T_COMBINE,
+    T_NEST,
+    T_NUMBER,
+    T_OPCODE,
+    T_RANK,
+    T_REFS,
+    T_WIDE,
+)
+from gradwire_server.engine.machine import functions, strided
+from gradwire_server.engine.machine.control import address_of, lengthened, stops
+from gradwire_server.engine.machine.elementwise import (
+    arithmetic,
+    arithmetic_back,
+    function,
+    function_back,
+    power,
+    power_back,
+)
+from gradwire_server.engine.machine.memory import (
+    address_in,
+    called,
+    converted,
+    float_of,
+    inlined,
+    invoke,
+    item_size,
+    pointer,
+    unsigned,
+)
+from gradwire_server.engine.machine.strided import CHUNK
+
+ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)
+SQUARE, RECIPROCAL, POWER = int(Opcode.SQUARE), int(Opcode.RECIPROCAL), int(Opcode.POWER)
+EXP, LOG, SIGMOID = int(Opcode.EXP), int(Opcode.LOG), int(Opcode.SIGMOID)
+TANH, SOFTPLUS, COPY, EQUAL = int(Opcode.TANH), int(Opcode.SOFTPLUS), int(Opcode.COPY), int(Opcode.EQUAL)
+SHIFTED_EXP, LOG_TOTAL, SOFTMAX = int(Opcode.SHIFTED_EXP), int(Opcode.LOG_TOTAL), int(Opcode.SOFTMAX)
+SHARE, SHARE_SPLIT, WINNER = int(Opcode.SHARE), int(Opcode.SHARE_SPLIT), int(Opcode.WINNER)
+BACK = int(Opcode.BACK)
+
+AT_ONCE = 1 << 20
+"""Elements that are gone through without a look at whether to stop."""
+
+
+@inlined
+def _function(opcode: int, x: Any, z: Any, n: int) -> None:
+    for k in range(n):
+        z[k] = function(opcode, x[k])
+
+
+@inlined
+def _function_back(opcode: int, g: Any, x: Any, z: Any, n: int, one: Any) -> None:
+    # Of its argument and its value a function needs one; both are ``x`` here.
+    for k in range(n):
+        z[k] = function_back(opcode, g[k], x[k], x[k], one)
+
+
+@inlined
+def _arithmetic(opcode: int, x: Any, y: Any, z: Any, n: int, one: Any) -> None:
+    for k in range(n):
+        z[k] = arithmetic(opcode, x[k], y[k], one)
+
+
+@inlined
+def _first_back(opcode: int, g: Any, x: Any, y: Any, z: Any, n: int, one: Any) -> None:
+    """What goes back to the first argument."""
+    for k in range(n):
+        z[k], _ = arithmetic_back(opcode, g[k], x[k], y[k], x[k], one)
+
+
+@compiled
+def apply(opcode: int, first: int, second: int, third: int, out: int, n: int, number: Any) -> None:
+    """Values of ``n`` elements; operands and result are addresses."""
+    one, n = converted(1.0, number), unsigned(n)
+    x, y, z = pointer(first, one), pointer(second, one), pointer(out, one)
+    if opcode == ADD:
+        _arithmetic(ADD, x, y, z, n, one)
+    elif opcode == MUL:
+        _arithmetic(MUL, x, y, z, n, one)
+    elif opcode in (MAX, MAX_SPLIT):
+        _arithmetic(MAX, x, y, z, n, one)
+    elif opcode == SQUARE:
+        _arithmetic(SQUARE, x, x, z, n, one)
+    elif opcode == RECIPROCAL:
+        _arithmetic(RECIPROCAL, x, x, z, n, one)
+    elif opcode == EXP:
+        _function(EXP, x, z, n)
+    elif opcode == LOG:
+        _function(LOG, x, z, n)
+    elif opcode == SIGMOID:
+        _function(SIGMOID, x, z, n)
+    elif opcode == TANH:
+        _function(TANH, x, z, n)
+    elif opcode == SOFTPLUS:
+        _function(SOFTPLUS, x, z, n)
+    elif opcode == POWER:
+        for k in range(n):
+            z[k] = power(x[k], number)
+    else:
+        strided.move(z, x, n)
+
+
+@compiled
+def apply_back(opcode: int, first: int, second: int, third: int, out: int, n: int, number: Any) -> None:
+    """What goes back to ``n`` elements, of a gradient and up to two operands; all are addresses."""
+    one, n = converted(1.0, number), unsigned(n)
+    g, x, y, z = pointer(first, one), pointer(second, one), pointer(third, one), pointer(out, one)
+    if opcode == BACK + MUL:
+        _first_back(MUL, g, x, x, z, n, one)
+    elif opcode == BACK + MAX:
+        _first_back(MAX, g, x, y, z, n, one)
+    elif opcode == BACK + MAX_SPLIT:
+        _first_back(MAX_SPLIT, g, x, y, z, n, one)
+    elif opcode == BACK + SQUARE:
+        _first_back(SQUARE, g, x, x, z, n, one)
+    elif opcode == BACK + RECIPROCAL:
+        _first_back(RECIPROCAL, g, x, x, z, n, one)
+    elif opcode == BACK + EXP:
+        _function_back(EXP, g, x, z, n, one)
+    elif opcode == BACK + LOG:
+        _function_back(LOG, g, x, z, n, one)
+    elif opcode == BACK + SIGMOID:
+        _function_back(SIGMOID, g, x, z, n, one)
+    elif opcode == BACK + TANH:
+        _function_back(TANH, g, x, z, n, one)
+    elif opcode == BACK + SOFTPLUS:
+        _function_back(SOFTPLUS, g, x, z, n, one)
+    else:
+        for k in range(n):
+            z[k] = power_back(g[k], x[k], number, one)
+
+
+@compiled
+def apply_other(opcode: int, first: int, second: int, third: int, out: int, n: int, number: Any) -> None:
+    """Steps of reductions and ties on ``n`` elements; operands and result are addresses."""
+    one, n = converted(1.0, number), unsigned(n)
+    x, y, w, z = pointer(first, one), pointer(second, one), pointer(third, one), pointer(out, one)
+    zero = one - one
+    if opcode == EQUAL:
+        for k in range(n):
+            z[k] = one if x[k] == y[k] else zero
+    elif opcode == SHARE:
+        # Of a gradient, by how many tie: nobody, or equal shares.
+        for k in range(n):
+            z[k] = x[k] if y[k] == one else zero
+    elif opcode == SHARE_SPLIT:
+        for k in range(n):
+            z[k] = x[k] / y[k] if y[k] > zero else zero
+    elif opcode == WINNER:
+        for k in range(n):
+            z[k] = x[k] if y[k] == w[k] else zero
+    elif opcode == SHIFTED_EXP:
+        # Where all are minus infinity, or one is infinite, the difference is no number, but each is as large as they.
+        for k in range(n):
+            z[k] = one if x[k] == y[k] else functions.exp(x[k] - y[k])
+    elif opcode == LOG_TOTAL:
+        for k in range(n):
+            z[k] = x[k] + functions.log(y[k])
+    else:
+        least = -one / zero
+        for k in range(n):
+            e = one if y[k] == w[k] else functions.exp(y[k] - w[k])
+            z[k] = zero if x[k] == zero or y[k] == least else x[k] * e
+
+
+@inlined
+def _operand(c: Any, row: Any, slot: int, one: Any) -> int:
+    """The address of an operand, 0 for the result."""
+    return address_of(c, row, T_REFS + slot * REF, item_size(one))
+
+
+@called
+def _pass(c: Any, row: Any, kind: int, e: int, slot: int, first: int, n: int, p: int, one: Any) -> None:
+    pairs = c[C_SCRATCH] + 4 * CHUNK * item_size(one)
+    nest = address_in(row, T_NEST)
+    invoke(c[C_PASS], (kind, e, nest, NEST, row[T_RANK], slot, c[C_LANES], first, n, p, pairs, one))
+
+
+@called
+def _chunk(c: Any, row: Any, slot: int, first: int, n: int, one: Any) -> int:
+    """The address of numbers of an operand: where they are, or loaded into scratch."""
+    access, size = row[T_ACCESS + slot], item_size(one)
+    if access == DIRECT:
+        return _operand(c, row, slot, one) + first * size
+    place = (slot - 1) * CHUNK
+    if access == LOADED:
+        _pass(c, row, strided.LOAD, _operand(c, row, slot, one), slot, first, n, c[C_SCRATCH] + place * size, one)
+    return c[C_SCRATCH] + place * size
+
+
+@called
+def _compute(c: Any, opcode: int, x: int, y: int, w: int, out: int, n: int, number: Any) -> None:
+    if opcode >= BACK:
+        invoke(c[C_APPLY_BACK], (opcode, x, y, w, out, n, number))
+    elif opcode >= EQUAL:
+        invoke(c[C_APPLY_OTHER], (opcode, x, y, w, out, n, number))
+    else:
+        invoke(c[C_APPLY], (opcode, x, y, w, out, n, number))
+
+
+@compiled
+def tensor_step(block: int, address: int, one: Any) -> None:
+    """One row: a result of up to three operands, which is stored, added up, or the largest kept."""
+    c, row = pointer(block, int64(0)), pointer(address, int64(0))
+    d = pointer(address + 8 * T_NEST, int64(0))
+    opcode, rank, lanes, combine = row[T_OPCODE], row[T_RANK], c[C_LANES], row[T_COMBINE]
+    number = converted(float_of(row[T_NUMBER]), one)
+    size, scratch = item_size(one), pointer(c[C_SCRATCH], one)
+    total = strided.count(d, NEST, rank, lanes)
+    direct = row[T_ACCESS] == DIRECT
+    for slot in range(1, 4):
+        access = row[T_ACCESS + slot]
+        direct = direct and access in (DIRECT, ABSENT)
+        if access == SPREAD and total > 0:
+            strided.fill(scratch, (slot - 1) * CHUNK, CHUNK, pointer(_operand(c, row, slot, one), one)[0])
+    z = _operand(c, row, 0, one)
+    wide = lengthened(c, row, T_WIDE)
+    totals = pointer(c[C_WIDE], 1.0)
+    strided.fill(totals, 0, wide, 0.0)
+    step = AT_ONCE if direct and combine == STORED else CHUNK
+    result = c[C_SCRATCH] + 3 * CHUNK * size
+    for first in range(0, total, step):
+        if stops(c):
+            return
+        n = min(step, total - first)
+        x = _chunk(c, row, 1, first, n, one)
+        y = _chunk(c, row, 2, first, n, one)
+        w = _chunk(c, row, 3, first, n, one)
+        into = z + first * size if combine == STORED else result
+        if combine != STORED and opcode == COPY:
+            into = x
+        else:
+            _compute(c, opcode, x, y, w, into, n, number)
+        if combine == LARGEST:
+            _pass(c, row, strided.LARGEST, z, 0, first, n, into, one)
+        elif combine == ADDED and wide:
+            _pass(c, row, strided.ADD_WIDE, c[C_WIDE], 0, first, n, into, one)
+        elif combine == ADDED and row[T_ACCESS] == DIRECT:
+            strided.add_all(pointer(z + first * size, one), pointer(into, one), n)
+        elif combine == ADDED:
+            _pass(c, row, strided.ADD, z, 0, first, n, into, one)
+    if wide:
+        strided.add_all(pointer(z, one), totals, wide)

@@ -1,0 +1,47 @@
+"""What requests are checked against: sources by name, and how nodes were numbered when they were sent."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from gradwire_server.engine.graph import shapes
+from gradwire_server.engine.graph.checking import Checked, Source
+
+
+class Facts:
+    """A checked graph as requests see it."""
+
+    def __init__(self, checked: Checked) -> None:
+        self.checked = checked
+        self.sources = checked.sources
+        """What requests supply, in the order of nodes."""
+        self.by_name = {source.name: source for source in checked.sources}
+        self.parameters = checked.parameters
+        self.batched = checked.batched
+        """Whether requests bring examples."""
+        origins = checked.graph.origins
+        self.sent = len(checked) if origins is None else len(origins.nodes)
+        """How many nodes were sent."""
+
+    def received(self, sent: int) -> int:
+        """The node that has the value of a sent one."""
+        origins = self.checked.graph.origins
+        return sent if origins is None else int(origins.nodes[sent])
+
+    def label(self, sent: int) -> str:
+        """What a sent node is called."""
+        return self.checked.graph.label(self.received(sent))
+
+    @property
+    def graph_id(self) -> str:
+        """SHA-256 of the canonical form."""
+        return self.checked.graph_id
+
+    @cached_property
+    def widest_empty(self) -> int:
+        """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
+        return max((shapes.addressed(shape) for shape in self.checked.shape_table if 0 in shape), default=0)
+
+    def by_node(self, node: int) -> Source:
+        """The source that a node is."""
+        return next(source for source in self.sources if source.node == node)

@@ -1,0 +1,116 @@
+"""What became of a request that did not end well: an index out of range, a number that is not finite, a stop.
+
+The machine says which tiles it found something in. The lowest example among these is looked for by running parts of a
+tile, and explained by the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from gradwire_server.engine.checkpoints import Checkpoint
+from gradwire_server.engine.explain.nonfinite import NonFinite
+from gradwire_server.engine.explain.report import bad_sum, explain_non_finite
+from gradwire_server.engine.graph.graph import Array
+from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.reference.arrangement import IndexRangeError
+from gradwire_server.engine.reference.interpreter import out_of_range
+from gradwire_server.engine.run.job import Job
+from gradwire_server.engine.run.room import Room
+from gradwire_server.errors import Refusal
+
+MAX_EXPLAINED = 64
+"""Examples that are explained at most; only rounding lets the reference find nothing where the machine did."""
+
+
+def index_refusal(job: Job, room: Room) -> Refusal:
+    """The refusal of the row index that the lowest chunk found out of range."""
+    checked = job.program.checked
+    faults = room.faults[room.faults[:, 0] > 0]
+    node, example, place, index = (room.lead_fault() if not len(faults) else faults[0]).tolist()
+    table, indices = checked.graph.operands_of(node)
+    position = np.unravel_index(place, checked.shape(indices)) if checked.shape(indices) else ()
+    error = IndexRangeError(tuple(int(i) for i in position), index, checked.shape(table)[0])
+    return out_of_range(checked, node, error, example if checked.per_example[indices] else None)
+
+
+class Search:
+    """The search for what is to be reported.
+
+    Args:
+        job: The request.
+        status: What the machine found in what examples share, and after all tiles.
+        flags: [tiles], what it found in each.
+        run_part: Runs examples from one number to another alone, and gives what was found.
+        checkpoint: Called between parts; may raise.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        flags: Array,
+        run_part: Callable[[int, int], int],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._job, self._flags, self._run_part, self._checkpoint = job, flags, run_part, checkpoint
+        self._explained = 0
+
+    def report(self, status: int, loss: Array, totals: Mapping[int, Array]) -> NonFinite | None:
+        """The report; ``totals`` are gradients by node, as far as they are sums over examples."""
+        job = self._job
+        bad = r.BAD_VALUE | r.BAD_GRADIENT
+        if not job.program.facts.batched:
+            return self._explain(None) if status & (bad | r.BAD_SUM) else self._sum(loss, totals)
+        tile, examples = job.lanes, job.examples
+        for number in np.flatnonzero(self._flags & bad).tolist():
+            found = self._within(number * tile, min(examples, (number + 1) * tile), known=True)
+            if found is not None:
+                return found
+        if status & bad:
+            found = self._explain(0)
+            if found is not None:
+                return found
+        return self._sum(loss, totals)
+
+    def _within(self, begin: int, end: int, *, known: bool) -> NonFinite | None:
+        """The report on the lowest example of a range, in which something is known to be wrong, or may be."""
+        self._checkpoint()
+        if self._explained >= MAX_EXPLAINED:
+            return None
+        if not known and not self._run_part(begin, end) & (r.BAD_VALUE | r.BAD_GRADIENT):
+            return None
+        if end - begin == 1:
+            return self._explain(begin)
+        middle = (begin + end) // 2
+        return self._within(begin, middle, known=False) or self._within(middle, end, known=False)
+
+    def _explain(self, example: int | None) -> NonFinite | None:
+        job = self._job
+        self._explained += 1
+        question = job.bound.question
+        return explain_non_finite(
+            job.program.checked, self._arrays(example), job.query.dtype, question.wrt, question.outputs, example,
+            self._checkpoint,
+        )  # fmt: skip
+
+    def _arrays(self, example: int | None) -> dict[str, Array]:
+        """What one example brings; zeros if there is none."""
+        arrays = dict(self._job.query.arrays)
+        for source in self._job.program.facts.sources:
+            if source.per_example:
+                own = arrays[source.name]
+                arrays[source.name] = own[example] if len(own) else np.zeros(source.shape, own.dtype)
+        return arrays
+
+    def _sum(self, loss: Array, totals: Mapping[int, Array]) -> NonFinite | None:
+        checked = self._job.program.checked
+        sums = {**totals, checked.graph.loss: loss}
+        if self._job.per_example_gradients:
+            return None
+        for node in sorted(sums, reverse=True):
+            found = bad_sum(checked, node, sums[node])
+            if found is not None:
+                return found
+        return None

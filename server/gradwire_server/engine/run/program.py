@@ -1,0 +1,152 @@
+"""A graph that requests run: checked facts, and what was made for requests so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradwire_server.engine.checkpoints import Checkpoint, unhurried
+from gradwire_server.engine.graph.checking import Checked, Source, check_graph
+from gradwire_server.engine.graph.graph import Array, Graph
+from gradwire_server.engine.lowering.code import Code
+from gradwire_server.engine.lowering.lower import lower
+from gradwire_server.engine.lowering.question import Question
+from gradwire_server.engine.run.facts import Facts
+from gradwire_server.engine.run.query import Asked, Expected
+from gradwire_server.errors import Reason, refuse
+from gradwire_server.limits import Limits
+
+CODES, CODED_NODES = 16, 1 << 16
+"""Codes that a program keeps, and nodes that these have together unless one alone has more."""
+
+BOUNDS = 32
+"""Kinds of requests that a program knows."""
+
+NODE_BYTES, EDGE_BYTES, CODE_NODE_BYTES, PROGRAM_BYTES = 60, 12, 120, 20_000
+"""Rough memory of a node, of an edge, of a node in each code, and of a program."""
+
+IDLE_BYTES = 2 << 20
+"""Storage that may be kept between requests for a program, as far as none of its rooms takes more."""
+
+
+class Known(NamedTuple):
+    """Requests that ask the same, of any number of examples."""
+
+    expected: Expected
+    wrt: tuple[Source, ...]
+    bounds: dict[int, Any]
+    """By the number of examples."""
+
+
+class Program:
+    """A checked graph with code and rooms of its requests; safe to share among threads."""
+
+    def __init__(self, checked: Checked) -> None:
+        self.checked = checked
+        self.facts = Facts(checked)
+        self.names = {source.node: source.name for source in checked.sources}
+        self.lanes_loss = bool(checked.per_example[checked.graph.loss])
+        """Whether the loss depends on examples."""
+        self.bounds: dict[object, Any] = {}
+        """Kinds of requests that are known."""
+        self.idle: list[tuple[Any, Any]] = []
+        """The kind of request, and the room, that ran last; none while it is used."""
+        self.known: dict[object, Known] = {}
+        """What was found of requests that ask the same."""
+        self._codes: dict[Question, Code] = {}
+        self._lock = Lock()
+
+    @property
+    def graph_id(self) -> str:
+        """SHA-256 of the canonical form."""
+        return self.checked.graph_id
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What requests supply, in the order of nodes."""
+        return self.checked.sources
+
+    @property
+    def size(self) -> int:
+        """Nodes and operands together."""
+        return len(self.checked) + len(self.checked.graph.operands)
+
+    def integer(self, node: int, arrays: Mapping[str, Array]) -> Array:
+        """A copy of the row indices that a node is."""
+        content = self.checked.graph.contents[node]
+        return np.array(content if isinstance(content, np.ndarray) else arrays[content.name])
+
+    def code(self, question: Question, checkpoint: Checkpoint) -> Code:
+        """The code of a question; raises what ``checkpoint`` raises."""
+        code = self._codes.get(question)
+        if code is None:
+            code = lower(self.checked, question, checkpoint)
+            with self._lock:
+                if len(self._codes) >= max(1, min(CODES, CODED_NODES // len(self.checked))):
+                    self._codes.clear()
+                    self.bounds.clear()
+                    self.known.clear()
+                self._codes[question] = code
+        return code
+
+    def keep(self, key: object, bound: object) -> None:
+        """Know a kind of request."""
+        with self._lock:
+            if len(self.bounds) >= BOUNDS:
+                self.bounds.clear()
+                self.known.clear()
+            self.bounds[key] = bound
+
+    def know(self, kind: object, asked: Asked, dtype: np.dtype[np.floating], bound: object) -> None:
+        """Know a request that fits, so that the next one like it is bound at once."""
+        known = self.known.get(kind)
+        if known is None or len(known.bounds) >= BOUNDS:
+            known = Known(Expected(self.checked.sources, dtype), asked.wrt, {})
+            with self._lock:
+                if len(self.known) >= BOUNDS:
+                    self.known.clear()
+                self.known[kind] = known
+        known.bounds[asked.examples] = bound
+
+    def idles(self, nbytes: int) -> bool:
+        """Whether storage of so many bytes may be kept between requests."""
+        return nbytes <= max(IDLE_BYTES, self.nbytes // 4)
+
+    @property
+    def nbytes(self) -> int:
+        """Estimate of the memory that keeping the program takes, in bytes."""
+        graph = self.checked.graph
+        codes = max(1, min(CODES, CODED_NODES // len(graph)))
+        return (
+            IDLE_BYTES
+            + PROGRAM_BYTES
+            + (NODE_BYTES + codes * CODE_NODE_BYTES) * len(graph)
+            + EDGE_BYTES * len(graph.operands)
+        )
+
+
+def compile_graph(
+    graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried, max_cache_bytes: int | None = None
+) -> Program:
+    """Check a graph and prepare it; ``checkpoint`` is called now and then and may raise.
+
+    Raises:
+        Refusal: with every finding (INVALID_GRAPH, LIMIT_EXCEEDED). Whatever ``checkpoint`` raises.
+    """
+    program = Program(check_graph(graph, limits, checkpoint))
+    nbytes = program.nbytes
+    if max_cache_bytes is not None and nbytes > max_cache_bytes:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the prepared graph takes about {nbytes} bytes; this server keeps at most {max_cache_bytes} "
+            "(max_cache_bytes); send it with each request, for which it need not be kept, or a smaller one",
+            found=nbytes,
+            limit=max_cache_bytes,
+            setting="max_cache_bytes",
+        )
+    # So that the first request finds it.
+    program.code(Question(tuple(source.node for source in program.facts.parameters), (), False), checkpoint)
+    return program

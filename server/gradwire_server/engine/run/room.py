@@ -1,0 +1,148 @@
+"""Rooms: the storage of one request at a time, with the blocks that threads run with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ctypes import c_size_t
+
+import numpy as np
+
+from gradwire_server.engine.graph.graph import Array
+from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.buffers import MODES, Own, Role
+from gradwire_server.engine.lowering.code import Code
+from gradwire_server.engine.machine import kernels
+from gradwire_server.engine.run.layout import Layout
+
+
+def _offset_of_data() -> int:
+    """Where the object of an array has the address of its elements; 0 if it cannot be found."""
+    array = np.empty(1)
+    for offset in (16, 32):
+        # Behind the head of the object, in NumPy's binary interface.
+        if c_size_t.from_address(id(array) + offset).value == array.ctypes.data:
+            return offset
+    return 0
+
+
+_OFFSET = _offset_of_data()
+
+
+def address(array: Array) -> int:
+    """Where the elements of an array are; ``array.ctypes.data`` takes ten times as long."""
+    return c_size_t.from_address(id(array) + _OFFSET).value if _OFFSET else array.ctypes.data
+
+
+class Room:
+    """Storage for requests of one layout.
+
+    Args:
+        code: What runs.
+        layout: How.
+        dtype: Float dtype of requests.
+        seed: Gradient of the loss in itself.
+        divisor: What sums over examples are divided by.
+    """
+
+    def __init__(self, code: Code, layout: Layout, dtype: np.dtype[np.floating], seed: float, divisor: float) -> None:
+        self._code = code
+        self.one = kernels.ones(dtype)
+        sizes, tile = code.sizes, layout.tile
+        self._kept: list[Array] = []
+        constants = code.constants.copy()
+        constants[0] = seed
+        with np.errstate(over="ignore"):
+            constants = constants.astype(dtype)
+        shared: dict[int, int] = {
+            Own.SHARED: self._new(sizes.shared, dtype),
+            Own.SHARED_GRADIENTS: self._new(sizes.shared_gradients, dtype),
+            Own.SHARED_PASSIVE: self._new(sizes.shared_passive, dtype),
+            Own.CONSTANTS: self._keep(constants),
+            Own.INTEGERS: self._keep(code.integers),
+        }
+        self.stop = np.zeros(1, np.int64)
+        """Set to 1, it stops the machine."""
+        sums = sizes.sums + (0 if layout.direct else sizes.source_sums)
+        self.sums = np.zeros((max(1, layout.chunks), sums))
+        self._direct = layout.direct
+        self.losses = np.zeros(max(1, layout.chunks))
+        self.flags = np.zeros(layout.tiles, np.int64)
+        """[tiles], what was found in each; see ``rows``."""
+        self.faults = np.zeros((max(1, layout.chunks), 4), np.int64)
+        """[chunks, 4], node, example, position and value of a row index that is out of range."""
+        self.work = np.zeros(r.W_SIZE, np.int64)
+        self.work[[r.W_EXAMPLES, r.W_TILE, r.W_TILES, r.W_CHUNKS]] = (
+            layout.examples, layout.tile, layout.tiles, layout.chunks
+        )  # fmt: skip
+        self.work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sums, Own.SUMS
+        self.work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS, r.W_FAULTS]] = (
+            address(self.sums), address(self.losses), address(self.flags), address(self.faults)
+        )  # fmt: skip
+        self.work[r.W_YIELD] = kernels.yielding()
+        for number, section in enumerate(code.sections):
+            self.work[r.W_SECTIONS + 2 * number : r.W_SECTIONS + 2 * number + 2] = section.begin, section.end
+        self.work[r.W_WEIGHTS] = code.sections[-1].rows
+        kept = {
+            number: self._new(layout.examples * code.sizes_of_kept[own.node], dtype)
+            for number, own in enumerate(code.attached, start=len(MODES))
+            if own.role in (Role.KEPT, Role.KEPT_GRADIENT)
+        }
+        self.work_address = address(self.work)
+        self.blocks: list[Array] = []
+        """What each thread runs with."""
+        for _ in range(layout.threads):
+            own: dict[int, int] = {
+                Own.VALUES: self._new(sizes.values * tile, dtype),
+                Own.GRADIENTS: self._new(sizes.gradients * tile, dtype),
+                Own.PASSIVE: self._new(sizes.passive * tile, dtype),
+                Own.EXTRA: self._new(sizes.extra * tile, dtype),
+                Own.SUMS: self._new(sums, dtype),
+            }
+            scratch = self._new(sizes.scratch, dtype), self._new(sizes.wide + tile * sizes.wide_of_lane, np.float64)
+            self.blocks.append(self._block({**shared, **own, **kept}, scratch, dtype, divisor))
+            if not layout.direct:
+                self._place_sums(self.blocks[-1], own[Own.SUMS], dtype.itemsize)
+        self.addresses = [address(block) for block in self.blocks]
+
+    def _place_sums(self, block: Array, base: int, itemsize: int) -> None:
+        """Have a thread add up gradients in sources among its own sums."""
+        begins = {node: begin for node, begin, _ in self._code.sums}
+        for number, attached in enumerate(self._code.attached, start=len(MODES)):
+            if attached.role is Role.SUM:
+                block[r.C_BUFFERS + 2 * number] = base + begins[attached.node] * itemsize
+
+    def _new(self, elements: int, dtype: np.dtype[np.floating] | type) -> int:
+        return self._keep(np.empty(elements, dtype))
+
+    def _keep(self, array: Array) -> int:
+        self._kept.append(array)
+        return address(array)
+
+    def _block(
+        self, buffers: Mapping[int, int], scratch: tuple[int, int], dtype: np.dtype[np.floating], divisor: float
+    ) -> Array:
+        code = self._code
+        block = np.zeros(r.C_BUFFERS + 2 * len(code.modes), np.int64)
+        block[: r.C_BUFFERS] = kernels.table(dtype)
+        block[[r.C_CODE, r.C_SCRATCH, r.C_WIDE, r.C_STOP]] = address(code.rows), *scratch, address(self.stop)
+        block[r.C_DIRECT] = self._direct
+        block[r.C_DIVISOR] = np.float64(divisor).view(np.int64)
+        block[r.C_BUFFERS + 1 :: 2] = code.modes
+        for own, at in buffers.items():
+            block[r.C_BUFFERS + 2 * own] = at
+        return block
+
+    def lead_fault(self) -> Array:
+        """Node, example, position and value of a row index that is out of range for all examples."""
+        block = self.blocks[0]
+        return block[[r.C_NODE, r.C_EXAMPLE, r.C_POSITION, r.C_INDEX]]
+
+    def free(self) -> None:
+        """Give up the storage; nothing can run in it any more."""
+        self._kept.clear()
+
+    def begin(self) -> None:
+        """Have all chunks to be done."""
+        # NEXT, READY, DONE and STATUS.
+        self.work[: r.W_STATUS + 1] = 0
+        self.work[r.W_WEIGHT] = self.work[r.W_WEIGHTS_DONE] = 0

@@ -1,0 +1,85 @@
+"""Which array of a request, or of its results, each buffer has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gradwire_server.engine.graph.checking import Checked, Source
+from gradwire_server.engine.graph.graph import Reduction, Shape
+from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.buffers import MODES, Attached, Own, Role
+from gradwire_server.engine.lowering.code import Code
+from gradwire_server.engine.lowering.question import Question
+from gradwire_server.engine.run.layout import Layout
+
+LOSSES = r.C_BUFFERS + 2 * Own.LOSSES
+"""Where a block has the address of the losses of examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """How the gradient in a source comes about."""
+
+    name: str
+    array: int
+    """Number of its array among results; -1 if it is zero."""
+    shape: Shape
+    """With the axis of examples, if it has one."""
+    repeated: bool
+    """Whether one array is that of each example."""
+    divided: bool
+    """Whether it is to be divided by the number of examples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """Arrays of a request by the integers of a block that hold their addresses."""
+
+    sources: tuple[tuple[str, int], ...]
+    results: tuple[tuple[Shape, tuple[int, ...]], ...]
+    """Shapes of results, and where their addresses go."""
+    gradients: tuple[Gradient, ...]
+    outputs: Mapping[int, int]
+    """Numbers of results by node."""
+
+
+def wiring_of(
+    checked: Checked, code: Code, question: Question, wrt: tuple[Source, ...], layout: Layout, reduction: Reduction
+) -> Wiring:
+    """The wiring of requests of one kind."""
+    names = {source.node: source.name for source in checked.sources}
+    examples = layout.examples
+    places: dict[Attached, list[int]] = {}
+    sources = []
+    for number, own in enumerate(code.attached, start=len(MODES)):
+        at = r.C_BUFFERS + 2 * number
+        if own.role is Role.SOURCE:
+            sources.append((names[own.node], at))
+        elif own.role is not Role.SUM:
+            places.setdefault(own, []).append(at)
+        elif layout.direct:
+            places.setdefault(own._replace(role=Role.GRADIENT), []).append(at)
+    results = list(places)
+
+    def shape(own: Attached) -> Shape:
+        return ((examples,) if own.examples else ()) + checked.shape(own.node)
+
+    def gradient(source: Source) -> Gradient:
+        axis = source.per_example or question.separate
+        own, shared = (Attached(Role.GRADIENT, source.node, of_each) for of_each in (axis, False))
+        found = own if own in places else shared
+        return Gradient(
+            name=source.name,
+            array=results.index(found) if found in places else -1,
+            shape=((examples,) if axis else ()) + source.shape,
+            repeated=axis and found is shared,
+            divided=source.per_example and reduction is Reduction.MEAN,
+        )
+
+    return Wiring(
+        sources=tuple(sources),
+        results=tuple((shape(own), tuple(places[own])) for own in results),
+        gradients=tuple(map(gradient, wrt)),
+        outputs={own.node: number for number, own in enumerate(results) if own.role is Role.OUTPUT},
+    )
