@@ -44,7 +44,7 @@ fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for
 .venv/%: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing gradwire[$*] into .venv ..."
 	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]'
-	@$(BIN)/python -m gradwire_server.engine.machine
+	@$(BIN)/python -m gradwire_server.warming
 	@touch $@
 
 $(BIN)/pip:

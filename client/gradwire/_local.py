@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +34,11 @@ class LocalTransport:
 
     def __init__(self) -> None:
         try:
-            from gradwire_server import (  # noqa: PLC0415  (the server is optional)
-                codec,
-                engine,
-                errors,
-            )
+            from gradwire_server import codec, engine, errors  # noqa: PLC0415  (the server is optional)
             from gradwire_server.service import caller, logic, status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error
+        self._warm = _Warming(partial(engine.warm, _tell_of_compiling, codec.warm))
         self._bind, self._run = engine.bind, engine.run
         self._query, self._reductions = engine.Query, {str(reduction): reduction for reduction in engine.Reduction}
         self._threads, self._one_blas_thread = engine.of_process(), engine.ONE_BLAS_THREAD
@@ -61,6 +61,7 @@ class LocalTransport:
         if isinstance(step, Compute):
             raise TypeError("a computation does not come as a message")
         self._check_open()
+        self._warm()
         try:
             with self._one_blas_thread:
                 return self._methods[step.method](step.request, self._caller(timeout).checkpoint)
@@ -104,6 +105,7 @@ class LocalTransport:
         )
 
     def _prepared(self, problem: Problem, checkpoint: Checkpoint) -> Program:
+        self._warm()
         try:
             program = self._logic.compiled(problem.graph, checkpoint, self._logic.limits.max_cache_bytes)
         except self._refusal as refusal:
@@ -161,6 +163,27 @@ class LocalStream(Stream):
     def close(self, *, cancel: bool = False) -> None:
         """See ``Stream``."""
         self._closed = True
+
+
+class _Warming:
+    """Has the kernels ready before the first that needs them; whoever comes meanwhile waits."""
+
+    _lock = Lock()
+    _done = False
+
+    def __init__(self, warm: Callable[[], object]) -> None:
+        self._call = warm
+
+    def __call__(self) -> None:
+        if not _Warming._done:
+            with _Warming._lock:
+                if not _Warming._done:
+                    self._call()
+                    _Warming._done = True
+
+
+def _tell_of_compiling() -> None:
+    print("gradwire: compiling kernels, once on this machine; this takes up to a minute", file=sys.stderr)  # noqa: T201
 
 
 def _non_finite(report: Any) -> NonFinite:  # noqa: ANN401  (the engine's report)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import atheris
 import grpc
 
-from gradwire_server import engine, logs
+from gradwire_server import codec, engine, logs
 from gradwire_server.service.server import Server
 from gradwire_server.settings import Settings
 from tests.fuzzing import targets
@@ -50,7 +50,7 @@ def main() -> None:
         target: Callable[[bytes], object] = targets.decode
     else:
         target = partial(targets.play, grpc.insecure_channel(serve()), log_of=lambda _: "its log is above")
-    engine.warm(lambda: None)  # compiling takes longer than a script may
+    engine.warm(further=codec.warm)  # compiling takes longer than a script may
     kept = CACHE / arguments.target
     kept.mkdir(parents=True, exist_ok=True)
     options = [

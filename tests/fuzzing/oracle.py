@@ -1,27 +1,35 @@
-"""What the compiled kernel computes against what NumPy computes for the same request."""
+"""What the machine computes against what the reference computes for the same request, example by example."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
-from unittest.mock import patch
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradwire_server.engine import (
-    OPS,
     Evaluation,
     Graph,
+    Input,
     Limits,
-    Operation,
+    NonFinite,
+    Phase,
     Program,
     Query,
+    Reduction,
     bind,
     compile_graph,
     run,
-    trace,
     unhurried,
 )
+from gradwire_server.engine.explain.report import explain_non_finite
+from gradwire_server.engine.graph.checking import Checked
+from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.reference.interpreter import Numbers, backward, between, forward, needed
+from gradwire_server.engine.reference.rule import Part
+from gradwire_server.errors import Reason, Refusal
 
 MODERATE = 1e5
 """Values and gradients beyond which rounding makes any comparison vain."""
@@ -29,79 +37,178 @@ MODERATE = 1e5
 TOLERANCE = {4: 1e-2, 8: 1e-8}
 """By item size: how far results of the two may be apart, relative to the largest number on the way."""
 
-WITHOUT_KERNELS = {name: replace(op, kernel=None) for name, op in OPS.items()}
+
+class Reference(NamedTuple):
+    """What the reference makes of one example."""
+
+    values: Numbers
+    gradients: dict[str, Any]
+    """By source."""
+    largest: float
+    """Of all values and gradients, and of what is added up to these; infinite if one is not finite."""
 
 
 def agree(graph: Graph, query: Query, limits: Limits) -> None:
-    """Compute with and without the kernel.
+    """Compute with the machine and with the reference.
 
     Raises:
         AssertionError: The results differ.
         Refusal: The graph or the query is refused.
     """
-    compiled = compile_graph(graph, limits)
-    with patch("gradwire_server.engine.compiler.OPS", WITHOUT_KERNELS):
-        plain = compile_graph(graph, limits)
-    needed = _ancestors(graph)
-    everything = replace(
-        query, outputs=tuple(node for node in needed if not compiled.is_integer(node)), reject_non_finite=False
-    )
-    evaluations = [run(bind(program, everything, limits), unhurried) for program in (compiled, plain)]
-    alone = run(bind(compiled, query, limits), unhurried)
-    ours, numpy = evaluations
-    assert (ours.non_finite is None) == (numpy.non_finite is None), (ours.non_finite, numpy.non_finite)
-    if numpy.non_finite is not None:
-        return
-    largest = _largest(plain, query, limits)
+    program = compile_graph(graph, limits)
+    # As if no node were packed, so that each may be an output.
+    opened = compile_graph(replace(graph, origins=None), limits)
+    checked = opened.checked
+    nodes = np.flatnonzero(needed(checked, [graph.loss])).tolist()
+    floats = tuple(node for node in nodes if not _is_integer(checked, node))
+    everything = bind(opened, replace(query, outputs=floats, reject_non_finite=False), limits)
+    wrt = [source.node for source in everything.wrt]
+    try:
+        ours = run(everything, unhurried)
+    except Refusal as refusal:
+        if refusal.reason is Reason.INDEX_OUT_OF_RANGE and not _out_of_range(checked, query):
+            raise AssertionError(refusal.message) from refusal
+        raise
+    found = [_interpreted(checked, arrays, query, wrt) for arrays in _examples(checked, query)]
+    examples = ours.examples
+    if not examples:
+        _nothing(ours, query)
+    elif _same_report(checked, query, wrt, found, ours.non_finite):
+        _same(program, checked, query, limits, ours, found)
+
+
+def _same(
+    program: Program, checked: Checked, query: Query, limits: Limits, ours: Evaluation, found: list[Reference]
+) -> None:
+    largest = max(example.largest for example in found)
     if largest > MODERATE:
         return
     within = TOLERANCE[query.dtype.itemsize] * max(1.0, largest)
-    for node, value in numpy.outputs.items():
+    summed = within * (len(found) if query.reduction is Reduction.SUM else 1)
+    values = {node: _stacked(found, node, each=bool(checked.per_example[node])) for node in ours.outputs}
+    for node, value in values.items():
         _near(ours.outputs[node], value, within, f"value of nodes[{node}]")
-    _near(ours.loss, numpy.loss, within, "loss")
-    _near(alone.loss, numpy.loss, within, "loss alone")
-    if not _same_choices(graph, ours, numpy):
+    losses = _stacked(found, checked.graph.loss, each=True)
+    loss = _reduced(losses, checked, query, each=False)
+    _near(ours.loss, loss, summed, "loss")
+    alone = run(bind(program, query, limits), unhurried)
+    _near(alone.loss, loss, summed, "loss alone")
+    for sent, output in alone.outputs.items():
+        node = program.facts.received(sent)
+        if node in values:
+            _near(output, values[node], within, f"value of nodes[{node}] alone")
+    if not _same_choices(checked.graph, ours, values):
         return
-    for name, gradient in numpy.gradients.items():
-        count = max(1, numpy.examples)
-        _near(ours.gradients[name], gradient, within * count, f"gradient in {name}")
-        _near(alone.gradients[name], gradient, within * count, f"gradient in {name} alone")
+    for name, gradient in ours.gradients.items():
+        source = next(source for source in checked.sources if source.name == name)
+        own = np.stack([example.gradients[name] for example in found])
+        expected = _reduced(own, checked, query, each=source.per_example)
+        _near(gradient, expected, summed, f"gradient in {name}")
+        _near(alone.gradients[name], expected, summed, f"gradient in {name} alone")
 
 
-def _ancestors(graph: Graph) -> list[int]:
-    needed = {graph.loss}
-    for index in range(graph.loss, -1, -1):
-        node = graph.nodes[index]
-        if index in needed and isinstance(node, Operation):
-            needed.update(node.operands)
-    return sorted(needed)
+def _examples(checked: Checked, query: Query) -> Iterator[dict[str, Any]]:
+    """The arrays of each example."""
+    batched = [source.name for source in checked.sources if source.per_example]
+    for example in range(len(query.arrays[batched[0]]) if batched else 1):
+        yield {name: array[example] if name in batched else array for name, array in query.arrays.items()}
 
 
-def _same_choices(graph: Graph, ours: Evaluation, numpy: Evaluation) -> bool:
+def _interpreted(checked: Checked, arrays: Mapping[str, Any], query: Query, wrt: Iterable[int]) -> Reference:
+    added = [0.0]
+    mask = needed(checked, [checked.graph.loss])
+    values = forward(checked, arrays, query.dtype, mask)
+    wanted = between(checked, wrt)
+
+    def observe(_: Any, __: int, contribution: Any) -> None:
+        added.append(_extent(contribution.numbers if isinstance(contribution, Part) else contribution))
+
+    gradients = backward(checked, values, wanted, observe)
+    numbers = [values[node] for node in np.flatnonzero(mask).tolist()]
+    numbers += [gradients[node] for node in np.flatnonzero(wanted).tolist()]
+    of_sources = {
+        source.name: gradients[source.node] if wanted[source.node] else np.zeros(source.shape, query.dtype)
+        for source in checked.sources
+        if source.node in wrt
+    }
+    return Reference(values, of_sources, max(*added, *map(_extent, numbers)))
+
+
+def _extent(array: Any) -> float:
+    """The largest magnitude; infinite if an element is not finite. Row indices have none."""
+    if not np.size(array) or array.dtype == np.int64:
+        return 0.0
+    found = float(np.abs(array).max())
+    return found if np.isfinite(found) else np.inf
+
+
+def _same_report(
+    checked: Checked, query: Query, wrt: list[int], found: list[Reference], report: NonFinite | None
+) -> bool:
+    """Whether all is finite; the two must say the same of it: the lowest example, and there the first node."""
+    for example, arrays in enumerate(_examples(checked, query)):
+        if np.isfinite(found[example].largest):
+            continue
+        expected = explain_non_finite(checked, arrays, query.dtype, wrt, (), example)
+        if expected is not None:
+            assert report is not None, expected.message
+            assert _place(report) == _place(expected), (report.message, expected.message)
+            return False
+    # The sum of finite numbers may be infinite.
+    assert report is None or report.phase is Phase.REDUCTION, report.message
+    return report is None
+
+
+def _place(report: NonFinite) -> tuple[Any, ...]:
+    return report.phase, report.node, report.example, report.position
+
+
+def _out_of_range(checked: Checked, query: Query) -> bool:
+    """Whether the reference finds an index out of range too."""
+    mask = needed(checked, [checked.graph.loss])
+    try:
+        for arrays in _examples(checked, query):
+            forward(checked, arrays, query.dtype, mask)
+    except Refusal:
+        return True
+    return False
+
+
+def _nothing(ours: Evaluation, query: Query) -> None:
+    """Check what no examples give."""
+    if query.reduction is Reduction.SUM and ours.non_finite is None:
+        for array in (ours.loss, *ours.gradients.values()):
+            np.testing.assert_array_equal(array, 0)
+
+
+def _reduced(rows: Any, checked: Checked, query: Query, *, each: bool) -> Any:
+    """What becomes of a number of each example; with ``each`` examples keep their own."""
+    if not checked.batched:
+        return rows[0]
+    if query.reduction is Reduction.NONE:
+        return rows
+    divisor = len(rows) if query.reduction is Reduction.MEAN else 1
+    return (rows if each else rows.sum(axis=0, dtype=np.float64)) / divisor
+
+
+def _stacked(found: list[Reference], node: int, *, each: bool) -> Any:
+    arrays = [np.asarray(example.values[node]) for example in islice(found, None if each else 1)]
+    return np.stack(arrays) if each else arrays[0]
+
+
+def _is_integer(checked: Checked, node: int) -> bool:
+    content = checked.graph.contents.get(node)
+    return content.integer if isinstance(content, Input) else getattr(content, "dtype", None) == np.int64
+
+
+def _same_choices(graph: Graph, ours: Evaluation, values: Mapping[int, Any]) -> bool:
     """Whether every maximum chose among the same numbers: where they differ in a last bit, others may win."""
     read = {
         operand
-        for node in graph.nodes
-        if isinstance(node, Operation) and node.op in ("max", "reduce_max", "scalars")
-        for operand in node.operands
+        for node in np.flatnonzero(np.isin(graph.opcodes, [Opcode.MAX, Opcode.REDUCE_MAX])).tolist()
+        for operand in graph.operands_of(node)
     }
-    return all(np.array_equal(ours.outputs[node], value) for node, value in numpy.outputs.items() if node in read)
-
-
-def _largest(program: Program, query: Query, limits: Limits) -> float:
-    """The largest value or gradient on the way, over all examples."""
-    largest = 0.0
-    batched = [source.name for source in program.sources if source.per_example]
-    count = len(query.arrays[batched[0]]) if batched else 1
-    for example in range(count):
-        arrays = {name: array[example] if name in batched else array for name, array in query.arrays.items()}
-        for node in trace(program, arrays, query.dtype, limits, unhurried).nodes:
-            edges = [edge.gradient for edge in node.operands]
-            for array in (node.value, node.gradient, *edges):
-                if array is not None and array.size:
-                    found = float(np.abs(array.astype(float)).max())
-                    largest = max(largest, found) if np.isfinite(found) else np.inf
-    return largest
+    return all(np.array_equal(ours.outputs[node], value) for node, value in values.items() if node in read)
 
 
 def _near(found: Any, expected: Any, within: float, what: str) -> None:

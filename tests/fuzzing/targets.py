@@ -50,7 +50,7 @@ _METHODS = pb.DESCRIPTOR.services_by_name["GradientService"].methods_by_name
 
 
 def decode(data: bytes) -> None:
-    """Play a script without gRPC; what is accepted is computed with and without the kernel.
+    """Play a script without gRPC; what is accepted is computed by the machine and by the reference.
 
     Raises:
         Exception: Anything but a refusal.

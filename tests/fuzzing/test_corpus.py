@@ -35,7 +35,7 @@ def opened(server: ServerProcess) -> Iterator[grpc.Channel]:
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=[file.name for file in CORPUS])
-def test_a_script_is_refused_or_computed_as_numpy_does(file: Path) -> None:
+def test_a_script_is_refused_or_computed_as_the_reference_does(file: Path) -> None:
     targets.decode(file.read_bytes())
 
 

@@ -12,21 +12,22 @@ from google.protobuf.message import Message
 
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 from gradwire_server import codec
+from gradwire_server.codec.scalars import decode_columns
 from gradwire_server.engine import (
     OPS,
-    Constant,
     EdgeTrace,
     Evaluation,
     Input,
     Limits,
     NodeTrace,
-    Operation,
     Parameter,
     Ties,
     Trace,
     unhurried,
 )
+from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.errors import Refusal
+from tests.unit.engine.messages import constant, graph, op, parameter
 
 LIMITS = Limits()
 F64 = np.dtype(np.float64)
@@ -34,42 +35,53 @@ F64 = np.dtype(np.float64)
 
 def test_the_contract_has_the_ops_of_the_table() -> None:
     kinds = {field.name for field in graph_pb2.Node.DESCRIPTOR.oneofs_by_name["kind"].fields}
-    assert kinds - {"parameter", "input", "constant"} == set(OPS)
+    assert kinds - {"parameter", "input", "constant", "scalars"} == set(OPS)
 
 
-@pytest.mark.parametrize("op", list(OPS))
-def test_every_field_of_an_op_reaches_the_engine(op: str) -> None:
-    node = graph_pb2.Node(name="it")
-    box: Message = getattr(node, op)
-    box.SetInParent()
+@pytest.mark.parametrize("kind", list(OPS))
+def test_every_field_of_an_op_reaches_the_engine(kind: str) -> None:
+    node = op(kind, name="it")
+    box: Message = getattr(node, kind)
     fields = {field.name for field in box.DESCRIPTOR.fields}
-    graph = codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS)
-    decoded = graph.nodes[0]
-    assert isinstance(decoded, Operation)
-    assert (decoded.name, decoded.op) == ("it", op)
-    assert {"operands", *decoded.attributes} == fields
+    decoded = codec.decode_graph(graph(node), LIMITS)
+    assert (decoded.names, decoded.kind(0), len(decoded)) == ({0: "it"}, kind, 1)
+    assert {"operands", *decoded.attributes.get(0, {})} == fields
 
 
 def test_a_graph() -> None:
     nodes = [
-        graph_pb2.Node(name="w", parameter=graph_pb2.Parameter(shape=[2, 3])),
+        parameter("w", 2, 3),
         graph_pb2.Node(name="i", input=graph_pb2.Input(shape=[4], per_example=True, dtype=tensor_pb2.DTYPE_INT64)),
-        graph_pb2.Node(constant=graph_pb2.Constant(value=tensor_pb2.Tensor(shape=[2], values=[1, 2]))),
-        graph_pb2.Node(power=graph_pb2.Power(operands=[0], exponent=2.5)),
+        constant([1, 2]),
+        constant(0.5),
+        op("power", 0, exponent=2.5),
+        op("mul", 4, 2**32 - 1, 0, name="product"),
+        op("sum", 5, axes=[-1], keepdims=True),
     ]
-    graph = codec.decode_graph(graph_pb2.Graph(nodes=nodes, loss=3, ties=graph_pb2.TIE_RULE_SPLIT), LIMITS)
-    w, i, constant, power = graph.nodes
+    decoded = codec.decode_graph(graph(*nodes, loss=3, ties=graph_pb2.TIE_RULE_SPLIT), LIMITS)
+    w, i, vector = decoded.contents.values()
+    assert list(decoded.contents) == [0, 1, 2]
     assert w == Parameter(name="w", shape=(2, 3))
     assert i == Input(name="i", shape=(4,), per_example=True, integer=True)
-    assert isinstance(constant, Constant)
-    assert constant.value.tolist() == [1, 2]
-    assert isinstance(power, Operation)
-    assert (power.operands, power.attributes["exponent"]) == ((0,), 2.5)
-    assert (graph.loss, graph.ties) == (3, Ties.SPLIT)
+    assert isinstance(vector, np.ndarray)
+    assert vector.tolist() == [1, 2]
+    kinds = "PARAMETER", "INPUT", "CONSTANT", "CONSTANT", "POWER", "MUL", "SUM"
+    assert decoded.opcodes.tolist() == [Opcode[kind] for kind in kinds]
+    np.testing.assert_array_equal(decoded.numbers, [np.nan, np.nan, np.nan, 0.5, 2.5, np.nan, np.nan])
+    assert [decoded.operands_of(node) for node in range(7)] == [[], [], [], [], [0], [4, -1, 0], [5]]
+    assert decoded.names == {0: "w", 1: "i", 5: "product"}
+    assert decoded.attributes == {6: {"axes": (-1,), "keepdims": True}}
+    assert decoded.origins is None
+    assert (decoded.loss, decoded.ties) == (3, Ties.SPLIT)
 
 
 def swarm(**columns: Any) -> graph_pb2.Graph:
-    return graph_pb2.Graph(nodes=[graph_pb2.Node(scalars=graph_pb2.Scalars(operands=[0], **columns))])
+    return graph(parameter("w"), op("scalars", 0, **columns), op("sum", 1))
+
+
+def packed(**columns: Any) -> Any:
+    """A serialized node of packed operations."""
+    return np.frombuffer(graph_pb2.Scalars(operands=[0], **columns).SerializeToString(), np.uint8)
 
 
 def test_columns_are_arrays_of_one_axis() -> None:
@@ -81,31 +93,47 @@ def test_columns_are_arrays_of_one_axis() -> None:
         "exponents": [2.5],
         "results": [],
     }
-    [node] = codec.decode_graph(swarm(**given), LIMITS).nodes
-    assert isinstance(node, Operation)
-    assert {name: array.tolist() for name, array in node.attributes.items()} == given
-    kinds = {name: array.dtype.str for name, array in node.attributes.items()}
-    assert kinds == {name: "<f8" if name in ("constants", "exponents") else "<i8" for name in given} | {"ops": "<i4"}
+    columns = decode_columns(packed(**given), unhurried)
+    assert {"operands", *columns} == {field.name for field in graph_pb2.Scalars.DESCRIPTOR.fields}
+    assert {name: array.tolist() for name, array in columns.items()} == given
+    assert np.signbit(columns["constants"]).tolist() == [False, True, False]
+    kinds = {name: array.dtype.str for name, array in columns.items()}
+    assert kinds == {name: "<f8" if name in ("constants", "exponents") else "<i8" for name in given}
+
+
+def test_packed_operations_become_nodes() -> None:
+    columns: dict[str, Any] = {"constants": [3.0], "ops": [2, 9], "arguments": [0, 1, 2], "exponents": [2.5]}
+    decoded = codec.decode_graph(swarm(**columns, results=[3, 2]), LIMITS)
+    kinds = "PARAMETER", "CONSTANT", "MUL", "POWER", "STACK", "SUM"
+    assert decoded.opcodes.tolist() == [Opcode[kind] for kind in kinds]
+    assert [decoded.operands_of(node) for node in range(6)] == [[], [], [0, 1], [2], [3, 2], [4]]
+    np.testing.assert_array_equal(decoded.numbers, [np.nan, 3, np.nan, 2.5, np.nan, np.nan])
+    origins = decoded.origins
+    assert origins is not None
+    assert origins.sent.tolist() == [0, 1, 1, 1, 1, 2]
+    assert origins.position.tolist() == [-1, 1, 2, 3, -1, -1]
+    assert (origins.nodes.tolist(), decoded.loss) == ([0, 4, 5], 5)
 
 
 @pytest.mark.parametrize(("op", "words"), [(0, "no op"), (10, "the unknown op 10"), (-7, "the unknown op -7")])
 def test_an_unknown_operation_is_named_by_its_number(op: Any, words: str) -> None:
     with pytest.raises(
-        Refusal, match=rf"\(nodes\[0\], scalars\) has {words} for operation 17; allowed are SCALAR_OP_ADD,"
+        Refusal, match=rf"\(nodes\[1\], scalars\) has {words} for operation 17; allowed are SCALAR_OP_ADD,"
     ):
         codec.decode_graph(swarm(ops=[1] * 17 + [op]), LIMITS)
 
 
 def test_packed_operations_count_as_nodes_and_their_arguments_as_operands() -> None:
-    limits = Limits(max_nodes=5, max_edges=9)
-    codec.decode_graph(swarm(ops=[1] * 4, arguments=[0] * 8), limits)
+    limits = Limits(max_nodes=7, max_edges=10)
+    fits = {"ops": [1] * 4, "arguments": [0] * 8, "results": [1]}
+    codec.decode_graph(swarm(**fits), limits)
     for columns, setting in (
         ({"ops": [1] * 5}, "max_nodes"),
         ({"arguments": [0] * 9}, "max_edges"),
-        ({"results": [0] * 10}, "max_edges"),
+        ({"results": [0] * 11}, "max_edges"),
     ):
         with pytest.raises(Refusal) as raised:
-            codec.decode_graph(swarm(**columns), limits)
+            codec.decode_graph(swarm(**fits | columns), limits)
         assert raised.value.findings[0].metadata["setting"] == setting
 
 
@@ -116,8 +144,11 @@ def test_reading_columns_asks_whether_anybody_waits() -> None:
             raise TimeoutError
 
     asked: list[int] = []
+    columns = packed(ops=[1], arguments=[0, 0], results=[1])
     with pytest.raises(TimeoutError):
-        codec.decode_graph(swarm(ops=[1], arguments=[0, 0], results=[1]), LIMITS, give_up)
+        decode_columns(columns, give_up)
+    decode_columns(columns, give_up)
+    assert len(asked) >= 3 + len(graph_pb2.Scalars.DESCRIPTOR.fields) - 1
 
 
 ARRAYS: list[Any] = [
@@ -158,12 +189,10 @@ def test_indices_typed_by_hand_are_whole(values: list[float]) -> None:
 
 def test_a_constant_may_have_either_float_dtype() -> None:
     narrow = codec.encode_tensor(np.array([0.1], np.float32))
-    graph = codec.decode_graph(
-        graph_pb2.Graph(nodes=[graph_pb2.Node(constant=graph_pb2.Constant(value=narrow))]), LIMITS
-    )
-    [constant] = graph.nodes
-    assert isinstance(constant, Constant)
-    assert constant.value.tolist() == [float(np.float32(0.1))]
+    node = graph_pb2.Node(constant=graph_pb2.Constant(value=narrow))
+    value = codec.decode_graph(graph(node), LIMITS).contents[0]
+    assert isinstance(value, np.ndarray)
+    assert (value.dtype, value.tolist()) == (F64, [float(np.float32(0.1))])
 
 
 @pytest.mark.timeout(30)
@@ -238,6 +267,4 @@ def test_a_number_that_float32_has_no_room_for_is_infinite() -> None:
     request = gradient_service_pb2.TraceGraphRequest(tensors={"w": tensor})
     assert codec.decode_arrays(request, np.dtype(np.float32), LIMITS, unhurried)["w"] == np.inf
     node = graph_pb2.Node(constant=graph_pb2.Constant(value=tensor))
-    [constant] = codec.decode_graph(graph_pb2.Graph(nodes=[node]), LIMITS).nodes
-    assert isinstance(constant, Constant)
-    assert constant.value == np.inf
+    assert codec.decode_graph(graph(node), LIMITS).numbers.tolist() == [np.inf]

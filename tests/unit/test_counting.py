@@ -133,8 +133,9 @@ def test_bytes_that_are_no_message_are_read_within_their_bounds(monkeypatch: pyt
         spoilt.append(raw.tobytes())
     compiled = [count(pb.ComputeGradientsRequest, raw) for raw in spoilt]
     # Not compiled, a kernel raises where it reads what is not there.
-    monkeypatch.setattr("gradwire_server.codec.counting.count_fields", wire.count_fields.py_func)
-    monkeypatch.setattr(wire, "_varint", wire._varint.py_func)  # noqa: SLF001  (which it calls)
+    kernels: Any = wire
+    monkeypatch.setattr("gradwire_server.codec.counting.count_fields", kernels.count_fields.py_func)
+    monkeypatch.setattr(kernels, "_varint", kernels._varint.py_func)  # noqa: SLF001  (which it calls)
     assert [count(pb.ComputeGradientsRequest, raw) for raw in spoilt] == compiled
     assert sum(counts.elements["operands"] for counts in compiled) > 100
 

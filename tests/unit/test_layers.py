@@ -10,6 +10,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER, CLIENT = ROOT / "server" / "gradwire_server", ROOT / "client" / "gradwire"
+ENGINE = SERVER / "engine"
+
+WINGS = {
+    "graph": "graph: what was said, and is it allowed?",
+    "reference": "reference: what does it mean?",
+    "lowering": "lowering: what must be done, and where does it live?",
+    "machine": "machine: do it, fast.",
+    "explain": "explain: show me, and is it right?",
+    "run": "run: this request.",
+}
+"""Of the engine, each with its question. A wing imports only wings above it in this list."""
+
+APART = {("lowering", "reference"), ("explain", "lowering"), ("explain", "machine")}
+"""What a wing leaves alone even so."""
+
+LINES, FUNCTION_LINES, FIELDS = 400, 60, 10
+"""At most, of a file, a function and what only holds values."""
 
 WIRE = ("google", "grpc", "grpc_status", "grpc_health", "grpc_reflection", "gradwire")
 
@@ -41,11 +58,11 @@ def files(folder: Path) -> list[Path]:
 
 
 RULES = [
-    ("engine", files(SERVER / "engine"), (*WIRE, "gradwire_server.codec", "gradwire_server.service")),
+    ("engine", files(ENGINE), (*WIRE, "gradwire_server.codec", "gradwire_server.service")),
     ("codec", files(SERVER / "codec"), ("grpc", "gradwire_server.service")),
     ("errors", [SERVER / "errors.py"], ("gradwire_server", *WIRE)),
     ("logic", [SERVER / "service" / f"{name}.py" for name in ("logic", "cache", "limits", "frames")], ("grpc",)),
-    ("service", files(SERVER / "service"), ("numba", "torch", "gradwire_server.engine.ops")),
+    ("service", files(SERVER / "service"), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS))),
     (
         "client",
         [path for path in files(CLIENT) if path.name != "_local.py"],
@@ -57,6 +74,87 @@ RULES = [
 @pytest.mark.parametrize(("rule", "paths", "forbidden"), RULES, ids=[rule[0] for rule in RULES])
 def test_no_import_crosses(rule: str, paths: list[Path], forbidden: tuple[str, ...]) -> None:
     assert crossing(paths, forbidden) == [], rule
+
+
+def inside_the_engine(path: Path) -> set[Path]:
+    """Files of the engine that a file of it imports, those for types alone included."""
+    found = set()
+    for module in imports(path):
+        place = SERVER.parent.joinpath(*module.split("."))
+        found |= {place.with_suffix(".py"), place / "__init__.py"}
+    return {file for file in found if file.is_relative_to(ENGINE) and file.exists()}
+
+
+def wing(path: Path) -> str:
+    """The wing that a file is in; nothing for what all wings stand on."""
+    return path.parent.name if path.parent != ENGINE else ""
+
+
+def test_the_engine_has_these_wings() -> None:
+    assert {path.parent.name for path in ENGINE.glob("*/__init__.py")} == set(WINGS)
+    assert {wing(path) for path in files(ENGINE)} == {"", *WINGS}
+
+
+@pytest.mark.parametrize(("name", "question"), WINGS.items())
+def test_a_wing_imports_only_wings_below_it_and_says_its_question(name: str, question: str) -> None:
+    order = list(WINGS)
+    below = {"", *order[: order.index(name) + 1]} - {other for own, other in APART if own == name}
+    crossed = {
+        (path.name, other.relative_to(ENGINE).as_posix())
+        for path in files(ENGINE / name)
+        for other in inside_the_engine(path)
+        if wing(other) not in below or other == ENGINE / "__init__.py"
+    }
+    assert crossed == set()
+    [said] = ast.parse((ENGINE / name / "__init__.py").read_text()).body
+    assert isinstance(said, ast.Expr)
+    assert ast.literal_eval(said.value).lower().startswith(question)
+
+
+def test_what_all_wings_stand_on_imports_none() -> None:
+    ground = [path for path in ENGINE.glob("*.py") if path.name != "__init__.py"]
+    assert [path.name for path in ground if any(map(wing, inside_the_engine(path)))] == []
+
+
+def test_no_files_of_the_engine_import_each_other() -> None:
+    left = {path: inside_the_engine(path) for path in files(ENGINE)}
+    while free := {path for path, needs in left.items() if not needs & left.keys()}:
+        left = {path: needs for path, needs in left.items() if path not in free}
+    assert sorted(path.relative_to(ENGINE).as_posix() for path in left) == []
+
+
+def compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether Numba compiles it: one loop with a switch is then quicker than functions."""
+    return any(ast.unparse(decorator).startswith(("compiled", "njit")) for decorator in function.decorator_list)
+
+
+def test_files_and_functions_of_the_engine_are_short() -> None:
+    assert [path.name for path in files(ENGINE) if len(path.read_text().splitlines()) > LINES] == []
+    long = [
+        f"{path.name}: {function.name}"
+        for path in files(ENGINE)
+        if wing(path) != "machine"
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and not compiled(function)
+        if function.end_lineno is None or function.end_lineno - function.lineno >= FUNCTION_LINES
+    ]
+    assert long == []
+
+
+def holds_values(kind: ast.ClassDef) -> bool:
+    said = [ast.unparse(part) for part in (*kind.decorator_list, *kind.bases)]
+    return any(part.split("(")[0].split(".")[-1] in {"dataclass", "NamedTuple", "TypedDict"} for part in said)
+
+
+def test_what_holds_values_of_the_engine_has_few_fields() -> None:
+    kinds = [
+        (f"{path.name}: {kind.name}", sum(isinstance(part, ast.AnnAssign) for part in kind.body))
+        for path in files(ENGINE)
+        for kind in ast.walk(ast.parse(path.read_text()))
+        if isinstance(kind, ast.ClassDef) and holds_values(kind)
+    ]
+    assert len(kinds) > 20
+    assert [kind for kind in kinds if kind[1] > FIELDS] == []
 
 
 def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:

@@ -20,12 +20,12 @@ FIELDS_PER_NODE = 8
 """Fields of a message for each node that a graph may have, beside one for each operand. A constant takes seven; a
 source with its tensor takes more, but has no operands."""
 
-NODE_BYTES, OPERAND_BYTES, PACKED_BYTES, NUMBER_BYTES, MESSAGE_BYTES = 2000, 1400, 100, 30, 4
+NODE_BYTES, OPERAND_BYTES, PACKED_BYTES, NUMBER_BYTES, MESSAGE_BYTES = 1600, 1200, 50, 80, 3
 """Memory at the peak, of a node, an operand, a packed operation, any number in a list, and a byte of the message, as of
-constants and names. Scalars take a tenth of it; but which tensors are scalars the counts do not tell."""
+constants and names. Scalars take a twentieth of it; but which tensors are scalars the counts do not tell."""
 
-SECONDS, PACKED_SECONDS, MESSAGE_SECONDS = 1e-5, 2e-7, 2e-8
-"""Rough time for a node or operand, a packed operation, and a byte of the message."""
+SECONDS, PACKED_SECONDS, MESSAGE_SECONDS = 2e-5, 5e-7, 2e-8
+"""Rough time for a node or operand of tensors, a packed operation, and a byte of the message."""
 
 _VARINTS = {
     FieldDescriptor.TYPE_BOOL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from gradwire_server.codec.wire import BYTES, END_GROUP, FIXED64, GROUP, VARINT
 from gradwire_server.engine.compiled import compiled
@@ -88,7 +87,7 @@ def count_fields(raw: Any, fields: Any) -> Any:
     return counts, total, packed
 
 
-@njit(nogil=True)
+@compiled
 def _varint(raw: Any, at: int, end: int) -> tuple[int, Any]:
     """Where the varint ends, or -1 if it does not; and its lowest 63 bits."""
     value = np.int64(0)

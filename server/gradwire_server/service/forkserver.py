@@ -69,10 +69,7 @@ def main() -> None:
         settings: Settings = pickle.load(sys.stdin.buffer)  # noqa: S301  (of the parent)
         logs.configure(settings.log_level, settings.log_format)
         try:
-            from gradwire_server import (
-                codec,
-                engine,
-            )
+            from gradwire_server import codec, engine  # noqa: PLC0415  (the supervisor asks, and needs nothing of it)
             from gradwire_server.service import worker  # noqa: PLC0415  (as above)
 
             engine.warm(_tell_of_compiling, codec.warm)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradwire_server.engine.lowering import rows as r
-from gradwire_server.engine.lowering.buffers import MODES, Own
+from gradwire_server.engine.lowering.buffers import MODES, OF_LANES, Own
 from gradwire_server.engine.run.job import Job
 
 
@@ -25,14 +25,13 @@ class Bounds:
 
     def __init__(self, job: Job) -> None:
         self.code, self.layout = job.bound.code, job.bound.layout
-        s, tile, n = self.code.sizes, self.layout.tile, self.layout.examples
-        self.sizes = {
-            Own.SHARED: s.shared, Own.SHARED_GRADIENTS: s.shared_gradients, Own.SHARED_PASSIVE: s.shared_passive,
-            Own.VALUES: s.values * tile, Own.GRADIENTS: s.gradients * tile, Own.PASSIVE: s.passive * tile,
-            Own.EXTRA: s.extra * tile, Own.SUMS: s.sums, Own.CONSTANTS: len(self.code.constants),
-            Own.INTEGERS: len(self.code.integers), Own.LOSSES: n if job.per_example_gradients else 0,
-        }  # fmt: skip
-        self.sizes: dict[int, int] = {int(k): v for k, v in self.sizes.items()}
+        tile, n = self.layout.tile, self.layout.examples
+        self.sizes: dict[int, int] = {
+            **{own: size * (tile if own in OF_LANES else 1) for own, size in self.code.sizes.own.items()},
+            Own.CONSTANTS: len(self.code.data.constants),
+            Own.INTEGERS: len(self.code.data.integers),
+            Own.LOSSES: n if job.per_example_gradients else 0,
+        }
         for number, own in enumerate(self.code.attached, start=len(MODES)):
             size = job.program.checked.size(own.node)
             self.sizes[number] = size * (n if own.examples else 1)
@@ -82,7 +81,7 @@ class Bounds:
                 ref = row[r.G_REFS + slot * r.REF : r.G_REFS + (slot + 1) * r.REF]
                 self.check(ref, [(many, ref[3]), (size, 1)], lanes)
         elif kind in (r.ELEMENTS, r.ELEMENTS_BACK, r.STACK, r.STACK_BACK):
-            listed = next(a for a in self.code.kept if a.ctypes.data == row[r.E_LIST])
+            listed = next(a for a in self.code.data.listed if a.ctypes.data == row[r.E_LIST])
             scalars, tensor = (row[r.E_REFS + s * r.REF : r.E_REFS + (s + 1) * r.REF] for s in range(2))
             places = (
                 listed.tolist()

@@ -67,7 +67,7 @@ def swarms(draw: st.DrawFn, elements: int, *, ops: Sequence[str] = OPS[1:], size
             operations.append(("log", [first + len(operations) - 1]))
         elif op in NARY:
             most = 2 if op == "max" else 4
-            operations.append((op, draw(st.lists(places, min_size=2, max_size=most))))
+            operations.append((op, draw(st.lists(places, min_size=1, max_size=most))))
         elif op == "power":
             operations.append((op, [draw(places)], draw(st.sampled_from([0.0, 1.0, 2.0, 3.0]))))
         else:

@@ -1,1 +1,1 @@
-"""What was said, and is it allowed? Nodes in columns, ops, shapes, checks, identity."""
+"""Graph: what was said, and is it allowed? Nodes in columns, ops, shapes, checks, identity."""

@@ -38,6 +38,10 @@ class Own(IntEnum):
 
 MODES = (FIXED, FIXED, FIXED, TILE, TILE, TILE, TILE, FIXED, FIXED, FIXED, EXAMPLES)
 
+OF_ALL = (Own.SHARED, Own.SHARED_GRADIENTS, Own.SHARED_PASSIVE)
+OF_LANES = (Own.VALUES, Own.GRADIENTS, Own.PASSIVE, Own.EXTRA)
+"""Values and gradients, of what all examples share and of lanes."""
+
 
 class Role(StrEnum):
     """What a buffer of a request is."""

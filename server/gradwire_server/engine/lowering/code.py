@@ -25,22 +25,29 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Elements of buffers; those of lanes for one lane."""
+    """Elements of what a room has."""
 
-    shared: int
-    shared_gradients: int
-    shared_passive: int
-    values: int
-    gradients: int
-    passive: int
-    extra: int
-    sums: int
+    own: Mapping[int, int]
+    """Of values, gradients and sums, by buffer; those of lanes for one lane."""
     source_sums: int
-    """Elements of sums in sources, behind those in other nodes."""
+    """Of sums in sources, behind those in other nodes."""
+    kept: Mapping[int, int]
+    """Of one example, by node, of values and gradients that are kept."""
     scratch: int
     wide: int
-    """Elements of float64 for long sums, and for each lane those below."""
+    """Of float64 for long sums, and for each lane those below."""
     wide_of_lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Numbers that rows refer to."""
+
+    constants: Array
+    """[elements], float64; the first is the gradient of the loss."""
+    integers: NDArray[np.int64]
+    listed: tuple[Array, ...]
+    """Arrays whose addresses are in rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +65,8 @@ class Code:
     """How each buffer is addressed."""
     attached: tuple[Attached, ...]
     """Buffers of a request, behind those that every code has."""
-    constants: Array
-    """[elements], float64; the first is the gradient of the loss."""
-    integers: NDArray[np.int64]
-    kept: tuple[Array, ...]
-    """Arrays whose addresses are in rows."""
+    data: Data
     has_products: bool
     """Whether lanes take part in matrix products."""
     deferrable: int
     """Elements of an example that would be kept if gradients of weights were deferred; 0 if there are none."""
-    sizes_of_kept: Mapping[int, int]
-    """Elements of one example, by node, of values and gradients that are kept."""

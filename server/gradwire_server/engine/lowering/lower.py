@@ -14,7 +14,7 @@ from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import arrangement, elementwise, products, reductions
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.lowering.buffers import Buffers, Own, Role
-from gradwire_server.engine.lowering.code import Code, Section, Sizes
+from gradwire_server.engine.lowering.code import Code, Data, Section, Sizes
 from gradwire_server.engine.lowering.question import Question, facts_of
 from gradwire_server.engine.lowering.stage import Stage
 from gradwire_server.engine.lowering.swarm import Segment, Swarm
@@ -120,7 +120,8 @@ class _Lowering:
             if not self._facts.needed[consumer] or graph.size(consumer) == 0:
                 continue
             opcode = self._opcodes[consumer]
-            several = len(graph.graph.operands_of(consumer)) > 1 or opcode == Opcode.SUM
+            begin, end = graph.graph.starts[consumer : consumer + 2]
+            several = end - begin > 1 or opcode == Opcode.SUM
             if opcode in TELLING and graph.size(node) and several:
                 return True
             if opcode in MOVING and depth < 8 and self._consumers_tell(consumer, depth + 1):
@@ -249,25 +250,29 @@ class _Lowering:
             sections=sections,
             sums=tuple(buffers.all_sums()),
             sizes=Sizes(
-                shared=shared.places,
-                shared_gradients=shared.gradient_places,
-                shared_passive=shared.passive,
-                values=lanes.places,
-                gradients=lanes.gradient_places,
-                passive=lanes.passive,
-                extra=buffers.size(Own.EXTRA),
-                sums=buffers.size(Own.SUMS),
+                own={
+                    Own.SHARED: shared.places,
+                    Own.SHARED_GRADIENTS: shared.gradient_places,
+                    Own.SHARED_PASSIVE: shared.passive,
+                    Own.VALUES: lanes.places,
+                    Own.GRADIENTS: lanes.gradient_places,
+                    Own.PASSIVE: lanes.passive,
+                    Own.EXTRA: buffers.size(Own.EXTRA),
+                    Own.SUMS: buffers.size(Own.SUMS),
+                },
                 source_sums=sum(graph.size(node) for node in buffers.source_sums),
+                kept={own.node: graph.size(own.node) for own in buffers.attached if own.role in KEPT},
                 scratch=writer.scratch,
                 wide=writer.wide,
                 wide_of_lane=writer.wide_of_lane,
             ),
             modes=tuple(buffers.modes()),
             attached=tuple(buffers.attached),
-            constants=_joined(buffers.constants, np.float64),
-            integers=_joined(buffers.integers, np.int64).view(np.int64),
-            kept=tuple(writer.kept),
-            sizes_of_kept={own.node: graph.size(own.node) for own in buffers.attached if own.role in KEPT},
+            data=Data(
+                constants=_joined(buffers.constants, np.float64),
+                integers=_joined(buffers.integers, np.int64).view(np.int64),
+                listed=tuple(writer.kept),
+            ),
             deferrable=0 if self._question.separate else self._heavy.elements,
             has_products=bool(np.any(self._opcodes[self._facts.needed & self._facts.lanes] == Opcode.MATMUL)),
         )

@@ -34,44 +34,17 @@ _compiled = njit(
 )
 
 
-class _Constants(NamedTuple):
-    """What the functions know of a floating-point type: numbers of this type, and integers as wide as it is."""
+class _Bits(NamedTuple):
+    """Integers as wide as the type."""
 
-    zero: float
-    half: float
-    one: float
-    two: float
-    infinity: float
-    nan: float
-
-    bit: int
-    """One: how far to shift to halve."""
+    one: int
+    """How far to shift to halve."""
 
     mantissa: int
     """Bits of the mantissa that are stored."""
 
     fraction: int
     """The mask of these bits."""
-
-    smallest_normal: float
-
-    log2_e: float
-    ln2_high: float
-    ln2_low: float
-    """Together ln 2; the first has so few bits that its product with an exponent is exact."""
-
-    shifter: float
-    """Leaves a small number that it is added to rounded to an integer, and this plus twice the bias in the low bits."""
-
-    exp_lowest: float
-    exp_highest: float
-    """From here on e^x is 0, or infinite, by rounding."""
-
-    exp: Sequence[float]
-    """(e^r - 1 - r) / r^2, in r, for |r| <= ln 2 / 2."""
-
-    lift: float
-    """A power of 2 that makes the subnormal normal."""
 
     sqrt_half: int
     """The bits of the square root of 1/2: mantissas are taken from there to twice that, on both sides of 1."""
@@ -82,20 +55,61 @@ class _Constants(NamedTuple):
     integer: int
     """The bits of 2^mantissa: with a small integer in the low bits, that number plus the integer."""
 
-    integer_bias: float
-    integer_bias_lifted: float
-    """What to take from this for the exponent."""
 
-    log: Sequence[float]
+class _Exp(NamedTuple):
+    log2_e: float
+    ln2_high: float
+    ln2_low: float
+    """Together ln 2; the first has so few bits that its product with an exponent is exact."""
+
+    shifter: float
+    """Leaves a small number that it is added to rounded to an integer, and this plus twice the bias in the low bits."""
+
+    lowest: float
+    highest: float
+    """From here on e^x is 0, or infinite, by rounding."""
+
+    polynomial: Sequence[float]
+    """(e^r - 1 - r) / r^2, in r, for |r| <= ln 2 / 2."""
+
+
+class _Log(NamedTuple):
+    smallest_normal: float
+
+    lift: float
+    """A power of 2 that makes the subnormal normal."""
+
+    bias: float
+    bias_lifted: float
+    """What to take from the integer of bits for the exponent."""
+
+    polynomial: Sequence[float]
     """(2 artanh(s) / s - 2) / s^2, in s^2, for |s| <= (sqrt 2 - 1) / (sqrt 2 + 1)."""
 
-    log1p_seam: float
+    seam: float
     """Above this z, softplus halves 1 + z."""
 
-    tanh_seam: float
-    tanh_numerator: Sequence[float]
-    tanh_denominator: Sequence[float]
-    """(1 - tanh(x) / x) / x^2, in x^2, for |x| <= tanh_seam."""
+
+class _Tanh(NamedTuple):
+    seam: float
+    numerator: Sequence[float]
+    denominator: Sequence[float]
+    """(1 - tanh(x) / x) / x^2, in x^2, for |x| <= seam."""
+
+
+class _Constants(NamedTuple):
+    """What the functions know of a floating-point type: numbers of this type, and integers as wide as it is."""
+
+    zero: float
+    half: float
+    one: float
+    two: float
+    infinity: float
+    nan: float
+    bits: _Bits
+    exp: _Exp
+    log: _Log
+    tanh: _Tanh
 
 
 def _constants_of(
@@ -115,42 +129,45 @@ def _constants_of(
     def bits(x: float) -> Any:
         return real(x).view(unsigned)
 
-    def reals(numbers: Sequence[float]) -> Sequence[Any]:
-        return tuple(map(real, numbers))
+    def number(x: float) -> Any:
+        return real(x)
 
-    numbers: dict[str, float] = {
-        "zero": 0,
-        "half": 0.5,
-        "one": 1,
-        "two": 2,
-        "infinity": np.inf,
-        "nan": np.nan,
-        "smallest_normal": float(info.smallest_normal),
-        "log2_e": 1.4426950408889634,
-        "ln2_high": ln2[0],
-        "ln2_low": ln2[1],
-        "shifter": 1.5 * 2.0**mantissa + 2 * bias,
-        "exp_lowest": exp_range[0],
-        "exp_highest": exp_range[1],
-        "lift": 2.0**lift,
-        "integer_bias": 2.0**mantissa + bias,
-        "integer_bias_lifted": 2.0**mantissa + bias + lift,
-        "log1p_seam": sqrt(2) - 1,
-        "tanh_seam": 0.625,
-    }
-    converted: dict[str, Any] = {name: real(number) for name, number in numbers.items()}
+    def numbers(x: Sequence[float]) -> Sequence[Any]:
+        return tuple(map(real, x))
+
     return _Constants(
-        **converted,
-        bit=unsigned(1),
-        mantissa=unsigned(mantissa),
-        fraction=unsigned(2**mantissa - 1),
-        sqrt_half=bits(sqrt(0.5)),
-        sqrt_half_to_one=bits(1) - bits(sqrt(0.5)),
-        integer=bits(2.0**mantissa),
-        exp=reals(exp),
-        log=reals(log),
-        tanh_numerator=reals(tanh[0]),
-        tanh_denominator=reals(tanh[1]),
+        zero=number(0),
+        half=number(0.5),
+        one=number(1),
+        two=number(2),
+        infinity=number(np.inf),
+        nan=number(np.nan),
+        bits=_Bits(
+            one=unsigned(1),
+            mantissa=unsigned(mantissa),
+            fraction=unsigned(2**mantissa - 1),
+            sqrt_half=bits(sqrt(0.5)),
+            sqrt_half_to_one=bits(1) - bits(sqrt(0.5)),
+            integer=bits(2.0**mantissa),
+        ),
+        exp=_Exp(
+            log2_e=number(1.4426950408889634),
+            ln2_high=number(ln2[0]),
+            ln2_low=number(ln2[1]),
+            shifter=number(1.5 * 2.0**mantissa + 2 * bias),
+            lowest=number(exp_range[0]),
+            highest=number(exp_range[1]),
+            polynomial=numbers(exp),
+        ),
+        log=_Log(
+            smallest_normal=number(float(info.smallest_normal)),
+            lift=number(2.0**lift),
+            bias=number(2.0**mantissa + bias),
+            bias_lifted=number(2.0**mantissa + bias + lift),
+            polynomial=numbers(log),
+            seam=number(sqrt(2) - 1),
+        ),
+        tanh=_Tanh(seam=number(0.625), numerator=numbers(tanh[0]), denominator=numbers(tanh[1])),
     )
 
 
@@ -270,23 +287,23 @@ def _polynomial(typing: Any, x: Any, coefficients: Any) -> Any:
 def _exp_of(shifted: float, r: float) -> float:
     """2^k e^r for |r| <= ln 2 / 2, given shifter + k."""
     c = _constants(r)
-    less_one = _fma(r * r, _polynomial(r, c.exp), r)
+    less_one = _fma(r * r, _polynomial(r, c.exp.polynomial), r)
     # (1 + less_one) 2^k, with 2^k in two factors: in one it may be too large, or subnormal. The shifts to the left drop
     # all bits but those of the exponents.
     exponents = _bits(shifted)
-    half = _right(exponents, c.bit)
-    first = _real(_left(half, c.mantissa))
-    return _fma(less_one, first, first) * _real(_left(_subtract(exponents, half), c.mantissa))
+    half = _right(exponents, c.bits.one)
+    first = _real(_left(half, c.bits.mantissa))
+    return _fma(less_one, first, first) * _real(_left(_subtract(exponents, half), c.bits.mantissa))
 
 
 @_compiled
 def _exp_of_minus(x: float) -> float:
     """e^-x for x >= 0."""
     c = _constants(x)
-    x = min(x, -c.exp_lowest)  # of NaN and a number, min and max give the first
-    shifted = _fma(x, -c.log2_e, c.shifter)
-    k = shifted - c.shifter
-    return _exp_of(shifted, -_fma(k, c.ln2_low, _fma(k, c.ln2_high, x)))
+    x = min(x, -c.exp.lowest)  # of NaN and a number, min and max give the first
+    shifted = _fma(x, -c.exp.log2_e, c.exp.shifter)
+    k = shifted - c.exp.shifter
+    return _exp_of(shifted, -_fma(k, c.exp.ln2_low, _fma(k, c.exp.ln2_high, x)))
 
 
 @_compiled
@@ -296,28 +313,28 @@ def _log(k: float, f: float) -> float:
     s = f / (c.two + f)
     z = s * s
     square = c.half * f * f
-    rest = _fma(s, _fma(z, _polynomial(z, c.log), square), k * c.ln2_low)
-    return _fma(k, c.ln2_high, f - (square - rest))
+    rest = _fma(s, _fma(z, _polynomial(z, c.log.polynomial), square), k * c.exp.ln2_low)
+    return _fma(k, c.exp.ln2_high, f - (square - rest))
 
 
 @_compiled
 def exp(x: float) -> float:
     """e^x."""
     c = _constants(x)
-    x = min(max(x, c.exp_lowest), c.exp_highest)
-    shifted = _fma(x, c.log2_e, c.shifter)
-    k = shifted - c.shifter
-    return _exp_of(shifted, _fma(-k, c.ln2_low, _fma(-k, c.ln2_high, x)))
+    x = min(max(x, c.exp.lowest), c.exp.highest)
+    shifted = _fma(x, c.exp.log2_e, c.exp.shifter)
+    k = shifted - c.exp.shifter
+    return _exp_of(shifted, _fma(-k, c.exp.ln2_low, _fma(-k, c.exp.ln2_high, x)))
 
 
 @_compiled
 def log(x: float) -> float:
     """The natural logarithm: NaN of a negative number, minus infinity of zeros."""
     c = _constants(x)
-    subnormal = x < c.smallest_normal
-    bits = _add(_bits(x * c.lift if subnormal else x), c.sqrt_half_to_one)
-    k = _real(_or(_right(bits, c.mantissa), c.integer)) - (c.integer_bias_lifted if subnormal else c.integer_bias)
-    y = _log(k, _real(_add(_and(bits, c.fraction), c.sqrt_half)) - c.one)
+    subnormal = x < c.log.smallest_normal
+    bits = _add(_bits(x * c.log.lift if subnormal else x), c.bits.sqrt_half_to_one)
+    k = _real(_or(_right(bits, c.bits.mantissa), c.bits.integer)) - (c.log.bias_lifted if subnormal else c.log.bias)
+    y = _log(k, _real(_add(_and(bits, c.bits.fraction), c.bits.sqrt_half)) - c.one)
     y = y if x < c.infinity else x
     y = -c.infinity if x == c.zero else y
     return c.nan if x < c.zero else y
@@ -341,9 +358,9 @@ def tanh(x: float) -> float:
     square = y * y
     z = _exp_of_minus(y + y)
     # y less a correction for a small y, 1 less one for others, with one division for both.
-    small = y < c.tanh_seam
-    numerator = y * (square * _polynomial(square, c.tanh_numerator)) if small else z + z
-    denominator = _polynomial(square, c.tanh_denominator) if small else c.one + z
+    small = y < c.tanh.seam
+    numerator = y * (square * _polynomial(square, c.tanh.numerator)) if small else z + z
+    denominator = _polynomial(square, c.tanh.denominator) if small else c.one + z
     return copysign((y if small else c.one) - numerator / denominator, x)
 
 
@@ -353,7 +370,7 @@ def softplus(x: float) -> float:
     c = _constants(x)
     z = _exp_of_minus(abs(x))
     # max(x, 0) + ln(1 + z); for a large z that is ln(2 (1 + (z - 1) / 2)).
-    large = z > c.log1p_seam
+    large = z > c.log.seam
     rest = _log(c.one if large else c.zero, c.half * (z - c.one) if large else z)
     return max(c.zero, x) + rest
 

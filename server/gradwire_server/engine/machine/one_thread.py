@@ -53,7 +53,7 @@ def _found(verb: str) -> Callable[..., int]:
             for suffix in SUFFIXES:
                 function = getattr(held, f"{prefix}_{verb}_num_threads{suffix}", None)
                 if function is not None:
-                    return function  # type: ignore[no-any-return]  # of ctypes
+                    return function
     return lambda *_: 1
 
 

@@ -26,11 +26,11 @@ from gradwire_server.limits import Limits
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing."""
 
 
-def warm(compiling: Callable[[], None] = _nothing, further: Callable[[], None] = _nothing) -> bool:
+def warm(compiling: Callable[[], None] = nothing, further: Callable[[], None] = nothing) -> bool:
     """Load the kernels for both types, or compile those that are not cached; True if that had to be.
 
     Args:
@@ -66,7 +66,7 @@ def _warm_others() -> None:
         loss=4,
     )
     checked = check_graph(graph, Limits())
-    lower(checked, Question((0,), (), separate=False), _nothing)
+    lower(checked, Question((0,), (), separate=False), nothing)
     one = np.ones((), FLOAT64)
     forward(checked, {"w": one, "x": one}, FLOAT64, needed(checked, [graph.loss]))
 
@@ -87,7 +87,9 @@ class _Watch(event.Listener):
             command = [sys.executable, "-P", "-m", __package__, FLOAT32.name]
             with suppress(OSError):
                 if cores.usable() > 1 and sys.executable:
-                    self._other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=-3, stderr=-3)  # noqa: S603
+                    self._other = subprocess.Popen(  # noqa: S603  (of our own)
+                        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                    )
 
     def on_end(self, happening: Any) -> None:
         pass

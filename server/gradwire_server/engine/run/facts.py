@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from gradwire_server.engine.graph import shapes
-from gradwire_server.engine.graph.checking import Checked, Source
+from gradwire_server.engine.graph.checking import Checked
 
 
 class Facts:
@@ -41,7 +41,3 @@ class Facts:
     def widest_empty(self) -> int:
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""
         return max((shapes.addressed(shape) for shape in self.checked.shape_table if 0 in shape), default=0)
-
-    def by_node(self, node: int) -> Source:
-        """The source that a node is."""
-        return next(source for source in self.sources if source.node == node)

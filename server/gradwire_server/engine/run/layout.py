@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.buffers import OF_ALL, OF_LANES, Own
 from gradwire_server.engine.lowering.code import Code
 
 TILE_BYTES = 512 << 10
@@ -75,7 +76,7 @@ def layout_of(
     """
     sizes = code.sizes
     shared, forward, backward, shared_backward, weights = code.sections
-    own = sizes.values + sizes.gradients + sizes.passive + sizes.extra
+    own = sum(sizes.own[buffer] for buffer in OF_LANES)
     a_lane = max(1, (own + streamed) * itemsize)
     work = forward.work + backward.work + weights.work
     count = examples if forward.end > forward.begin else 0
@@ -83,15 +84,14 @@ def layout_of(
     tile = max(1, min(count, _lanes(a_lane, code.has_products)))
     tiles = -(-count // tile)
     most = 1 if seconds < ONE_THREAD_SECONDS else MAX_CHUNKS
-    chunks = min(tiles, most, max(1, SUM_ELEMENTS // max(1, sizes.sums + sizes.source_sums)))
+    chunks = min(tiles, most, max(1, SUM_ELEMENTS // max(1, sizes.own[Own.SUMS] + sizes.source_sums)))
     rows = (forward.rows + backward.rows) * tiles + shared.rows + shared_backward.rows
     steps = work * count + shared.work + shared_backward.work
     cost = SECONDS_PER_REQUEST + SECONDS_PER_ROW * rows + SECONDS_PER_STEP * steps
-    sums = sizes.sums + (sizes.source_sums if tiles > 1 else 0)
+    sums = sizes.own[Own.SUMS] + (sizes.source_sums if tiles > 1 else 0)
     a_thread = (tile * own + sizes.scratch + sums) * itemsize
     a_thread += 8 * (sizes.wide + tile * sizes.wide_of_lane + len(code.modes) * 2 + r.C_BUFFERS)
-    once = (sizes.shared + sizes.shared_gradients + sizes.shared_passive) * itemsize
-    once += examples * sum(code.sizes_of_kept.values()) * itemsize
+    once = (sum(sizes.own[buffer] for buffer in OF_ALL) + examples * sum(sizes.kept.values())) * itemsize
     once += 8 * (chunks * (sums + 5) + tiles) + results
 
     threads = max(1, min(threads, chunks, round(cost / SECONDS_PER_THREAD)))

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph.graph import Array
 from gradwire_server.engine.lowering import rows as r
-from gradwire_server.engine.lowering.buffers import MODES, Own, Role
+from gradwire_server.engine.lowering.buffers import MODES, OF_ALL, OF_LANES, Own, Role
 from gradwire_server.engine.lowering.code import Code
 from gradwire_server.engine.machine import kernels
 from gradwire_server.engine.run.layout import Layout
@@ -49,20 +49,18 @@ class Room:
         self.one = kernels.ones(dtype)
         sizes, tile = code.sizes, layout.tile
         self._kept: list[Array] = []
-        constants = code.constants.copy()
+        constants = code.data.constants.copy()
         constants[0] = seed
         with np.errstate(over="ignore"):
             constants = constants.astype(dtype)
         shared: dict[int, int] = {
-            Own.SHARED: self._new(sizes.shared, dtype),
-            Own.SHARED_GRADIENTS: self._new(sizes.shared_gradients, dtype),
-            Own.SHARED_PASSIVE: self._new(sizes.shared_passive, dtype),
+            **{buffer: self._new(sizes.own[buffer], dtype) for buffer in OF_ALL},
             Own.CONSTANTS: self._keep(constants),
-            Own.INTEGERS: self._keep(code.integers),
+            Own.INTEGERS: self._keep(code.data.integers),
         }
         self.stop = np.zeros(1, np.int64)
         """Set to 1, it stops the machine."""
-        sums = sizes.sums + (0 if layout.direct else sizes.source_sums)
+        sums = sizes.own[Own.SUMS] + (0 if layout.direct else sizes.source_sums)
         self.sums = np.zeros((max(1, layout.chunks), sums))
         self._direct = layout.direct
         self.losses = np.zeros(max(1, layout.chunks))
@@ -83,7 +81,7 @@ class Room:
             self.work[r.W_SECTIONS + 2 * number : r.W_SECTIONS + 2 * number + 2] = section.begin, section.end
         self.work[r.W_WEIGHTS] = code.sections[-1].rows
         kept = {
-            number: self._new(layout.examples * code.sizes_of_kept[own.node], dtype)
+            number: self._new(layout.examples * sizes.kept[own.node], dtype)
             for number, own in enumerate(code.attached, start=len(MODES))
             if own.role in (Role.KEPT, Role.KEPT_GRADIENT)
         }
@@ -92,10 +90,7 @@ class Room:
         """What each thread runs with."""
         for _ in range(layout.threads):
             own: dict[int, int] = {
-                Own.VALUES: self._new(sizes.values * tile, dtype),
-                Own.GRADIENTS: self._new(sizes.gradients * tile, dtype),
-                Own.PASSIVE: self._new(sizes.passive * tile, dtype),
-                Own.EXTRA: self._new(sizes.extra * tile, dtype),
+                **{buffer: self._new(sizes.own[buffer] * tile, dtype) for buffer in OF_LANES},
                 Own.SUMS: self._new(sums, dtype),
             }
             scratch = self._new(sizes.scratch, dtype), self._new(sizes.wide + tile * sizes.wide_of_lane, np.float64)

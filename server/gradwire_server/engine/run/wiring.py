@@ -61,6 +61,7 @@ def wiring_of(
         elif layout.direct:
             places.setdefault(own._replace(role=Role.GRADIENT), []).append(at)
     results = list(places)
+    numbers = {own: number for number, own in enumerate(results)}
 
     def shape(own: Attached) -> Shape:
         return ((examples,) if own.examples else ()) + checked.shape(own.node)
@@ -71,7 +72,7 @@ def wiring_of(
         found = own if own in places else shared
         return Gradient(
             name=source.name,
-            array=results.index(found) if found in places else -1,
+            array=numbers.get(found, -1),
             shape=((examples,) if axis else ()) + source.shape,
             repeated=axis and found is shared,
             divided=source.per_example and reduction is Reduction.MEAN,
@@ -81,5 +82,5 @@ def wiring_of(
         sources=tuple(sources),
         results=tuple((shape(own), tuple(places[own])) for own in results),
         gradients=tuple(map(gradient, wrt)),
-        outputs={own.node: number for number, own in enumerate(results) if own.role is Role.OUTPUT},
+        outputs={own.node: number for own, number in numbers.items() if own.role is Role.OUTPUT},
     )
