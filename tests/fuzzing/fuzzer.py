@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from contextlib import redirect_stdout
 from functools import partial
-from io import StringIO
 from pathlib import Path
-from queue import Queue
 from random import Random
+from select import select
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,9 @@ LONGEST = 16 << 10
 
 CALLS = 12
 """Calls of a script, at most."""
+
+STARTED = 60.0
+"""Seconds that the server may take until it serves."""
 
 MEGABYTES = 1500
 """Of memory, beyond which the fuzzer's process, and the server in it, counts as growing without end."""
@@ -73,18 +76,6 @@ def mutated(data: bytes, max_size: int, seed: int) -> bytes:
     return result if len(result) <= max_size else data
 
 
-class _Ready(StringIO):
-    """Where the server writes the line that says where it listens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: Queue[str] = Queue()
-
-    def write(self, text: str) -> int:
-        self.lines.put(text)
-        return len(text)
-
-
 def serve() -> str:
     """Start the server, whole, in a thread of this process, where the fuzzer sees its lines; gives its address."""
     settings = Settings(port=0, metrics_port=0, log_level="error", threads=1, **targets.LIMITS.model_dump())
@@ -95,7 +86,9 @@ def serve() -> str:
         asyncio.get_running_loop().add_signal_handler = lambda *_: None  # type: ignore[method-assign]
         await Server(settings).run()
 
-    ready = _Ready()
-    with redirect_stdout(ready):
+    # The server writes to the file that stdout is.
+    reading, writing = os.pipe()
+    with open(reading) as lines, open(writing, "w") as ready, redirect_stdout(ready):
         Thread(target=asyncio.run, args=(run(),), daemon=True).start()
-        return ready.lines.get(timeout=60).split()[3].rstrip(",")
+        assert select([lines], [], [], STARTED)[0], "the server has not started"
+        return lines.readline().split()[3].rstrip(",")

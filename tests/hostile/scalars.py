@@ -73,7 +73,7 @@ SCALARS = [
     Bad("scalars-one-too-many", "RegisterGraph", chain(999_998), EXHAUSTED, "LIMIT_EXCEEDED",
         ("1000001", "1000000", "max_nodes"), "graph.nodes"),
     Bad("scalars-too-many-arguments", "RegisterGraph", swarm(ops=[ADD], arguments=[0] * 4_000_000, exponents=[]),
-        EXHAUSTED, "LIMIT_EXCEEDED", ("4000001", "4000000", "max_edges"), "graph.nodes"),
+        EXHAUSTED, "LIMIT_EXCEEDED", ("4000002", "4000000", "max_edges"), "graph.nodes"),
     *(
         Bad(f"scalars-many-{column}", "RegisterGraph", swarm(**{column: [0] * 4_000_001}), EXHAUSTED, "LIMIT_EXCEEDED",
             ("4000001", "4000000", "max_edges", column), f"{LEAST}{column}")

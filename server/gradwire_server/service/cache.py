@@ -17,6 +17,8 @@ class _Entry:
     size: int
     """Nodes and operands together."""
     digest: bytes
+    several: bool
+    """Whether graphs of this id came that number their nodes differently."""
 
 
 class ProgramCache:
@@ -42,26 +44,33 @@ class ProgramCache:
         """Bytes of all programs kept, as they estimate them."""
         return self._nbytes
 
-    def get(self, graph_id: str, largest: float = inf) -> Program | None:
-        """The program of this id, if it is kept and has at most so many nodes and operands together."""
+    def get(self, graph_id: str, largest: float = inf, *, numbered: bool = False) -> Program | None:
+        """The program of this id, if it is kept and has at most so many nodes and operands together.
+
+        With ``numbered`` nodes are asked for by their numbers, which must be the same in all graphs of the id.
+        """
         with self._lock:
             entry = self._entries.get(graph_id)
-            if entry is None or entry.size > largest:
+            if entry is None or entry.size > largest or (numbered and entry.several):
                 return None
             self._entries.move_to_end(graph_id)
             return entry.program
 
     def find(self, digest: bytes, largest: float = inf) -> Program | None:
         """The program that was last put with this digest, under the same conditions."""
+        # An id has one digest, that of the graph whose numbers the program has.
         graph_id = self._ids.get(digest)
         return None if graph_id is None else self.get(graph_id, largest)
 
     def put(self, program: Program, digest: bytes) -> bool:
         """Keep a program; False if it alone is larger than the cache."""
-        entry = _Entry(program, program.nbytes, program.size, digest)
-        if entry.nbytes > self.max_bytes:
+        nbytes = program.nbytes
+        if nbytes > self.max_bytes:
             return False
         with self._lock:
+            known = self._entries.get(program.graph_id)
+            several = known is not None and (known.several or known.program.numbering != program.numbering)
+            entry = _Entry(program, nbytes, program.size, digest, several)
             self._remove(program.graph_id)
             self._entries[program.graph_id] = entry
             self._nbytes += entry.nbytes

@@ -143,7 +143,7 @@ class GradientLogic:
             return None
         if request.WhichOneof("program") == "graph":
             return self.cache.find(_digest(request.graph), SMALL)
-        return self.cache.get(request.graph_id, SMALL)
+        return self.cache.get(request.graph_id, SMALL, numbered=bool(request.outputs))
 
     def find(self, request: pb.RegisterGraphRequest | ProgramRequest) -> engine.Program | codec.Preparation | None:
         """The program of the graph in a request, if it is kept; if not, what it takes to prepare it.
@@ -271,7 +271,9 @@ class GradientLogic:
                 "RegisterGraph returns them",
                 "graph_id",
             )
-        program = self.cache.get(graph_id)
+        asks_for_nodes = isinstance(request, pb.ComputeGradientsRequest) and bool(request.outputs)
+        numbered = asks_for_nodes or isinstance(request, pb.TraceGraphRequest)
+        program = self.cache.get(graph_id, numbered=numbered)
         if program is None:
             raise refuse(
                 Reason.GRAPH_NOT_FOUND,

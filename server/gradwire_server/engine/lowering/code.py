@@ -28,14 +28,14 @@ class Sizes:
     """Elements of what a room has."""
 
     own: Mapping[int, int]
-    """Of values, gradients and sums, by buffer; those of lanes for one lane."""
+    """Values, gradients and sums, by buffer; those of lanes for one lane."""
     source_sums: int
-    """Of sums in sources, behind those in other nodes."""
+    """Sums in sources, behind those in other nodes."""
     kept: Mapping[int, int]
-    """Of one example, by node, of values and gradients that are kept."""
+    """Values and gradients that are kept, for one example, by node."""
     scratch: int
     wide: int
-    """Of float64 for long sums, and for each lane those below."""
+    """Numbers of float64 for long sums; for each lane, those below."""
     wide_of_lane: int
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
+from hashlib import sha256
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -68,6 +70,14 @@ class Program:
     def sources(self) -> tuple[Source, ...]:
         """What requests supply, in the order of nodes."""
         return self.checked.sources
+
+    @cached_property
+    def numbering(self) -> bytes:
+        """A digest of how nodes were numbered when they were sent, which graphs of one id may do differently."""
+        graph = self.checked.graph
+        columns: list[Array] = [graph.opcodes, graph.starts, graph.operands, graph.numbers]
+        columns += [] if graph.origins is None else [graph.origins.nodes]
+        return sha256(b"".join(sha256(column.tobytes()).digest() for column in columns)).digest()
 
     @property
     def size(self) -> int:
