@@ -88,7 +88,7 @@ def serve() -> str:
 
     # The server writes to the file that stdout is.
     reading, writing = os.pipe()
-    with open(reading) as lines, open(writing, "w") as ready, redirect_stdout(ready):
+    with os.fdopen(reading) as lines, os.fdopen(writing, "w") as ready, redirect_stdout(ready):
         Thread(target=asyncio.run, args=(run(),), daemon=True).start()
         assert select([lines], [], [], STARTED)[0], "the server has not started"
         return lines.readline().split()[3].rstrip(",")

@@ -39,6 +39,7 @@ R = TypeVar("R", bound=Message)
 
 SMALL_BYTES = 1 << 18
 SMALL_SECONDS = 1e-3
+SMALL_MEMORY = 1 << 20
 """What the event loop parses and computes itself, of requests whose program is at hand (``GradientLogic.at_hand``);
 all else goes to a thread, so that no other call waits for it."""
 
@@ -198,7 +199,7 @@ class GradientServicer:
         if begin_quickly is not None and len(raw) <= SMALL_BYTES:
             with SPANS.part("decode"):
                 step = begin_quickly(codec.parse(kind, raw, self._limits))
-            if step is not None and step.cost <= SMALL_SECONDS:
+            if step is not None and step.cost <= SMALL_SECONDS and step.memory <= SMALL_MEMORY:
                 return self._reply(caller, step)
         caller.name = context.peer()
         try:
@@ -428,7 +429,7 @@ class GradientServicer:
         prepared = None
         if program is not None:
             prepared = prepare(program)
-            if prepared.cost <= SMALL_SECONDS:
+            if prepared.cost <= SMALL_SECONDS and prepared.job.memory <= SMALL_MEMORY:
                 frames = answer(prepared)
                 if prepared.reply_bytes > SMALL_BYTES:
                     self._admission.answered(caller, prepared.reply_bytes)

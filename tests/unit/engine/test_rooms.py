@@ -106,7 +106,7 @@ def test_what_a_request_brought_is_not_kept(reduction: Reduction) -> None:
 
 def rooms_of(program: Program) -> int:
     """How many rooms are kept."""
-    return sum(len(bound.rooms) for bound in program.bounds.values())
+    return len(program.idle)
 
 
 def test_little_storage_is_kept() -> None:
@@ -125,7 +125,7 @@ def test_little_storage_is_kept() -> None:
     assert kept <= program.nbytes
 
 
-@pytest.mark.parametrize("nodes", [100, 5000, 100_000])
+@pytest.mark.parametrize("nodes", [100, 5000, 20_000])
 def test_a_swarm_keeps_no_more_storage_than_is_counted(nodes: int) -> None:
     def chain() -> Program:
         b = Builder()

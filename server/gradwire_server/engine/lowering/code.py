@@ -70,3 +70,9 @@ class Code:
     """Whether lanes take part in matrix products."""
     deferrable: int
     """Elements of an example that would be kept if gradients of weights were deferred; 0 if there are none."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers."""
+        data = self.data
+        return sum(array.nbytes for array in (self.rows, data.constants, data.integers, *data.listed))

@@ -21,14 +21,17 @@ from gradwire_server.engine.run.query import Asked, Expected
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.limits import Limits
 
-CODES, CODED_NODES = 16, 1 << 16
-"""Codes that a program keeps, and nodes that these have together unless one alone has more."""
+CODES, CODED_BYTES = 16, 1 << 20
+"""Codes that a program keeps, and bytes that these take together unless two alone take more."""
 
-BOUNDS = 32
-"""Kinds of requests that a program knows."""
+BOUNDS, BOUND_SOURCES = 32, 1 << 14
+"""Kinds of requests that a program knows, and sources that these have together unless two alone have more."""
 
-NODE_BYTES, EDGE_BYTES, CODE_NODE_BYTES, PROGRAM_BYTES = 60, 12, 120, 20_000
-"""Rough memory of a node, of an edge, of a node in each code, and of a program."""
+PROGRAM_BYTES, NODE_BYTES, EDGE_BYTES, ATTRIBUTES_BYTES, SOURCE_BYTES = 20_000, 60, 12, 400, 1100
+"""Rough memory of a program, of a node, of an edge, and of what a node with attributes and a source take besides."""
+
+CODE_BYTES, BOUND_BYTES, BOUND_SOURCE_BYTES = 2000, 10_000, 900
+"""Rough memory of a code besides its numbers, of a kind of requests, and of each source in it."""
 
 IDLE_BYTES = 2 << 20
 """Storage that may be kept between requests for a program, as far as none of its rooms takes more."""
@@ -59,6 +62,10 @@ class Program:
         self.known: dict[object, Known] = {}
         """What was found of requests that ask the same."""
         self._codes: dict[Question, Code] = {}
+        self._coded = 0
+        """Bytes of codes."""
+        self._first = 0
+        """Bytes of the first one."""
         self._lock = Lock()
 
     @property
@@ -95,17 +102,21 @@ class Program:
         if code is None:
             code = lower(self.checked, question, checkpoint)
             with self._lock:
-                if len(self._codes) >= max(1, min(CODES, CODED_NODES // len(self.checked))):
+                own = CODE_BYTES + code.nbytes
+                self._first = self._first or own
+                if len(self._codes) >= CODES or self._coded + own > self._most:
                     self._codes.clear()
                     self.bounds.clear()
                     self.known.clear()
+                    self._coded = 0
                 self._codes[question] = code
+                self._coded += own
         return code
 
     def keep(self, key: object, bound: object) -> None:
         """Know a kind of request."""
         with self._lock:
-            if len(self.bounds) >= BOUNDS:
+            if len(self.bounds) >= self._kinds:
                 self.bounds.clear()
                 self.known.clear()
             self.bounds[key] = bound
@@ -126,16 +137,23 @@ class Program:
         return nbytes <= max(IDLE_BYTES, self.nbytes // 4)
 
     @property
+    def _most(self) -> int:
+        """Bytes that codes take at most, unless one alone takes more."""
+        return min(CODES * self._first, max(2 * self._first, CODED_BYTES))
+
+    @property
+    def _kinds(self) -> int:
+        """How many kinds of requests are known at most."""
+        return max(2, min(BOUNDS, BOUND_SOURCES // max(1, len(self.sources))))
+
+    @property
     def nbytes(self) -> int:
-        """Estimate of the memory that keeping the program takes, in bytes."""
-        graph = self.checked.graph
-        codes = max(1, min(CODES, CODED_NODES // len(graph)))
-        return (
-            IDLE_BYTES
-            + PROGRAM_BYTES
-            + (NODE_BYTES + codes * CODE_NODE_BYTES) * len(graph)
-            + EDGE_BYTES * len(graph.operands)
-        )
+        """Estimate of the memory that keeping the program takes, in bytes; higher once there is code."""
+        graph, sources = self.checked.graph, len(self.sources)
+        contents = sum(content.nbytes for content in graph.contents.values() if isinstance(content, np.ndarray))
+        own = NODE_BYTES * len(graph) + EDGE_BYTES * len(graph.operands) + ATTRIBUTES_BYTES * len(graph.attributes)
+        kinds = self._kinds * (BOUND_BYTES + BOUND_SOURCE_BYTES * sources)
+        return PROGRAM_BYTES + own + contents + SOURCE_BYTES * sources + kinds + self._most + IDLE_BYTES
 
 
 def compile_graph(
@@ -147,16 +165,21 @@ def compile_graph(
         Refusal: with every finding (INVALID_GRAPH, LIMIT_EXCEEDED). Whatever ``checkpoint`` raises.
     """
     program = Program(check_graph(graph, limits, checkpoint))
-    nbytes = program.nbytes
-    if max_cache_bytes is not None and nbytes > max_cache_bytes:
-        raise refuse(
-            Reason.LIMIT_EXCEEDED,
-            f"the prepared graph takes about {nbytes} bytes; this server keeps at most {max_cache_bytes} "
-            "(max_cache_bytes); send it with each request, for which it need not be kept, or a smaller one",
-            found=nbytes,
-            limit=max_cache_bytes,
-            setting="max_cache_bytes",
-        )
+    _check_size(program, max_cache_bytes)
     # So that the first request finds it.
     program.code(Question(tuple(source.node for source in program.facts.parameters), (), False), checkpoint)
+    _check_size(program, max_cache_bytes)
     return program
+
+
+def _check_size(program: Program, most: int | None) -> None:
+    nbytes = program.nbytes
+    if most is not None and nbytes > most:
+        raise refuse(
+            Reason.LIMIT_EXCEEDED,
+            f"the prepared graph takes about {nbytes} bytes; this server keeps at most {most} "
+            "(max_cache_bytes); send it with each request, for which it need not be kept, or a smaller one",
+            found=nbytes,
+            limit=most,
+            setting="max_cache_bytes",
+        )

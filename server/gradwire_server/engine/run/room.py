@@ -49,10 +49,9 @@ class Room:
         self.one = kernels.ones(dtype)
         sizes, tile = code.sizes, layout.tile
         self._kept: list[Array] = []
-        constants = code.data.constants.copy()
-        constants[0] = seed
         with np.errstate(over="ignore"):
-            constants = constants.astype(dtype)
+            constants = code.data.constants.astype(dtype)
+            constants[0] = seed
         shared: dict[int, int] = {
             **{buffer: self._new(sizes.own[buffer], dtype) for buffer in OF_ALL},
             Own.CONSTANTS: self._keep(constants),
