@@ -237,20 +237,20 @@ def transposes(builder: Builder) -> None:
 
 def sums_of_many(builder: Builder) -> None:
     node = builder.parameter("w", (2,))
-    for _ in range(25):
+    for _ in range(8):
         node = builder.op("add", *[node] * 400)
     builder.op("sum", node)
 
 
 def tensors(builder: Builder) -> None:
     node = builder.parameter("w", (2,))
-    for _ in range(3000):
+    for _ in range(1000):
         node = builder.op("tanh", node)
     builder.op("sum", node)
 
 
 def sources(builder: Builder) -> None:
-    builder.op("add", *(builder.parameter(f"parameter {i}") for i in range(5000)))
+    builder.op("add", *(builder.parameter(f"parameter {i}") for i in range(2000)))
 
 
 def few(builder: Builder) -> None:

@@ -62,7 +62,7 @@ class TestAGradientOfZeroStops:
         ],
     )
     @pytest.mark.parametrize("form", ["scalar", "tensor", "packed", "lanes"])
-    def test_whatever_the_slope(self, op: str, attributes: dict[str, float], at: float, form: str, dtype: type) -> None:
+    def test_whatever_the_slope(self, op: str, attributes: dict[str, Any], at: float, form: str, dtype: type) -> None:
         builder = Builder()
         x = builder.input("x", () if form == "scalar" else (2,), per_example=form == "lanes")
         if form == "packed":

@@ -69,7 +69,9 @@ def test_a_trace_has_the_gradients_of_a_request() -> None:
     nodes = traced(builder, {**arrays, "x": arrays["x"][0]}).nodes
     gradients = evaluate(builder.program(), arrays, wrt=("w", "x"), reduction=Reduction.NONE).gradients
     for node, name in enumerate("wx"):
-        np.testing.assert_allclose(nodes[node].gradient, gradients[name][0], rtol=1e-14)
+        gradient = nodes[node].gradient
+        assert gradient is not None
+        np.testing.assert_allclose(gradient, gradients[name][0], rtol=1e-14)
 
 
 def checked(

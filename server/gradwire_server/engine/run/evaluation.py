@@ -116,8 +116,11 @@ def _search(
 
     def run_part(begin: int, end: int) -> int:
         part = part_of(job, begin, end)
-        own = rooms.get(end - begin) or part.bound.new_room(job.program)
-        rooms[end - begin] = own
+        if end - begin not in rooms:
+            # One at a time: halves of a part are as large as each other, and smaller than the part.
+            rooms.clear()
+            rooms[end - begin] = part.bound.new_room(job.program)
+        own = rooms[end - begin]
         kept = _attach(part, own)
         compute(own, ONE)
         del kept

@@ -24,7 +24,7 @@ from gradwire_server.limits import Limits
 CODES, CODED_BYTES = 16, 1 << 20
 """Codes that a program keeps, and bytes that these take together unless two alone take more."""
 
-BOUNDS, BOUND_SOURCES = 32, 1 << 14
+BOUNDS, BOUND_SOURCES = 8, 1 << 14
 """Kinds of requests that a program knows, and sources that these have together unless two alone have more."""
 
 PROGRAM_BYTES, NODE_BYTES, EDGE_BYTES, ATTRIBUTES_BYTES, SOURCE_BYTES = 20_000, 60, 12, 400, 1100
@@ -33,7 +33,7 @@ PROGRAM_BYTES, NODE_BYTES, EDGE_BYTES, ATTRIBUTES_BYTES, SOURCE_BYTES = 20_000, 
 CODE_BYTES, BOUND_BYTES, BOUND_SOURCE_BYTES = 2000, 10_000, 900
 """Rough memory of a code besides its numbers, of a kind of requests, and of each source in it."""
 
-IDLE_BYTES = 2 << 20
+IDLE_BYTES = 128 << 10
 """Storage that may be kept between requests for a program, as far as none of its rooms takes more."""
 
 
