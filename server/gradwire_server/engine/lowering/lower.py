@@ -62,8 +62,7 @@ class _Lowering:
         for of_lanes in (False, True):
             stage = Stage(graph, facts, self._buffers, self._writer, values, lanes=of_lanes)
             members = operations & (facts.lanes == of_lanes)
-            checkpoint()
-            stages.append((stage, Swarm(stage, members, self._opcodes, self._numbers)))
+            stages.append((stage, Swarm(stage, members, self._opcodes, self._numbers, checkpoint)))
         self.shared, self.lanes = stages
         values.see(self._opcodes, self._numbers)
         of_lanes = facts.lanes[graph.graph.loss]
@@ -84,7 +83,7 @@ class _Lowering:
     def forward(self, stage: Stage, swarm: Swarm) -> None:
         """Values of a stage, its outputs, and a look at all."""
         swarm.load_constants()
-        for node in swarm.outside():
+        for node in checked(swarm.outside(), self._checkpoint):
             swarm.load(node)
         for step in checked(swarm.steps, self._checkpoint):
             if isinstance(step, Segment):
@@ -102,7 +101,7 @@ class _Lowering:
         for view, count in ((everything, stage.places), (passive, stage.passive), *kept):
             if count:
                 self._writer.look(view, count, r.BAD_VALUE, lanes=stage.lanes)
-        for source in self._graph.sources:
+        for source in checked(self._graph.sources, self._checkpoint):
             own = self._facts.needed[source.node] and not source.integer and source.per_example == stage.lanes
             if own and not self._told(source.node):
                 view = self._buffers.content(source.node)
@@ -195,10 +194,10 @@ class _Lowering:
             else:
                 swarm.unload(step)
                 self._back(stage, step)
-        for node in swarm.outside():
+        for node in checked(swarm.outside(), self._checkpoint):
             swarm.unload(node)
         if stage.separate:
-            for step in reversed(self.shared[1].steps):
+            for step in checked(list(reversed(self.shared[1].steps)), self._checkpoint):
                 if not isinstance(step, Segment):
                     self._back(stage, step)
         self._look_at_gradients(stage, swarm)
@@ -218,7 +217,7 @@ class _Lowering:
         if stage.lanes or not sums:
             return
         integers: list[int] = []
-        for root, begin, size in sums:
+        for root, begin, size in checked(sums, self._checkpoint):
             source = int(root in self._graph.graph.contents)
             integers += [begin, size, source, *stage.target(root).ref]
             stage.begun.add(root)
@@ -235,7 +234,7 @@ class _Lowering:
             for root, view in stage.parallel.items()
             if root in stage.begun and view.buffer > Own.LOSSES
         ]
-        for view, count in ranges:
+        for view, count in checked(ranges, self._checkpoint):
             if count:
                 self._writer.look(view, count, r.BAD_GRADIENT, lanes=stage.lanes and view.distance != 0)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.graph.graph import Ties
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import order
@@ -71,9 +72,18 @@ class Swarm:
         members: [nodes], nodes that the stage computes.
         opcodes: [nodes], with constant elements as ELEMENT.
         numbers: [nodes], flat indices of elements, exponents, constants.
+        checkpoint: Called between passes over all nodes; may raise.
     """
 
-    def __init__(self, stage: Stage, members: Marks, opcodes: NDArray[np.int8], numbers: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        members: Marks,
+        opcodes: NDArray[np.int8],
+        numbers: NDArray[np.float64],
+        checkpoint: Checkpoint,
+    ) -> None:
+        checkpoint()
         self._stage, self._members, self._numbers = stage, members, numbers
         graph = stage.checked.graph
         self._starts, self._operands = graph.starts, graph.operands
@@ -88,10 +98,13 @@ class Swarm:
         idle = len(RANKED) * ~stage.facts.active[self._scalar]
         ranks[self._scalar] = by_code[self._codes[self._scalar]] + idle
         self.others: Marks = ranks == OTHER
+        checkpoint()
         sequence, table = order.arrange(ranks, graph.starts, graph.operands, OTHER + 1, CHAINED)
         self.nodes: NDArray[np.int32] = sequence[self._scalar[sequence]]
         """Operations in their order."""
+        checkpoint()
         self._find_leaves(opcodes)
+        checkpoint()
         self.first = len(self.leaves)
         """Place of the first operation."""
         self.end = self.first + len(self.nodes)
@@ -100,6 +113,7 @@ class Swarm:
         stage.values.places[self.nodes] = np.arange(self.first, self.end)
         stage.places = self.end
         self._tabulate()
+        checkpoint()
         self.steps = self._cut(sequence, table)
 
     def _machine_codes(self, opcodes: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -124,11 +124,11 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
     bound = program.bounds.get(key)
     if bound is None:
         code = program.code(asked.question, checkpoint)
-        bound = _bound(program, code, asked.question, asked.wrt, asked.examples, query, threads, limits)
+        bound = _bound(program, code, asked.question, asked.wrt, asked.examples, query, threads, limits, checkpoint)
         if defers(code, bound.layout, query.dtype.itemsize):
             question = replace(asked.question, deferred=True)
             code = program.code(question, checkpoint)
-            bound = _bound(program, code, question, asked.wrt, asked.examples, query, threads, limits)
+            bound = _bound(program, code, question, asked.wrt, asked.examples, query, threads, limits, checkpoint)
         program.keep(key, bound)
     job = Job(program=program, query=query, wrt=asked.wrt, bound=bound)
     if job.memory > limits.max_memory_bytes:
@@ -139,7 +139,7 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
 
 def _bound(
     program: Program, code: Code, question: Question, wrt: tuple[Source, ...], examples: int, query: Query,
-    threads: int, limits: Limits,
+    threads: int, limits: Limits, checkpoint: Checkpoint,
 ) -> Bound:  # fmt: skip
     checked = program.checked
     separate = question.separate
@@ -151,7 +151,7 @@ def _bound(
     layout = layout_of(
         code, examples, itemsize, streamed, elements * itemsize, threads, limits.max_memory_bytes
     )  # fmt: skip
-    wiring = wiring_of(checked, code, question, wrt, layout, query.reduction)
+    wiring = wiring_of(checked, code, question, wrt, layout, query.reduction, checkpoint)
     idles = program.idles(layout.memory - layout.results)
     return Bound(question, query.dtype, query.reduction, code, layout, wiring, idles)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.graph.checking import Checked, Source
 from gradwire_server.engine.graph.graph import Reduction, Shape
 from gradwire_server.engine.lowering import rows as r
@@ -45,14 +46,20 @@ class Wiring:
 
 
 def wiring_of(
-    checked: Checked, code: Code, question: Question, wrt: tuple[Source, ...], layout: Layout, reduction: Reduction
+    graph: Checked,
+    code: Code,
+    question: Question,
+    wrt: tuple[Source, ...],
+    layout: Layout,
+    reduction: Reduction,
+    checkpoint: Checkpoint = unhurried,
 ) -> Wiring:
-    """The wiring of requests of one kind."""
-    names = {source.node: source.name for source in checked.sources}
+    """The wiring of requests of one kind; raises what ``checkpoint`` raises."""
+    names = {source.node: source.name for source in graph.sources}
     examples = layout.examples
     places: dict[Attached, list[int]] = {}
     sources = []
-    for number, own in enumerate(code.attached, start=len(MODES)):
+    for number, own in enumerate(checked(code.attached, checkpoint), start=len(MODES)):
         at = r.C_BUFFERS + 2 * number
         if own.role is Role.SOURCE:
             sources.append((names[own.node], at))
@@ -64,7 +71,7 @@ def wiring_of(
     numbers = {own: number for number, own in enumerate(results)}
 
     def shape(own: Attached) -> Shape:
-        return ((examples,) if own.examples else ()) + checked.shape(own.node)
+        return ((examples,) if own.examples else ()) + graph.shape(own.node)
 
     def gradient(source: Source) -> Gradient:
         axis = source.per_example or question.separate
@@ -80,7 +87,7 @@ def wiring_of(
 
     return Wiring(
         sources=tuple(sources),
-        results=tuple((shape(own), tuple(places[own])) for own in results),
-        gradients=tuple(map(gradient, wrt)),
+        results=tuple([(shape(own), tuple(places[own])) for own in checked(results, checkpoint)]),
+        gradients=tuple([gradient(source) for source in checked(wrt, checkpoint)]),
         outputs={own.node: number for own, number in numbers.items() if own.role is Role.OUTPUT},
     )
