@@ -134,8 +134,9 @@ class Swarm:
         """Scalars that operations or stacks read: constants, then elements by tensor, then others."""
         contents = self._stage.checked.graph.contents
         reading = np.repeat(self._scalar | (self._members & (opcodes == Opcode.STACK)), np.diff(self._starts))
-        read = np.unique(self._operands[reading])
-        read = read[~self._scalar[read]]
+        marks = np.zeros(len(self._scalar), np.bool_)
+        marks[self._operands[reading]] = True
+        read = np.flatnonzero(marks & ~self._scalar).astype(np.int32)
         constant = opcodes[read] == Opcode.CONSTANT
         element = opcodes[read] == Opcode.ELEMENT
         self.constants = read[constant]

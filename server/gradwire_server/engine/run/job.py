@@ -14,7 +14,7 @@ from gradwire_server.engine.lowering.code import Code
 from gradwire_server.engine.lowering.question import Question, facts_of
 from gradwire_server.engine.run.layout import Layout, defers, layout_of
 from gradwire_server.engine.run.program import Program
-from gradwire_server.engine.run.query import Query, fit
+from gradwire_server.engine.run.query import Asked, Query, fit
 from gradwire_server.engine.run.room import Room
 from gradwire_server.engine.run.wiring import Wiring, wiring_of
 from gradwire_server.errors import Reason, Refusal, refuse
@@ -124,11 +124,11 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
     bound = program.bounds.get(key)
     if bound is None:
         code = program.code(asked.question, checkpoint)
-        bound = _bound(program, code, asked.question, asked.wrt, asked.examples, query, threads, limits, checkpoint)
+        bound = _bound(program, code, asked.question, asked, query, threads, limits, checkpoint)
         if defers(code, bound.layout, query.dtype.itemsize):
             question = replace(asked.question, deferred=True)
             code = program.code(question, checkpoint)
-            bound = _bound(program, code, question, asked.wrt, asked.examples, query, threads, limits, checkpoint)
+            bound = _bound(program, code, question, asked, query, threads, limits, checkpoint)
         program.keep(key, bound)
     job = Job(program=program, query=query, wrt=asked.wrt, bound=bound)
     if job.memory > limits.max_memory_bytes:
@@ -138,10 +138,10 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
 
 
 def _bound(
-    program: Program, code: Code, question: Question, wrt: tuple[Source, ...], examples: int, query: Query,
-    threads: int, limits: Limits, checkpoint: Checkpoint,
+    program: Program, code: Code, question: Question, asked: Asked, query: Query, threads: int, limits: Limits,
+    checkpoint: Checkpoint,
 ) -> Bound:  # fmt: skip
-    checked = program.checked
+    checked, wrt, examples = program.checked, asked.wrt, asked.examples
     separate = question.separate
     elements = sum(checked.size(s.node) * (examples if separate or s.per_example else 1) for s in wrt)
     elements += sum(checked.size(n) * (examples if checked.per_example[n] else 1) for n in question.outputs)
