@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,18 +128,16 @@ class _Lowering:
                 return True
         return False
 
-    @property
+    @cached_property
     def _consumers(self) -> dict[int, list[int]]:
         """Consumers of sources and of what only moves elements, by node."""
-        found = self.__dict__.get("consumers")
-        if found is None:
-            graph = self._graph.graph
-            moving = np.isin(self._opcodes, [Opcode.PARAMETER, Opcode.INPUT, *MOVING])
-            edges = np.flatnonzero(moving[graph.operands])
-            owners = np.searchsorted(graph.starts, edges, side="right") - 1
-            found = self.__dict__["consumers"] = {}
-            for operand, owner in zip(graph.operands[edges].tolist(), owners.tolist(), strict=True):
-                found.setdefault(operand, []).append(owner)
+        graph = self._graph.graph
+        moving = np.isin(self._opcodes, [Opcode.PARAMETER, Opcode.INPUT, *MOVING])
+        edges = np.flatnonzero(moving[graph.operands])
+        owners = np.searchsorted(graph.starts, edges, side="right") - 1
+        found: dict[int, list[int]] = {}
+        for operand, owner in zip(graph.operands[edges].tolist(), owners.tolist(), strict=True):
+            found.setdefault(operand, []).append(owner)
         return found
 
     def _look_at_constants(self) -> None:

@@ -8,10 +8,7 @@ import numpy as np
 from numba import njit
 
 from gradwire_server.engine.compiled import compiled
-
-NONE, RANGES, FIRST, SECOND = range(4)
-"""Where the arguments of a group's operations are: anywhere; one after another, none of them in the group; the first
-or the second one the same for all, the others one after another."""
+from gradwire_server.engine.lowering.rows import FIRST, NONE, RANGES, SECOND
 
 ABSENT, PASSED = -1, -2
 """Ranks of nodes that a stage does not compute: they are there before it, or there with their operands."""

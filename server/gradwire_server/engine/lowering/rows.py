@@ -45,6 +45,13 @@ KINDS = 15
 DIRECT, SPREAD, LOADED, ABSENT = range(4)
 """How an operand is read: where it is, as one number for all, by the strides of the nest; or there is none."""
 
+NONE, RANGES, FIRST, SECOND = range(4)
+"""Where the arguments of a group of scalars are: anywhere; one after another, none of them in the group; the first or
+the second one the same for all, the others one after another."""
+
+PLAINLY = 128
+"""Numbers of float32 that may be added one by one; with more, digits get lost as the sum grows."""
+
 STORED, ADDED, LARGEST = range(3)
 """What becomes of a result: it is stored, added to what is there, or kept if it is the largest."""
 

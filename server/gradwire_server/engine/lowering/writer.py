@@ -13,9 +13,6 @@ from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.lowering.views import Loop, View, access, nest
 
-PLAINLY = 128
-"""Numbers that may be added one by one in float32; with more, digits get lost as the sum grows."""
-
 FUNCTIONS = frozenset(range(Opcode.SIGMOID, Opcode.POWER + 1)) | {Opcode.SHIFTED_EXP, Opcode.SOFTMAX}
 FUNCTION_WORK, COPY_WORK = 6, 2
 """Elementary steps that a function takes for an element, and those of an element that is moved by index."""
@@ -74,7 +71,7 @@ class Writer:
         whole = prod(shape)
         if combine == r.ADDED and (out.size < whole or (lanes and out.distance == 0)):
             wide, of_lanes = out.extent, int(out.distance != 0)
-            few = not (lanes and out.distance == 0) and whole <= PLAINLY * out.size
+            few = not (lanes and out.distance == 0) and whole <= r.PLAINLY * out.size
             if few or (of_lanes and out.extent != out.distance):
                 wide = 0
         self._widen(wide, of_lanes)

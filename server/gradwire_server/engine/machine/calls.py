@@ -7,10 +7,10 @@ from typing import Any
 from numba import int64
 
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.lowering.rows import C_APPLY, C_APPLY_BACK
+from gradwire_server.engine.lowering.rows import C_APPLY, C_APPLY_BACK, RANGES
 from gradwire_server.engine.machine.elementwise import LOG, SOFTPLUS
 from gradwire_server.engine.machine.memory import address_in, inlined, invoke, unsigned
-from gradwire_server.engine.machine.scalars import RANGES, Operations
+from gradwire_server.engine.machine.scalars import Operations
 
 BACK = int(Opcode.BACK)
 

@@ -27,14 +27,12 @@ from gradwire_server.engine.lowering.rows import (
     G_ROWS,
     G_SIZE,
     G_TAKEN,
+    PLAINLY,
     REF,
 )
 from gradwire_server.engine.machine.control import address_of, stops
 from gradwire_server.engine.machine.memory import called, converted, inlined, item_size, pointer, unsigned
 from gradwire_server.engine.machine.strided import CHUNK, pair_sum
-
-PLAINLY = 128
-"""Numbers of float32 that may be added one by one; with more, digits get lost as the sum grows."""
 
 
 @called

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.lowering.rows import FIRST, SECOND
 from gradwire_server.engine.machine.elementwise import (
     ADD,
     MAX,
@@ -25,10 +26,6 @@ from gradwire_server.engine.machine.memory import inlined, unsigned
 from gradwire_server.engine.machine.vectors import line, load, select, store
 
 PRODUCT, TOTAL, GREATEST_SPLIT = int(Opcode.PRODUCT), int(Opcode.TOTAL), int(Opcode.GREATEST_SPLIT)
-
-NONE, RANGES, FIRST, SECOND = range(4)
-"""Where the arguments of a group's operations are: anywhere; one after another, none of them in the group; the first
-or the second one the same for all, the others one after another."""
 
 
 class Operations(NamedTuple):

@@ -21,6 +21,9 @@ from gradwire_server.engine.lowering.rows import (
     C_LANES,
     C_SCRATCH,
     C_STATUS,
+    FIRST,
+    NONE,
+    RANGES,
     REF,
     S_A,
     S_B,
@@ -56,7 +59,7 @@ from gradwire_server.engine.machine.elementwise import (
     function_back,
 )
 from gradwire_server.engine.machine.memory import inlined, invoke, item_size, pointer, unsigned
-from gradwire_server.engine.machine.scalars import NONE, PRODUCT, RANGES, TOTAL, Lanes, Operations
+from gradwire_server.engine.machine.scalars import PRODUCT, TOTAL, Lanes, Operations
 from gradwire_server.engine.machine.vectors import first_of, lanes_of, line, store
 
 GREATEST, GREATEST_SPLIT, MIXED = int(Opcode.GREATEST), int(Opcode.GREATEST_SPLIT), int(Opcode.MIXED)
@@ -174,7 +177,7 @@ def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any,
         rest = first_of(n - whole, ones)
         total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(next_, whole, ones, rest, count))
     store(x, unsigned(0), total, None)
-    common = unsigned(t.a[begin] if run == ops.FIRST else t.b[begin])
+    common = unsigned(t.a[begin] if run == FIRST else t.b[begin])
     for lane in range(count):
         d[common] += x[lane]
 

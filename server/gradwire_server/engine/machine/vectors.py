@@ -96,16 +96,6 @@ def lanes_of(typing: Any, like: Any) -> Any:
     return types.uint64(like), lambda context, *_: context.get_constant(types.uint64, like.count)
 
 
-@intrinsic
-def numbers_of(typing: Any, array: Any, index: Any) -> Any:
-    """The numbers of an array from ``index`` on, which nobody counts who has them: that takes as long as operations."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        return builder.gep(context.make_array(array)(context, builder, value=arguments[0]).data, [arguments[1]])
-
-    return types.CPointer(array.dtype)(array, index), generate
-
-
 def _place(builder: Any, numbers: Any, index: Any, kind: Any) -> Any:
     return builder.bitcast(builder.gep(numbers, [index]), ir.PointerType(kind))
 

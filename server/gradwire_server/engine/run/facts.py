@@ -28,15 +28,6 @@ class Facts:
         origins = self.checked.graph.origins
         return sent if origins is None else int(origins.nodes[sent])
 
-    def label(self, sent: int) -> str:
-        """What a sent node is called."""
-        return self.checked.graph.label(self.received(sent))
-
-    @property
-    def graph_id(self) -> str:
-        """SHA-256 of the canonical form."""
-        return self.checked.graph_id
-
     @cached_property
     def widest_empty(self) -> int:
         """Product of the non-zero axes of the empty tensor that takes the most to address; 0 if none is empty."""

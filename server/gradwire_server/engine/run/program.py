@@ -52,7 +52,6 @@ class Program:
     def __init__(self, checked: Checked) -> None:
         self.checked = checked
         self.facts = Facts(checked)
-        self.names = {source.node: source.name for source in checked.sources}
         self.lanes_loss = bool(checked.per_example[checked.graph.loss])
         """Whether the loss depends on examples."""
         self.bounds: dict[object, Any] = {}
