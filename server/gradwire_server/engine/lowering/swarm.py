@@ -49,6 +49,9 @@ ARGUMENTS = np.array(
 )
 """[opcodes], how many arguments an operation has; 0 if it is no matter where they are, -1 if they are listed."""
 
+FIRST_ELEMENT = np.zeros(1, np.int64)
+"""Offsets of the only element of a scalar."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -144,6 +147,9 @@ class Swarm:
         self.elements = read[element][np.lexsort((self._numbers[read[element]], tensors))]
         self.tensors = self._operands[self._starts[self.elements]]
         """[elements], tensors that elements are of."""
+        tensors, begins, counts = np.unique(self.tensors, return_index=True, return_counts=True)
+        ranges = zip(begins.tolist(), (begins + counts).tolist(), strict=True)
+        self._elements_of = dict(zip(tensors.tolist(), ranges, strict=True))
         self.single = read[~constant & ~element]
         self.leaves = np.concatenate([self.constants, self.elements, self.single])
         assert not any(int(node) in contents for node in self.constants[:1])  # noqa: S101  (float scalars have none)
@@ -213,16 +219,16 @@ class Swarm:
         values = stage.all_places()
         if kind == r.ELEMENTS_BACK:
             values = stage.opposite(values)
-        begin, end = np.searchsorted(self.tensors, [tensor, tensor + 1])
-        if end > begin:
+        if tensor in self._elements_of:
+            begin, end = self._elements_of[tensor]
             view = stage.values[tensor] if kind == r.ELEMENTS else stage.gradient(tensor)
             indices = self._numbers[self.elements[begin:end]].astype(np.int64)
-            place = len(self.constants) + int(begin)
+            place = len(self.constants) + begin
             stage.writer.elements(kind, view.offsets(indices), place, values, view)
         place = int(stage.scalar_places[tensor])
         if place >= 0 and not self._scalar[tensor] and not self._at_place(tensor):
             view = stage.values[tensor] if kind == r.ELEMENTS else stage.gradient(tensor)
-            stage.writer.elements(kind, [0], place, values, view)
+            stage.writer.elements(kind, FIRST_ELEMENT, place, values, view)
 
     def _at_place(self, node: int) -> bool:
         view = self._stage.values[node]

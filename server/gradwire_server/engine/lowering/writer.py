@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradwire_server.engine.graph.graph import Array, Shape
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.addresses import address
 from gradwire_server.engine.lowering.views import Loop, View, access, nest
 
 FUNCTIONS = frozenset(range(Opcode.SIGMOID, Opcode.POWER + 1)) | {Opcode.SHIFTED_EXP, Opcode.SOFTMAX}
@@ -27,7 +31,7 @@ class Writer:
     """Rows that are being written."""
 
     def __init__(self) -> None:
-        self.rows: list[int] = []
+        self.rows = array("q")
         self.count = 0
         self.kept: list[Array] = []
         """Arrays whose addresses are in rows."""
@@ -46,12 +50,12 @@ class Writer:
     def row(self, kind: int, *integers: int) -> None:
         """Write a row."""
         self.count += 1
-        self.rows += [kind, len(integers) + 2, *integers]
+        self.rows.fromlist([kind, len(integers) + 2, *integers])
 
-    def address(self, array: Array) -> int:
+    def address(self, kept: Array) -> int:
         """The address of an array, which is kept."""
-        self.kept.append(array)
-        return int(array.ctypes.data)
+        self.kept.append(kept)
+        return address(kept)
 
     def tensor(
         self,
@@ -64,25 +68,17 @@ class Writer:
         number: float = 0.0,
     ) -> None:
         """A result of up to three operands, all broadcast to a shape; a result that is not stored may be smaller."""
-        views: list[View | None] = [v.broadcast(shape) for v in (out, *operands)]
-        views += [None] * (4 - len(views))
-        loops = nest(shape, views, lanes=lanes)
-        wide, of_lanes = 0, 0
-        whole = prod(shape)
-        if combine == r.ADDED and (out.size < whole or (lanes and out.distance == 0)):
-            wide, of_lanes = out.extent, int(out.distance != 0)
-            few = not (lanes and out.distance == 0) and whole <= r.PLAINLY * out.size
-            if few or (of_lanes and out.extent != out.distance):
-                wide = 0
-        self._widen(wide, of_lanes)
-        refs = [i for view in (out, *operands) for i in view.ref] + [0] * r.REF * (3 - len(operands))
-        accesses = [access(loops, slot, view) for slot, view in enumerate(views)]
+        operand_layouts = tuple([(view.shape, view.strides, view.distance) for view in (out, *operands)])
+        walk = _walk(shape, operand_layouts, lanes=lanes, added=combine == r.ADDED)
+        self._widen(walk.wide, walk.wide_of_lanes)
+        refs = [i for view in (out, *operands) for i in view[:2] + (view.offset, view.distance)]
+        refs += [0] * r.REF * (3 - len(operands))
         self.row(
-            r.TENSOR, int(opcode), bits(number), combine, wide, of_lanes, len(loops), *accesses, *refs,
-            *_flat(loops, 4),
+            r.TENSOR, int(opcode), bits(number) if number else 0, combine, walk.wide, walk.wide_of_lanes, walk.rank,
+            *walk.accesses, *refs, *walk.loops,
         )  # fmt: skip
         base = opcode - Opcode.BACK if opcode >= Opcode.BACK else opcode
-        self.work += whole * (FUNCTION_WORK if base in FUNCTIONS else 1)
+        self.work += walk.size * (FUNCTION_WORK if base in FUNCTIONS else 1)
 
     def fill(self, view: View, count: int, number: float, *, lanes: bool) -> None:
         """``count`` elements, for each lane if there are any, set to a number."""
@@ -94,11 +90,10 @@ class Writer:
         self.row(r.FINITE, count, int(lanes), status, *view.ref)
         self.work += count / 4
 
-    def elements(self, kind: int, offsets: Sequence[int] | Array, place: int, scalars: View, tensor: View) -> None:
+    def elements(self, kind: int, offsets: NDArray[np.int64], place: int, scalars: View, tensor: View) -> None:
         """Scalars that are elements of a tensor, or go into one; or their gradients."""
-        listed = np.array(offsets, np.int64)
-        self.row(kind, self.address(listed), len(listed), place, *scalars.ref, *tensor.ref)
-        self.work += COPY_WORK * len(listed)
+        self.row(kind, self.address(offsets), len(offsets), place, *scalars.ref, *tensor.ref)
+        self.work += COPY_WORK * len(offsets)
 
     def constants(self, numbers: Array, place: int, scalars: View) -> None:
         """Numbers that are the same in each lane."""
@@ -134,6 +129,44 @@ class Writer:
             self.wide_of_lane = max(self.wide_of_lane, count)
         else:
             self.wide = max(self.wide, count)
+
+
+class _Walk(NamedTuple):
+    """How a step on tensors goes through its operands, wherever these are."""
+
+    size: int
+    """Results for an example, before any are added up."""
+    wide: int
+    """Elements of float64 that collect results."""
+    wide_of_lanes: int
+    """Whether each lane has so many."""
+    rank: int
+    accesses: tuple[int, ...]
+    """How the result and three operands are read."""
+    loops: tuple[int, ...]
+
+
+@lru_cache(maxsize=4096)
+def _walk(
+    shape: Shape, layouts: tuple[tuple[Shape, tuple[int, ...], int], ...], *, lanes: bool, added: bool
+) -> _Walk:  # fmt: skip
+    """Loops of a step; ``layouts`` has shape, strides and distance of the result and of each operand.
+
+    Graphs of many nodes have few kinds of steps, and finding loops takes longer than anything else about a row.
+    """
+    out, *operands = (View(0, 0, distance, own, strides) for own, strides, distance in layouts)
+    views: list[View | None] = [view.broadcast(shape) for view in (out, *operands)]
+    views += [None] * (4 - len(views))
+    loops = nest(shape, views, lanes=lanes)
+    wide, of_lanes = 0, 0
+    whole = prod(shape)
+    if added and (out.size < whole or (lanes and out.distance == 0)):
+        wide, of_lanes = out.extent, int(out.distance != 0)
+        few = not (lanes and out.distance == 0) and whole <= r.PLAINLY * out.size
+        if few or (of_lanes and out.extent != out.distance):
+            wide = 0
+    accesses = tuple(access(loops, slot, view) for slot, view in enumerate(views))
+    return _Walk(whole, wide, of_lanes, len(loops), accesses, tuple(_flat(loops, 4)))
 
 
 def _flat(loops: Sequence[Loop], operands: int) -> list[Any]:

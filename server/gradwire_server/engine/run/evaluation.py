@@ -12,10 +12,11 @@ from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.explain.nonfinite import NonFinite
 from gradwire_server.engine.graph.graph import Array, Reduction
 from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.addresses import address
 from gradwire_server.engine.machine.evaluate import evaluate
 from gradwire_server.engine.run.faults import Search, index_refusal
 from gradwire_server.engine.run.job import Job, part_of
-from gradwire_server.engine.run.room import Room, address
+from gradwire_server.engine.run.room import Room
 from gradwire_server.engine.run.stopping import WATCH
 from gradwire_server.engine.run.threads import ONE, Threads
 from gradwire_server.engine.run.wiring import LOSSES, Gradient
