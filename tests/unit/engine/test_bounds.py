@@ -97,7 +97,7 @@ def test_a_row_that_leaves_its_buffer_is_seen() -> None:
             rows = code.rows.copy()
             rows[place] += 1 << 20
             try:
-                check_bounds(replace(job, bound=replace(job.bound, code=replace(code, rows=rows))))
+                check_bounds(job._replace(bound=replace(job.bound, code=replace(code, rows=rows))))
                 missed += 1
             except AssertionError:
                 pass

@@ -15,6 +15,7 @@ import pytest
 from gradwire_server.engine.graph.graph import Reduction
 from gradwire_server.engine.reference.interpreter import memory
 from gradwire_server.engine.run.evaluation import run
+from gradwire_server.engine.run.idle import IDLE_ROOMS
 from gradwire_server.engine.run.job import Job, bind
 from gradwire_server.engine.run.program import Program
 from gradwire_server.engine.run.query import Query
@@ -278,9 +279,11 @@ def test_a_program_takes_no_more_than_it_says_whatever_is_asked_of_it(write: Wri
                 run(bind(program, Query(arrays=arrays, dtype=np.dtype(np.float64), outputs=(output,)), LIMITS), nothing)
 
     ask(programs(few))
+    IDLE_ROOMS.clear()
     tracemalloc.start()
     program = programs(write)
     ask(program)
+    IDLE_ROOMS.clear()
     taken = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert taken <= program.nbytes, (taken, program.nbytes)

@@ -13,6 +13,7 @@ import pytest
 
 from gradwire_server.engine.graph.graph import Reduction
 from gradwire_server.engine.run.evaluation import Evaluation, run
+from gradwire_server.engine.run.idle import IDLE_ROOMS, IdleRooms
 from gradwire_server.engine.run.job import bind
 from gradwire_server.engine.run.program import Program
 from gradwire_server.engine.run.query import Query
@@ -106,23 +107,46 @@ def test_what_a_request_brought_is_not_kept(reduction: Reduction) -> None:
 
 def rooms_of(program: Program) -> int:
     """How many rooms are kept."""
-    return len(program.idle)
+    return sum(len(bound.rooms) for bound in program.bounds.values())
 
 
-def test_little_storage_is_kept() -> None:
-    program = hinge_program(20)
-    small, large = (hinge(examples, 20).arrays for examples in (10, 100_000))
-    run(bind(program, Query(arrays=small, dtype=np.dtype(np.float64)), LIMITS), nothing)
-    assert rooms_of(program) == 1
-    arrays = hinge(100_000, 20).arrays
+def test_rooms_of_all_programs_take_no_more_than_idle_rooms_may() -> None:
+    programs = [hinge_program(features) for features in range(20, 40)]
+    rooms = IdleRooms(1 << 20)
     tracemalloc.start()
-    for _ in range(3):
-        run(bind(program, Query(arrays=large, dtype=np.dtype(np.float64), reduction=Reduction.NONE), LIMITS), nothing)
-        run(bind(program, Query(arrays=arrays, dtype=np.dtype(np.float64)), LIMITS), nothing)
-    gc.collect()
-    kept = tracemalloc.get_traced_memory()[0]
+    for program in programs:
+        arrays = hinge(2000, program.sources[0].shape[0]).arrays
+        for reduction in Reduction:
+            bound = bind(program, Query(arrays=arrays, dtype=np.dtype(np.float64), reduction=reduction), LIMITS).bound
+            taken = [rooms.take(bound) for _ in range(3)]
+            for room in taken:
+                rooms.keep(bound, room)
+            del taken, room
+    bounds = [bound for program in programs for bound in program.bounds.values()]
+    kept = [len(bound.rooms) for bound in bounds]
+    before = tracemalloc.get_traced_memory()[0]
+    rooms.clear()
+    freed = before - tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert kept <= program.nbytes
+    # Those that were used last are kept.
+    assert kept[-1] == 3
+    assert kept[0] == 0
+    assert kept == sorted(kept)
+    assert 1 << 19 < freed <= 1 << 20
+    assert not any(bound.rooms for bound in bounds)
+
+
+def test_a_room_that_is_kept_is_the_one_that_is_taken() -> None:
+    program = hinge_program(20)
+    bound = bind(program, Query(arrays=hinge(10, 20).arrays, dtype=np.dtype(np.float64)), LIMITS).bound
+    rooms = IdleRooms(1 << 20)
+    room = rooms.take(bound)
+    rooms.keep(bound, room)
+    assert rooms.take(bound) is room
+    assert rooms.take(bound) is not room
+    small = IdleRooms(room.nbytes - 1)
+    small.keep(bound, room)
+    assert small.take(bound) is not room
 
 
 @pytest.mark.parametrize("nodes", [100, 5000, 20_000])
@@ -137,6 +161,7 @@ def test_a_swarm_keeps_no_more_storage_than_is_counted(nodes: int) -> None:
     arrays = {"x": np.array(0.5), "y": np.array(0.25)}
     query = Query(arrays=arrays, dtype=np.dtype(np.float64))
     run(bind(chain(), query, LIMITS), nothing)
+    IDLE_ROOMS.clear()
     gc.collect()
     tracemalloc.start()
     program = chain()
@@ -145,6 +170,7 @@ def test_a_swarm_keeps_no_more_storage_than_is_counted(nodes: int) -> None:
             given: dict[str, Any] = {name: array.astype(dtype) for name, array in arrays.items()}
             asked = Query(arrays=given, dtype=np.dtype(dtype), wrt=wrt)
             run(bind(program, asked, LIMITS), nothing)
+    IDLE_ROOMS.clear()
     gc.collect()
     kept = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()

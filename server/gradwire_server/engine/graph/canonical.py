@@ -48,14 +48,15 @@ def canonical(graph: Graph, shape_ids: NDArray[np.int32], table: Sequence[Shape]
     powers = graph.opcodes == Opcode.POWER
     place[powers] = (graph.numbers[powers] + 0.0).view(np.int64)  # 0 for -0, which means the same
     elements = _find_elements(graph, shape_ids, table, base, place)
-    opcodes[elements] = Opcode.ELEMENT
-    for tensor, own in checked(_by_base(elements, base, graph.opcodes, _ARRANGEMENTS), checkpoint):
-        base[own], place[own] = _root(graph, shape_ids, table, tensor, place[own])
-    bases = base[elements]
-    same = elements[shape_ids[bases] == 0]
-    forward[same] = base[same]
-    stacked = elements[graph.opcodes[bases] == Opcode.STACK]
-    forward[stacked] = graph.operands[graph.starts[base[stacked]] + place[stacked]]
+    if len(elements):
+        opcodes[elements] = Opcode.ELEMENT
+        for tensor, own in checked(_by_base(elements, base, graph.opcodes, _ARRANGEMENTS), checkpoint):
+            base[own], place[own] = _root(graph, shape_ids, table, tensor, place[own])
+        bases = base[elements]
+        same = elements[shape_ids[bases] == 0]
+        forward[same] = base[same]
+        stacked = elements[graph.opcodes[bases] == Opcode.STACK]
+        forward[stacked] = graph.operands[graph.starts[base[stacked]] + place[stacked]]
     scalars = graph.opcodes == Opcode.CONSTANT
     scalars[list(graph.contents)] = False
     place[scalars] = graph.numbers[scalars].view(np.int64)
@@ -104,11 +105,17 @@ def _by_base(
     elements: NDArray[np.int64], base: NDArray[np.int32], opcodes: NDArray[np.int8], wanted: Sequence[Opcode]
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Tensors that do something wanted, each with the elements that come from it."""
-    found = elements[np.isin(opcodes[base[elements]], wanted)]
+    found = elements[_marks(wanted)[opcodes[base[elements]]]]
     if len(found):
         found = found[np.argsort(base[found], kind="stable")]
         tensors, starts = np.unique(base[found], return_index=True)
         yield from zip(tensors.tolist(), np.split(found, starts[1:]), strict=True)
+
+
+def _marks(wanted: Sequence[Opcode]) -> NDArray[np.bool_]:
+    marks = np.zeros(max(Opcode) + 1, np.bool_)
+    marks[list(wanted)] = True
+    return marks
 
 
 def _root(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ctypes import c_size_t
 
 import numpy as np
@@ -19,9 +20,13 @@ def _offset_of_data() -> int:
     return 0
 
 
-_OFFSET = _offset_of_data()
+OFFSET = _offset_of_data()
 
 
 def address(array: Array) -> int:
     """Where the elements of an array are; ``array.ctypes.data`` takes ten times as long."""
-    return c_size_t.from_address(id(array) + _OFFSET).value if _OFFSET else array.ctypes.data
+    return c_size_t.from_address(id(array) + OFFSET).value if OFFSET else array.ctypes.data
+
+
+handle: Callable[[Array], int] = id if OFFSET else address
+"""What the machine finds the elements of an array by, at once: where the object is, or else its elements."""

@@ -29,9 +29,10 @@ def add_back(stage: Stage, node: int) -> None:
     if not stage.owns(node):
         return
     g = stage.gradient(node)
-    for operand in stage.checked.graph.operands_of(node):
-        if stage.wants(operand):
-            stage.back(operand, Opcode.COPY, g, shape=g.shape)
+    *others, last = [operand for operand in stage.checked.graph.operands_of(node) if stage.wants(operand)]
+    for operand in others:
+        stage.back(operand, Opcode.COPY, g, shape=g.shape)
+    stage.hand_over(g, last)
 
 
 def mul(stage: Stage, node: int) -> None:

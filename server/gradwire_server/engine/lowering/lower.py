@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from gradwire_server.engine.lowering import arrangement, elementwise, products, 
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.lowering.buffers import Buffers, Own, Role
 from gradwire_server.engine.lowering.code import Code, Data, Section, Sizes
+from gradwire_server.engine.lowering.looks import Looks, ranges
 from gradwire_server.engine.lowering.question import Question, facts_of
 from gradwire_server.engine.lowering.stage import Stage
 from gradwire_server.engine.lowering.swarm import Segment, Swarm
@@ -25,11 +25,6 @@ from gradwire_server.engine.lowering.weights import Weights
 from gradwire_server.engine.lowering.writer import Writer
 
 PATTERNS = {**elementwise.PATTERNS, **reductions.PATTERNS, **products.PATTERNS, **arrangement.PATTERNS}
-
-TELLING = {Opcode.ADD, Opcode.MUL, Opcode.MATMUL, Opcode.SUM}
-"""Ops whose result, if it has elements, is not finite where an operand is not: zero times infinity is no number."""
-
-MOVING = {Opcode.RESHAPE, Opcode.TRANSPOSE}
 
 KEPT = {Role.KEPT, Role.KEPT_GRADIENT}
 
@@ -56,7 +51,8 @@ class _Lowering:
         self._buffers, self._writer = Buffers(graph), Writer()
         self._buffers.constants.append(np.ones(1))
         self._seed = self._buffers.seed()
-        values = Values(graph, facts, self._buffers)
+        self._looks = Looks(graph, facts)
+        values = self._values = Values(graph, facts, self._buffers)
         self._opcodes, self._numbers = _with_elements(graph)
         operations = facts.needed & (self._opcodes > Opcode.CONSTANT)
         stages = []
@@ -92,53 +88,33 @@ class _Lowering:
             else:
                 PATTERNS[Opcode(int(self._opcodes[step]))][0](stage, step)
                 swarm.load(step)
-        self._look_at_values(stage)
+        self._look_at_values(stage, swarm)
         self._write_outputs(stage)
 
-    def _look_at_values(self, stage: Stage) -> None:
-        everything = stage.all_places()
-        passive = everything._replace(buffer=Own.PASSIVE if stage.lanes else Own.SHARED_PASSIVE)
-        kept = [(stage.values[node], stage.values[node].size) for node in stage.kept]
-        for view, count in ((everything, stage.places), (passive, stage.passive), *kept):
-            if count:
-                self._writer.look(view, count, r.BAD_VALUE, lanes=stage.lanes)
+    def _look_at_values(self, stage: Stage, swarm: Swarm) -> None:
+        self._look(stage.all_places(), swarm.end, r.BAD_VALUE, lanes=stage.lanes)
+        stored = [self._values[node] for node in stage.stored if not self._looks.values[node]]
+        for view, count in self._apart(stored):
+            self._look(view, count, r.BAD_VALUE, lanes=stage.lanes)
         for source in checked(self._graph.sources, self._checkpoint):
             own = self._facts.needed[source.node] and not source.integer and source.per_example == stage.lanes
-            if own and not self._told(source.node):
+            if own and not self._looks.values[source.node]:
                 view = self._buffers.content(source.node)
-                self._writer.look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
+                self._look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
         if not stage.lanes:
             self._look_at_constants()
 
-    def _told(self, node: int) -> bool:
-        """Whether a value that is not finite shows in one that is looked at."""
-        return self._consumers_tell(node, 0)
+    def _apart(self, views: Iterable[View]) -> Iterator[tuple[View, int]]:
+        """Ranges of the views of each buffer."""
+        by_buffer: dict[int, list[View]] = {}
+        for view in views:
+            by_buffer.setdefault(view.buffer, []).append(view)
+        for own in by_buffer.values():
+            yield from ranges(own)
 
-    def _consumers_tell(self, node: int, depth: int) -> bool:
-        graph = self._graph
-        for consumer in self._consumers.get(node, ()):
-            if not self._facts.needed[consumer] or graph.size(consumer) == 0:
-                continue
-            opcode = self._opcodes[consumer]
-            begin, end = graph.graph.starts[consumer : consumer + 2]
-            several = end - begin > 1 or opcode == Opcode.SUM
-            if opcode in TELLING and graph.size(node) and several:
-                return True
-            if opcode in MOVING and depth < 8 and self._consumers_tell(consumer, depth + 1):
-                return True
-        return False
-
-    @cached_property
-    def _consumers(self) -> dict[int, list[int]]:
-        """Consumers of sources and of what only moves elements, by node."""
-        graph = self._graph.graph
-        moving = np.isin(self._opcodes, [Opcode.PARAMETER, Opcode.INPUT, *MOVING])
-        edges = np.flatnonzero(moving[graph.operands])
-        owners = np.searchsorted(graph.starts, edges, side="right") - 1
-        found: dict[int, list[int]] = {}
-        for operand, owner in zip(graph.operands[edges].tolist(), owners.tolist(), strict=True):
-            found.setdefault(operand, []).append(owner)
-        return found
+    def _look(self, view: View, count: int, status: int, *, lanes: bool) -> None:
+        if count:
+            self._writer.look(view, count, status, lanes=lanes)
 
     def _look_at_constants(self) -> None:
         count = self._buffers.size(Own.CONSTANTS)
@@ -224,18 +200,20 @@ class _Lowering:
 
     def _look_at_gradients(self, stage: Stage, swarm: Swarm) -> None:
         everything = stage.opposite(stage.all_places())
-        ranges = [(everything._replace(place=begin), count) for begin, count in swarm.active_leaves()]
-        ranges.append((everything._replace(place=swarm.end), stage.gradient_places - swarm.end))
+        for begin, count in swarm.active_leaves():
+            self._look(everything._replace(place=begin), count, r.BAD_GRADIENT, lanes=stage.lanes)
         if stage.lanes:
-            ranges.append((everything._replace(buffer=Own.EXTRA), self._buffers.size(Own.EXTRA)))
-        ranges += [
-            (view, view.size)
-            for root, view in stage.parallel.items()
-            if root in stage.begun and view.buffer > Own.LOSSES
-        ]
-        for view, count in checked(ranges, self._checkpoint):
-            if count:
-                self._writer.look(view, count, r.BAD_GRADIENT, lanes=stage.lanes and view.distance != 0)
+            extra = everything._replace(buffer=Own.EXTRA)
+            self._look(extra, self._buffers.size(Own.EXTRA), r.BAD_GRADIENT, lanes=True)
+        stored = []
+        for root in checked(stage.begun, self._checkpoint):
+            view = stage.parallel[root]
+            if view.buffer > Own.LOSSES:
+                self._look(view, view.size, r.BAD_GRADIENT, lanes=stage.lanes and view.distance != 0)
+            elif view.buffer == stage.gradients and view.place >= swarm.end and not self._looks.gradients[root]:
+                stored.append(view)
+        for view, count in self._apart(stored):
+            self._look(view, count, r.BAD_GRADIENT, lanes=stage.lanes)
 
     # Code.
 

@@ -124,18 +124,26 @@ M_ENTRY = 3 + REF
     C_PASS,
     C_GROUP,
     C_GROUP_BACK,
+    C_OFFSET,
+    C_SLOTS,
+    C_OBJECTS,
+    C_OBJECT_COUNT,
     C_KINDS,
-) = range(24)
+) = range(28)
 C_BUFFERS = C_KINDS + KINDS
 """The block that a thread runs with. LOSS and TOTALS are addresses of sums in float64, which are divided by DIVISOR;
 DIRECT says that sums in sources are in place. From APPLY to KINDS stand addresses of compiled functions, the last ones
-for each kind of row. From BUFFERS on, each buffer has its base and how it is addressed."""
+for each kind of row. From BUFFERS on, each buffer has its base and how it is addressed. Behind them, at OBJECTS, stand
+OBJECT_COUNT arrays of the request, whose elements are at an address that is OFFSET behind (if that is 0, are there);
+SLOTS is the address of their places in the block."""
 
 (
     W_NEXT,
     W_READY,
     W_DONE,
     W_STATUS,
+    W_WEIGHT,
+    W_WEIGHTS_DONE,
     W_EXAMPLES,
     W_TILE,
     W_TILES,
@@ -147,16 +155,14 @@ for each kind of row. From BUFFERS on, each buffer has its base and how it is ad
     W_FAULTS,
     W_YIELD,
     W_SUMS_BUFFER,
-    W_WEIGHT,
-    W_WEIGHTS_DONE,
     W_WEIGHTS,
     W_SECTIONS,
 ) = range(19)
 W_SIZE = W_SECTIONS + 10
 """The block that threads share: the next chunk, whether values that examples share are there, chunks that are done, the
-status of those values; examples, lanes of a tile, tiles, chunks; elements of sums; addresses of totals [chunks, sums]
-and losses [chunks], of the status of each tile, and of what was out of range in each chunk [chunks, 4];
-the next gradient of weights, how many are done, how many there are; and sections."""
+status of those values, the next gradient of weights, how many of these are done; examples, lanes of a tile, tiles,
+chunks; elements of sums; addresses of totals [chunks, sums] and losses [chunks], of the status of each tile, and of
+what was out of range in each chunk [chunks, 4]; how many gradients of weights there are; and sections."""
 
 BAD_VALUE, BAD_GRADIENT, BAD_INDEX, STOPPED, BAD_SUM = 1, 2, 4, 8, 16
 """Bits of the status."""

@@ -46,6 +46,8 @@ class Stage:
         """Products that are done when all tiles are: sizes, strides, views, and which factor is a gradient."""
         self.kept: set[int] = set()
         """Nodes whose values are kept for that."""
+        self.stored: list[int] = []
+        """Nodes that have storage of their own for their values, but for those in swarms."""
         self.separate = False
         """Whether each lane has gradients of its own in what all share."""
         self.places = 0
@@ -74,7 +76,10 @@ class Stage:
         shape = self.checked.shape(node)
         if self.scalar_places[node] >= 0:
             view = self._view(self.own, int(self.scalar_places[node]), shape, node)
-        elif node in self.kept:
+            self.values[node] = view
+            return view
+        self.stored.append(node)
+        if node in self.kept:
             view = self.buffers.attach(Role.KEPT, node, examples=True)
         elif self.facts.active[node]:
             view = self._view(self.own, self.places, shape, node)
@@ -194,6 +199,16 @@ class Stage:
     def _gradient(self, node: int) -> View:
         view, storage = self.values[node], self.parallel[self._root(node)]
         return storage._replace(shape=view.shape, strides=view.strides, offset=storage.offset + view.offset)
+
+    def hand_over(self, g: View, node: int) -> None:
+        """Give a gradient that nobody else reads any more to a node, in whose stead it is added to from then on."""
+        own, target = self.owns(node) and node not in self.weights, self.target(node)
+        fits = target.buffer == g.buffer == self.gradients and target.shape == g.shape and g.contiguous
+        if own and fits and not self._has_begun(node) and self.scalar_places[node] < 0:
+            self.parallel[node] = g
+            self.begun.add(node)
+        else:
+            self.back(node, Opcode.COPY, g, shape=g.shape)
 
     def _zero(self, root: int) -> None:
         view = self.parallel[root]

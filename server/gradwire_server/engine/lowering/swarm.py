@@ -7,6 +7,7 @@ what one group gives stands together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,12 @@ RANKED = (
 )  # fmt: skip
 """Opcodes in the order in which their groups take turns; other nodes come last."""
 
+CODES_BY_RANK = np.array([*RANKED, *RANKED], np.int32)
+
 OTHER = 2 * len(RANKED)
 """The rank of other nodes, behind those of operations with and without a gradient."""
 CODES = int(Opcode.MIXED) + 1
+RANKS_BY_CODE = np.array([RANKED.index(Opcode(code)) if code in RANKED else 0 for code in range(CODES)], np.int8)
 PAIRS = {Opcode.MUL, Opcode.ADD, Opcode.MAX, Opcode.MAX_SPLIT}
 FUNCTIONS = {Opcode.EXP, Opcode.LOG, Opcode.SIGMOID, Opcode.TANH, Opcode.SOFTPLUS}
 
@@ -91,15 +95,14 @@ class Swarm:
         graph = stage.checked.graph
         self._starts, self._operands = graph.starts, graph.operands
         self._scalar: Marks = members & stage.facts.scalar
+        self._any = bool(self._scalar.any())
         self._codes = self._machine_codes(opcodes)
         ranks = np.full(len(graph), order.ABSENT, np.int8)
         ranks[members] = OTHER
         ranks[members & (opcodes == Opcode.ELEMENT)] = order.PASSED
-        by_code = np.zeros(CODES, np.int8)
-        by_code[list(RANKED)] = range(len(RANKED))
         # What passes no gradient on has groups of its own, which need no backward step.
         idle = len(RANKED) * ~stage.facts.active[self._scalar]
-        ranks[self._scalar] = by_code[self._codes[self._scalar]] + idle
+        ranks[self._scalar] = RANKS_BY_CODE[self._codes[self._scalar]] + idle
         self.others: Marks = ranks == OTHER
         checkpoint()
         sequence, table = order.arrange(ranks, graph.starts, graph.operands, OTHER + 1, CHAINED)
@@ -116,10 +119,13 @@ class Swarm:
         stage.values.places[self.nodes] = np.arange(self.first, self.end)
         stage.places = self.end
         self._tabulate()
+        self._sources = sorted({*self._elements_of, *self.single.tolist()})
         checkpoint()
         self.steps = self._cut(sequence, table)
 
     def _machine_codes(self, opcodes: NDArray[np.int8]) -> NDArray[np.int8]:
+        if not self._any:
+            return opcodes
         codes = opcodes.copy()
         arities = np.diff(self._starts)
         powers, many = self._scalar & (codes == Opcode.POWER), arities > 2
@@ -135,11 +141,12 @@ class Swarm:
 
     def _find_leaves(self, opcodes: NDArray[np.int8]) -> None:
         """Scalars that operations or stacks read: constants, then elements by tensor, then others."""
-        contents = self._stage.checked.graph.contents
-        reading = np.repeat(self._scalar | (self._members & (opcodes == Opcode.STACK)), np.diff(self._starts))
+        readers = self._scalar | (self._members & (opcodes == Opcode.STACK))
         marks = np.zeros(len(self._scalar), np.bool_)
-        marks[self._operands[reading]] = True
-        read = np.flatnonzero(marks & ~self._scalar).astype(np.int32)
+        if readers.any():
+            marks[self._operands[np.repeat(readers, np.diff(self._starts))]] = True
+            marks &= ~self._scalar
+        read = np.flatnonzero(marks).astype(np.int32)
         constant = opcodes[read] == Opcode.CONSTANT
         element = opcodes[read] == Opcode.ELEMENT
         self.constants = read[constant]
@@ -147,14 +154,14 @@ class Swarm:
         self.elements = read[element][np.lexsort((self._numbers[read[element]], tensors))]
         self.tensors = self._operands[self._starts[self.elements]]
         """[elements], tensors that elements are of."""
-        tensors, begins, counts = np.unique(self.tensors, return_index=True, return_counts=True)
-        ranges = zip(begins.tolist(), (begins + counts).tolist(), strict=True)
-        self._elements_of = dict(zip(tensors.tolist(), ranges, strict=True))
+        edges = np.flatnonzero(np.diff(self.tensors, prepend=-1, append=-1)).tolist()
+        self._elements_of = {int(self.tensors[begin]): (begin, end) for begin, end in pairwise(edges)}
         self.single = read[~constant & ~element]
         self.leaves = np.concatenate([self.constants, self.elements, self.single])
-        assert not any(int(node) in contents for node in self.constants[:1])  # noqa: S101  (float scalars have none)
 
     def _tabulate(self) -> None:
+        if not self._any:
+            return
         places = self._stage.scalar_places
         self._a, self._b, self._lists, self._standing = order.tabulate(
             self.nodes, self._codes, self._starts, self._operands, places, int(Opcode.PRODUCT), int(Opcode.TOTAL)
@@ -162,22 +169,25 @@ class Swarm:
         self._own_codes = self._codes[self.nodes]
         powers = np.flatnonzero(self._own_codes == Opcode.POWER)
         self._b[powers] = np.arange(len(powers))
-        self._exponents = self._numbers[self.nodes[powers]]
-        listed = self._own_codes >= Opcode.PRODUCT
-        arities = np.diff(self._starts)[self.nodes[listed]]
-        self._stage.writer.scratch = max(self._stage.writer.scratch, 4096, 16 * int(arities.max(initial=1)))
+        exponents = self._numbers[self.nodes[powers]]
+        self._exponents = exponents, exponents.astype(np.float32)
+        listed = self.nodes[self._own_codes >= Opcode.PRODUCT]
+        longest = int((self._starts[listed + 1] - self._starts[listed]).max(initial=1))
+        self._stage.writer.scratch = max(self._stage.writer.scratch, 4096, 16 * longest)
 
     def _cut(self, sequence: NDArray[np.int32], table: NDArray[np.int32]) -> list[Step]:
         """Steps in their order: groups between two other nodes are one segment."""
-        ops_before = np.concatenate([[0], np.cumsum(self._scalar[sequence])])
+        if not self._any:
+            return [int(node) for node in sequence[self.others[sequence]]]
+        ops_before = np.zeros(len(sequence) + 1, np.int64)
+        np.cumsum(self._scalar[sequence], out=ops_before[1:])
         active = self._stage.facts.active[self.nodes]
         steps: list[Step] = []
         start = 0
-        rank_codes = np.array([*RANKED, *RANKED], np.int32)
         for end in [*np.flatnonzero(table[:, 0] == OTHER).tolist(), len(table)]:
             if end > start:
                 groups = table[start:end].copy()
-                groups[:, 0] = rank_codes[groups[:, 0]]
+                groups[:, 0] = CODES_BY_RANK[groups[:, 0]]
                 groups[:, 1:] = ops_before[groups[:, 1:]]
                 divided = order.divide(
                     groups, self._own_codes, self._a, self._b, self._lists, self._standing, self.first, ARGUMENTS,
@@ -195,12 +205,12 @@ class Swarm:
         """The row of a segment, forward or backward; gradients are zero from a place on."""
         writer, stage = self._stage.writer, self._stage
         address = writer.address
-        wide = self._exponents
+        wide, narrow = self._exponents
         values = stage.all_places()
         groups = segment.groups if kind == r.SWARM else segment.active
         writer.row(
             kind, address(groups), len(groups), address(self._own_codes), address(self._a),
-            address(self._b), address(self._lists), address(wide), address(wide.astype(np.float32)), self.first,
+            address(self._b), address(self._lists), address(wide), address(narrow), self.first,
             zeroed, *values.ref, *stage.opposite(values).ref,
         )  # fmt: skip
         writer.work += 2 * int((groups[:, 2] - groups[:, 1]).sum())
@@ -236,8 +246,7 @@ class Swarm:
 
     def outside(self) -> list[int]:
         """Tensors and scalars that leaves come from and that no step of the stage computes."""
-        nodes = np.unique(np.concatenate([self.tensors, self.single]))
-        return [int(node) for node in nodes if not self.others[node]]
+        return [node for node in self._sources if not self.others[node]]
 
     def active_leaves(self) -> list[tuple[int, int]]:
         """Where leaves with gradients begin, and how many there are, in runs."""

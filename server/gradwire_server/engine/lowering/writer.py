@@ -71,7 +71,7 @@ class Writer:
         operand_layouts = tuple([(view.shape, view.strides, view.distance) for view in (out, *operands)])
         walk = _walk(shape, operand_layouts, lanes=lanes, added=combine == r.ADDED)
         self._widen(walk.wide, walk.wide_of_lanes)
-        refs = [i for view in (out, *operands) for i in view[:2] + (view.offset, view.distance)]
+        refs = [i for view in (out, *operands) for i in view.ref]
         refs += [0] * r.REF * (3 - len(operands))
         self.row(
             r.TENSOR, int(opcode), bits(number) if number else 0, combine, walk.wide, walk.wide_of_lanes, walk.rank,

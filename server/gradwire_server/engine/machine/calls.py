@@ -7,7 +7,7 @@ from typing import Any
 from numba import int64
 
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.lowering.rows import C_APPLY, C_APPLY_BACK, RANGES
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine.elementwise import LOG, SOFTPLUS
 from gradwire_server.engine.machine.memory import address_in, inlined, invoke, unsigned
 from gradwire_server.engine.machine.scalars import Operations
@@ -21,13 +21,13 @@ CHUNK = 2048
 @inlined
 def _gather(t: Operations, k: int, rows: int, run: int, v: Any, w: int, target: Any, o: int) -> None:
     """Copy the arguments of ``rows`` operations from ``k`` on to ``o``."""
-    if w == 1 and run != RANGES:
+    if w == 1 and run != r.RANGES:
         for m in range(rows):
             target[o + m] = v[t.a[k + m]]
         return
     # As one row, if they stand one after another.
-    n = rows * w if run == RANGES else w
-    for m in range(unsigned(1) if run == RANGES else rows):
+    n = rows * w if run == r.RANGES else w
+    for m in range(unsigned(1) if run == r.RANGES else rows):
         i, p = unsigned(t.a[k + m]) * w, o + m * w
         for lane in range(n):
             target[p + lane] = v[i + lane]
@@ -36,12 +36,12 @@ def _gather(t: Operations, k: int, rows: int, run: int, v: Any, w: int, target: 
 @inlined
 def _scatter(t: Operations, k: int, rows: int, run: int, w: int, x: Any, o: int, d: Any) -> None:
     """Add numbers of ``x`` from ``o`` on to the gradients of the arguments of ``rows`` operations from ``k`` on."""
-    if w == 1 and run != RANGES:
+    if w == 1 and run != r.RANGES:
         for m in range(rows):
             d[t.a[k + m]] += x[o + m]
         return
-    n = rows * w if run == RANGES else w
-    for m in range(unsigned(1) if run == RANGES else rows):
+    n = rows * w if run == r.RANGES else w
+    for m in range(unsigned(1) if run == r.RANGES else rows):
         i, p = unsigned(t.a[k + m]) * w, o + m * w
         for lane in range(n):
             d[i + lane] += x[p + lane]
@@ -61,7 +61,7 @@ def call(c: Any, opcode: int, begin: int, end: int, run: int, t: Operations, v: 
             known = address_in(v, unsigned(t.a[unsigned(k)]) * w)
         else:
             _gather(t, unsigned(k), rows, run, v, w, x, unsigned(0))
-        invoke(c[C_APPLY], (opcode, known, known, known, address_in(v, o), int64(rows * w), t.one))
+        invoke(c[r.C_APPLY], (opcode, known, known, known, address_in(v, o), int64(rows * w), t.one))
 
 
 @inlined
@@ -78,7 +78,7 @@ def call_back(
                 _gather(t, unsigned(k), rows, run, v, w, x, unsigned(0))
             known = address_in(x, unsigned(0)) if of_argument else address_in(v, o)
             n = int64(rows * w)
-            invoke(c[C_APPLY_BACK], (BACK + opcode, address_in(d, o), known, known, address_in(x, passed), n, t.one))
+            invoke(c[r.C_APPLY_BACK], (BACK + opcode, address_in(d, o), known, known, address_in(x, passed), n, t.one))
             _scatter(t, unsigned(k), rows, run, w, x, passed, d)
             continue
         a = unsigned(t.a[unsigned(k)]) * w
@@ -86,6 +86,6 @@ def call_back(
             n = min(part, w - lane)
             known = address_in(v, a + lane if of_argument else o + lane)
             g, out = address_in(d, o + lane), address_in(x, passed)
-            invoke(c[C_APPLY_BACK], (BACK + opcode, g, known, known, out, int64(n), t.one))
+            invoke(c[r.C_APPLY_BACK], (BACK + opcode, g, known, known, out, int64(n), t.one))
             for m in range(n):
                 d[a + lane + m] += x[passed + m]

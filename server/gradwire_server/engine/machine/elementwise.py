@@ -10,18 +10,12 @@ from typing import Any
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.machine import functions
 from gradwire_server.engine.machine.memory import inlined
-from gradwire_server.engine.machine.vectors import select
+from gradwire_server.engine.machine.vectors import larger, select
 
 ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)
 SQUARE, RECIPROCAL, POWER = int(Opcode.SQUARE), int(Opcode.RECIPROCAL), int(Opcode.POWER)
 EXP, LOG, SIGMOID = int(Opcode.EXP), int(Opcode.LOG), int(Opcode.SIGMOID)
 TANH, SOFTPLUS = int(Opcode.TANH), int(Opcode.SOFTPLUS)
-
-
-@inlined
-def larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
-    return select((a > b) | (a != a), a, b)  # noqa: PLR0124  (NaN)
 
 
 @inlined

@@ -7,42 +7,20 @@ from typing import Any
 from numba import int64
 
 from gradwire_server.engine.compiled import compiled
-from gradwire_server.engine.lowering.rows import (
-    BAD_INDEX,
-    C_EXAMPLE,
-    C_FIRST,
-    C_INDEX,
-    C_LANES,
-    C_NODE,
-    C_POSITION,
-    C_SCRATCH,
-    C_STATUS,
-    C_WIDE,
-    E_COUNT,
-    E_LIST,
-    E_PLACE,
-    E_REFS,
-    G_NODE,
-    G_REFS,
-    G_ROWS,
-    G_SIZE,
-    G_TAKEN,
-    PLAINLY,
-    REF,
-)
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine.control import address_of, stops
 from gradwire_server.engine.machine.memory import called, converted, inlined, item_size, pointer, unsigned
-from gradwire_server.engine.machine.strided import CHUNK, pair_sum
+from gradwire_server.engine.machine.strided import CHUNK, row_sum
 
 
 @called
 def _elements(c: Any, row: Any, one: Any, backward: bool) -> None:
-    size, lanes = item_size(one), c[C_LANES]
-    v = pointer(address_of(c, row, E_REFS, size), one)
-    a = pointer(address_of(c, row, E_REFS + REF, size), one)
-    listed, distance = pointer(row[E_LIST], int64(0)), unsigned(row[E_REFS + REF + 3])
-    for k in range(row[E_COUNT]):
-        o, p = unsigned(listed[k]), unsigned((row[E_PLACE] + k) * lanes)
+    size, lanes = item_size(one), c[r.C_LANES]
+    v = pointer(address_of(c, row, r.E_REFS, size), one)
+    a = pointer(address_of(c, row, r.E_REFS + r.REF, size), one)
+    listed, distance = pointer(row[r.E_LIST], int64(0)), unsigned(row[r.E_REFS + r.REF + 3])
+    for k in range(row[r.E_COUNT]):
+        o, p = unsigned(listed[k]), unsigned((row[r.E_PLACE] + k) * lanes)
         if not backward:
             for lane in range(unsigned(lanes)):
                 v[p + lane] = a[o + lane * distance]
@@ -53,17 +31,17 @@ def _elements(c: Any, row: Any, one: Any, backward: bool) -> None:
             total = 0.0
             for first in range(0, lanes, CHUNK):
                 n = min(CHUNK, lanes - first)
-                total += pair_sum(v, (row[E_PLACE] + k) * lanes + first, n, pointer(c[C_SCRATCH], one))
+                total += row_sum(v, (row[r.E_PLACE] + k) * lanes + first, n)
             a[o] += converted(total, one)
 
 
 @called
 def _stack(c: Any, row: Any, one: Any, backward: bool) -> None:
-    size, lanes = item_size(one), c[C_LANES]
-    v = pointer(address_of(c, row, E_REFS, size), one)
-    a = pointer(address_of(c, row, E_REFS + REF, size), one)
-    listed, distance = pointer(row[E_LIST], int64(0)), unsigned(row[E_REFS + REF + 3])
-    for k in range(unsigned(row[E_COUNT])):
+    size, lanes = item_size(one), c[r.C_LANES]
+    v = pointer(address_of(c, row, r.E_REFS, size), one)
+    a = pointer(address_of(c, row, r.E_REFS + r.REF, size), one)
+    listed, distance = pointer(row[r.E_LIST], int64(0)), unsigned(row[r.E_REFS + r.REF + 3])
+    for k in range(unsigned(row[r.E_COUNT])):
         p = unsigned(listed[k] * lanes)
         for lane in range(unsigned(lanes)):
             if backward:
@@ -106,19 +84,19 @@ def _row_of(indices: Any, k: int, rows: int) -> int:
 def gather(block: int, address: int, one: Any) -> None:
     """Rows of a table by index; one that is out of range is noted, the lowest lane's first, and ends it."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    size, rows, n, width = item_size(one), row[G_ROWS], row[G_TAKEN], unsigned(row[G_SIZE])
-    lanes = c[C_LANES] if row[G_TAKEN + 1] else 1
-    out, table = address_of(c, row, G_REFS, size), address_of(c, row, G_REFS + REF, size)
-    listed = address_of(c, row, G_REFS + 2 * REF, 8)
+    size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
+    lanes = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1
+    out, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
+    listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
     for lane in range(lanes):
-        indices = pointer(listed + 8 * lane * row[G_REFS + 2 * REF + 3], int64(0))
-        x = pointer(table + size * lane * row[G_REFS + REF + 3], one)
-        y = pointer(out + size * lane * row[G_REFS + 3], one)
+        indices = pointer(listed + 8 * lane * row[r.G_REFS + 2 * r.REF + 3], int64(0))
+        x = pointer(table + size * lane * row[r.G_REFS + r.REF + 3], one)
+        y = pointer(out + size * lane * row[r.G_REFS + 3], one)
         for k in range(n):
             own = indices[k]
             if own < -rows or own >= rows:
-                c[C_STATUS] |= BAD_INDEX
-                c[C_NODE], c[C_EXAMPLE], c[C_POSITION], c[C_INDEX] = row[G_NODE], c[C_FIRST] + lane, k, own
+                c[r.C_STATUS] |= r.BAD_INDEX
+                c[r.C_NODE], c[r.C_EXAMPLE], c[r.C_POSITION], c[r.C_INDEX] = row[r.G_NODE], c[r.C_FIRST] + lane, k, own
                 return
             i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
             for e in range(width):
@@ -143,17 +121,17 @@ def scatter(block: int, address: int, one: Any) -> None:
     for its first index, after which it is zero again.
     """
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    size, rows, n, width = item_size(one), row[G_ROWS], row[G_TAKEN], unsigned(row[G_SIZE])
-    lanes = c[C_LANES] if row[G_TAKEN + 1] else 1
-    out, table = address_of(c, row, G_REFS, size), address_of(c, row, G_REFS + REF, size)
-    listed = address_of(c, row, G_REFS + 2 * REF, 8)
-    step, table_step, out_step = row[G_REFS + 2 * REF + 3], row[G_REFS + REF + 3], row[G_REFS + 3]
+    size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
+    lanes = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1
+    out, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
+    listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
+    step, table_step, out_step = row[r.G_REFS + 2 * r.REF + 3], row[r.G_REFS + r.REF + 3], row[r.G_REFS + 3]
     # Lanes that add to one table are taken together.
     together = 1 if table_step else lanes
-    wide = pointer(c[C_WIDE], 1.0)
+    wide = pointer(c[r.C_WIDE], 1.0)
     for first in range(0, lanes, together):
         x = pointer(table + size * first * table_step, one)
-        plain = size == 8 or n * together <= PLAINLY
+        plain = size == 8 or n * together <= r.PLAINLY
         for turn in range(1 if plain else 3):
             for lane in range(first, first + together):
                 indices = pointer(listed + 8 * lane * step, int64(0))

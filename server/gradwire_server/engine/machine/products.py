@@ -7,24 +7,7 @@ from typing import Any
 from numba import int64
 
 from gradwire_server.engine.compiled import compiled
-from gradwire_server.engine.lowering.rows import (
-    BAD_VALUE,
-    C_GEMM,
-    C_GEMV,
-    C_LANES,
-    C_STATUS,
-    NEST,
-    P_ADDED,
-    P_COLUMNS,
-    P_GRADIENT,
-    P_INNER,
-    P_NEST,
-    P_RANK,
-    P_REFS,
-    P_ROWS,
-    P_STRIDES,
-    REF,
-)
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine import strided
 from gradwire_server.engine.machine.blas import PLAIN, TRANSPOSED, gemm, gemv
 from gradwire_server.engine.machine.control import address_of, lengthened, stops
@@ -77,18 +60,18 @@ def _blas(q: Any, m: int, n: int, k: int, a: int, b: int, c: int, s: Any, beta: 
     # Steps of vectors of one element mean nothing, but BLAS refuses 0.
     if n == 1:
         if ac == 1 or k == 1:
-            gemv(q[C_GEMV], PLAIN, m, k, a, max(ar, k), b, max(1, br), beta, c, max(1, cr))
+            gemv(q[r.C_GEMV], PLAIN, m, k, a, max(ar, k), b, max(1, br), beta, c, max(1, cr))
         else:
-            gemv(q[C_GEMV], TRANSPOSED, k, m, a, max(ac, m), b, max(1, br), beta, c, max(1, cr))
+            gemv(q[r.C_GEMV], TRANSPOSED, k, m, a, max(ac, m), b, max(1, br), beta, c, max(1, cr))
     elif m == 1:
         if bc == 1 or n == 1:
-            gemv(q[C_GEMV], TRANSPOSED, k, n, b, max(br, n), a, max(1, ac), beta, c, max(1, cc))
+            gemv(q[r.C_GEMV], TRANSPOSED, k, n, b, max(br, n), a, max(1, ac), beta, c, max(1, cc))
         else:
-            gemv(q[C_GEMV], PLAIN, n, k, b, max(bc, k), a, max(1, ac), beta, c, max(1, cc))
+            gemv(q[r.C_GEMV], PLAIN, n, k, b, max(bc, k), a, max(1, ac), beta, c, max(1, cc))
     else:
         ta, lda = (PLAIN, max(ar, k)) if ac == 1 or k == 1 else (TRANSPOSED, max(ac, m))
         tb, ldb = (PLAIN, max(br, n)) if bc == 1 else (TRANSPOSED, max(bc, k))
-        gemm(q[C_GEMM], ta, tb, m, n, k, a, lda, b, ldb, beta, c, max(cr, n))
+        gemm(q[r.C_GEMM], ta, tb, m, n, k, a, lda, b, ldb, beta, c, max(cr, n))
 
 
 @called
@@ -97,9 +80,9 @@ def _matrix(q: Any, row: Any, m: int, n: int, k: int, a: int, b: int, c: int, ad
     s = pointer(row, int64(0))
     size = item_size(one)
     x, y, z = pointer(a, one), pointer(b, one), pointer(c, one)
-    gradient = s[P_GRADIENT]
-    strides = pointer(row + 8 * P_STRIDES, int64(0))
-    careful = gradient != 0 and q[C_STATUS] & BAD_VALUE != 0
+    gradient = s[r.P_GRADIENT]
+    strides = pointer(row + 8 * r.P_STRIDES, int64(0))
+    careful = gradient != 0 and q[r.C_STATUS] & r.BAD_VALUE != 0
     if careful or m * n * k <= SMALL:
         _loops(m, n, k, x, y, z, strides, added, gradient if careful else 0, one)
         return
@@ -119,21 +102,21 @@ def _matrix(q: Any, row: Any, m: int, n: int, k: int, a: int, b: int, c: int, ad
 def product(block: int, address: int, one: Any) -> None:
     """One row: a stack of products, each stored or added."""
     q, row = pointer(block, int64(0)), pointer(address, int64(0))
-    d = pointer(address + 8 * P_NEST, int64(0))
-    m, n, k = lengthened(q, row, P_ROWS), lengthened(q, row, P_COLUMNS), lengthened(q, row, P_INNER)
-    rank, lanes, added, size = row[P_RANK], q[C_LANES], row[P_ADDED], item_size(one)
+    d = pointer(address + 8 * r.P_NEST, int64(0))
+    m, n, k = lengthened(q, row, r.P_ROWS), lengthened(q, row, r.P_COLUMNS), lengthened(q, row, r.P_INNER)
+    rank, lanes, added, size = row[r.P_RANK], q[r.C_LANES], row[r.P_ADDED], item_size(one)
     c, a, b = (
-        address_of(q, row, P_REFS, size),
-        address_of(q, row, P_REFS + REF, size),
-        address_of(q, row, P_REFS + 2 * REF, size),
+        address_of(q, row, r.P_REFS, size),
+        address_of(q, row, r.P_REFS + r.REF, size),
+        address_of(q, row, r.P_REFS + 2 * r.REF, size),
     )
     if m * n == 0:
         return
-    for index in range(strided.count(d, NEST, rank, lanes)):
+    for index in range(strided.count(d, r.NEST, rank, lanes)):
         ci, ai, bi, rest = c, a, b, index
         for loop in range(rank - 1, -1, -1):
-            rest, i = divmod(rest, strided.length(d, NEST, loop, lanes))
-            ci += i * d[loop * NEST + 2] * size
-            ai += i * d[loop * NEST + 3] * size
-            bi += i * d[loop * NEST + 4] * size
+            rest, i = divmod(rest, strided.length(d, r.NEST, loop, lanes))
+            ci += i * d[loop * r.NEST + 2] * size
+            ai += i * d[loop * r.NEST + 3] * size
+            bi += i * d[loop * r.NEST + 4] * size
         _matrix(q, address, m, n, k, ai, bi, ci, added, one)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.lowering.rows import FIRST, SECOND
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine.elementwise import (
     ADD,
     MAX,
@@ -17,13 +17,12 @@ from gradwire_server.engine.machine.elementwise import (
     MUL,
     arithmetic,
     arithmetic_back,
-    larger,
     power,
     power_back,
     stopped,
 )
 from gradwire_server.engine.machine.memory import inlined, unsigned
-from gradwire_server.engine.machine.vectors import line, load, select, store
+from gradwire_server.engine.machine.vectors import lanes_of, larger, line, load, select, store
 
 PRODUCT, TOTAL, GREATEST_SPLIT = int(Opcode.PRODUCT), int(Opcode.TOTAL), int(Opcode.GREATEST_SPLIT)
 
@@ -54,22 +53,18 @@ class Lanes(NamedTuple):
     """The first of them."""
     one: Any
     """A number 1, or a vector of them."""
-    mask: Any
-    """Which lanes of the vector there are, or None."""
-    count: Any
-    """How many lanes the vector has."""
 
 
 @inlined
 def get(x: Any, place: int, at: Lanes) -> Any:
-    """The numbers of a place in ``x``; 1 where there is no lane."""
-    return load(x, unsigned(place) * at.width + at.lane, at.one, at.mask)
+    """The numbers of a place in ``x``."""
+    return load(x, unsigned(place) * at.width + at.lane, at.one)
 
 
 @inlined
 def put(x: Any, place: int, at: Lanes, numbers: Any) -> None:
     """Set the numbers of a place in ``x``."""
-    store(x, unsigned(place) * at.width + at.lane, numbers, at.mask)
+    store(x, unsigned(place) * at.width + at.lane, numbers)
 
 
 @inlined
@@ -102,8 +97,8 @@ def few_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lan
 def spread(opcode: int, k: int, t: Operations, run: int, v: Any, at: Lanes) -> None:
     """Operations from ``k`` on, which are the lanes, on an argument that they have in common and one of their own."""
     i, j = t.a[k], t.b[k]
-    x = line(v[unsigned(i)]) if run == FIRST else get(v, i, at)
-    y = line(v[unsigned(j)]) if run == SECOND else get(v, j, at)
+    x = line(v[unsigned(i)]) if run == r.FIRST else get(v, i, at)
+    y = line(v[unsigned(j)]) if run == r.SECOND else get(v, j, at)
     put(v, t.first + k, at, arithmetic(opcode, x, y, at.one))
 
 
@@ -111,9 +106,9 @@ def spread(opcode: int, k: int, t: Operations, run: int, v: Any, at: Lanes) -> N
 def spread_back(opcode: int, k: int, t: Operations, run: int, v: Any, d: Any, at: Lanes) -> Any:
     """What ``spread`` adds to gradients, but for the argument in common; gives what is to be added to that one's."""
     common, own, o, zero = (t.a[k], t.b[k], t.first + k, at.one - at.one)
-    if run == SECOND:
+    if run == r.SECOND:
         common, own = own, common
-    g = load(d, unsigned(o) + at.lane, zero, at.mask)
+    g = load(d, unsigned(o) + at.lane, zero)
     # What goes back to one argument of these operations is to the other as that would be in its place.
     first, second = arithmetic_back(opcode, g, line(v[unsigned(common)]), get(v, own, at), zero, at.one)
     add(d, own, at, second)
@@ -183,7 +178,7 @@ def product_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at:
     # x: the products of what stands to the left; then from the right.
     left = get(v, t.lists[begin], at)
     for m in range(begin + next_, last):
-        store(x, (m - begin) * at.count, left, None)
+        store(x, (m - begin) * lanes_of(at.one), left)
         left = left * get(v, t.lists[m], at)
     i = t.lists[last]
     right = get(v, i, at)
@@ -191,7 +186,7 @@ def product_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at:
     for u in range(next_, last - begin):
         m = last - u
         i = t.lists[m]
-        add(d, i, at, stopped(g, g * (load(x, (m - begin) * at.count, at.one, None) * right), zero))
+        add(d, i, at, stopped(g, g * (load(x, (m - begin) * lanes_of(at.one), at.one) * right), zero))
         right = right * get(v, i, at)
     add(d, t.lists[begin], at, stopped(g, g * right, zero))
 

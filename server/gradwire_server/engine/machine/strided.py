@@ -13,6 +13,7 @@ from numba import int64
 
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.machine.memory import called, converted, inlined, pointer, unsigned
+from gradwire_server.engine.machine.vectors import lanes_of, larger, line, load, store, sum_of_lanes, widened
 
 CHUNK = 512
 """Numbers that pass through scratch at a time."""
@@ -38,27 +39,41 @@ def count(d: Any, columns: int, rank: int, lanes: int) -> int:
 
 
 @called
-def pair_sum(p: Any, at: int, n: int, scratch: Any) -> Any:
-    """The sum of up to CHUNK numbers, in pairs: its error hardly grows with n, and LLVM makes vectors of it."""
-    at, n, one = unsigned(at), unsigned(n), unsigned(1)
-    if n < unsigned(8):
-        total = converted(0.0, p[at])
-        for k in range(n):
-            total += p[at + k]
-        return total
-    half = n >> one
-    odd = p[at + n - one] if n & one else converted(0.0, p[at])
-    for k in range(half):
-        scratch[k] = p[at + k] + p[at + half + k]
-    n = half
-    while n > one:
-        half = n >> one
-        if n & one:
-            odd += scratch[n - one]
-        for k in range(half):
-            scratch[k] = scratch[k] + scratch[half + k]
-        n = half
-    return scratch[unsigned(0)] + odd
+def row_sum(p: Any, at: int, n: int) -> float:
+    """The sum of up to CHUNK numbers in float64: of each lane of four vectors, then of all lanes in pairs."""
+    at, n, like = unsigned(at), unsigned(n), line(converted(0.0, p[at]))
+    zeros, count = widened(like), lanes_of(like)
+    whole = n - n % count
+    fours = whole - whole % (unsigned(4) * count)
+    a, b, c, d = zeros, zeros, zeros, zeros
+    for k in range(unsigned(0), fours, unsigned(4) * count):
+        a = a + widened(load(p, at + k, like))
+        b = b + widened(load(p, at + k + count, like))
+        c = c + widened(load(p, at + k + unsigned(2) * count, like))
+        d = d + widened(load(p, at + k + unsigned(3) * count, like))
+    for k in range(fours, whole, count):
+        a = a + widened(load(p, at + k, like))
+    total = sum_of_lanes((a + b) + (c + d))
+    for k in range(whole, n):
+        total += p[at + k]
+    return total
+
+
+@called
+def row_largest(most: Any, p: Any, at: int, n: int, scratch: Any) -> Any:
+    """The largest of ``most`` and of up to CHUNK numbers, or NaN if one is."""
+    at, n, mosts = unsigned(at), unsigned(n), line(most)
+    count = lanes_of(mosts)
+    whole = n - n % count
+    if whole:
+        for k in range(unsigned(0), whole, count):
+            mosts = larger(load(p, at + k, mosts), mosts)
+        store(scratch, unsigned(0), mosts)
+        for k in range(count):
+            most = larger(scratch[k], most)
+    for k in range(whole, n):
+        most = larger(p[at + k], most)
+    return most
 
 
 @inlined
@@ -78,17 +93,12 @@ def _run(kind: int, e: Any, place: int, stride: int, p: Any, at: int, n: int, sc
                 p[k + m] = e[i + m * s]
     elif kind == LARGEST:
         if stride == 0:
-            most = e[i]
-            for m in range(n):
-                x = p[k + m]
-                most = x if x > most or x != x else most  # noqa: PLR0124  (NaN)
-            e[i] = most
+            e[i] = row_largest(converted(e[i], p[k]), p, at, n, scratch)
         else:
             for m in range(n):
-                x, most = p[k + m], e[i + m * s]
-                e[i + m * s] = x if x > most or x != x else most  # noqa: PLR0124  (NaN)
+                e[i + m * s] = larger(p[k + m], converted(e[i + m * s], p[k]))
     elif stride == 0:
-        e[i] += pair_sum(p, at, n, scratch)
+        e[i] += row_sum(p, at, n)
     elif stride == 1:
         for m in range(n):
             e[i + m] += p[k + m]

@@ -14,29 +14,7 @@ from numba import int8, int32, int64, uint32
 
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.lowering.rows import (
-    BAD_GRADIENT,
-    C_GROUP,
-    C_GROUP_BACK,
-    C_LANES,
-    C_SCRATCH,
-    C_STATUS,
-    FIRST,
-    NONE,
-    RANGES,
-    REF,
-    S_A,
-    S_B,
-    S_COUNT,
-    S_EXPONENTS,
-    S_GROUPS,
-    S_LISTS,
-    S_OPCODES,
-    S_PLACE,
-    S_REFS,
-    S_WIDE_EXPONENTS,
-    S_ZEROED,
-)
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine import scalars as ops
 from gradwire_server.engine.machine.calls import CHUNK, call, call_back
 from gradwire_server.engine.machine.control import address_of, stops
@@ -60,7 +38,7 @@ from gradwire_server.engine.machine.elementwise import (
 )
 from gradwire_server.engine.machine.memory import inlined, invoke, item_size, pointer, unsigned
 from gradwire_server.engine.machine.scalars import PRODUCT, TOTAL, Lanes, Operations
-from gradwire_server.engine.machine.vectors import first_of, lanes_of, line, store
+from gradwire_server.engine.machine.vectors import lanes_of, line, store
 
 GREATEST, GREATEST_SPLIT, MIXED = int(Opcode.GREATEST), int(Opcode.GREATEST_SPLIT), int(Opcode.MIXED)
 
@@ -74,13 +52,13 @@ lowest place of an argument that is an operation's."""
 
 @inlined
 def _table(row: Any, one: Any) -> Operations:
-    exponents = row[S_WIDE_EXPONENTS] if item_size(one) == 8 else row[S_EXPONENTS]
+    exponents = row[r.S_WIDE_EXPONENTS] if item_size(one) == 8 else row[r.S_EXPONENTS]
     return Operations(
-        pointer(row[S_A], uint32(0)),
-        pointer(row[S_B], uint32(0)),
-        pointer(row[S_LISTS], uint32(0)),
+        pointer(row[r.S_A], uint32(0)),
+        pointer(row[r.S_B], uint32(0)),
+        pointer(row[r.S_LISTS], uint32(0)),
         pointer(exponents, one),
-        unsigned(row[S_PLACE]),
+        unsigned(row[r.S_PLACE]),
         one,
     )
 
@@ -102,23 +80,18 @@ def _zero(d: Any, begin: int, end: int) -> None:
 
 @inlined
 def _forward_group(operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
-    """The operations from ``begin`` on, all of one opcode."""
-    one = t.one
-    if w == 1 and run == NONE:
-        for k in range(unsigned(begin), unsigned(end)):
-            operation(opcode, k, t, v, Lanes(unsigned(1), unsigned(0), one, None, unsigned(1)))
-        return
-    ones = line(one)
-    count = lanes_of(ones)
-    step = unsigned(end - begin if run == RANGES else 1)
+    """The operations from ``begin`` on, all of one opcode: vectors of lanes, then other lanes one by one."""
+    ones = line(t.one)
+    count, step = lanes_of(ones), unsigned(end - begin if run == r.RANGES else 1)
     lanes = step * w
     whole = lanes - lanes % count
-    rest = first_of(lanes - whole, ones)
-    for k in range(unsigned(begin), unsigned(end), step):
-        for lane in range(unsigned(0), whole, count):
-            operation(opcode, k, t, v, Lanes(w, lane, ones, None, count))
-        if whole < lanes:
-            operation(opcode, k, t, v, Lanes(w, whole, ones, rest, count))
+    if whole:
+        for k in range(unsigned(begin), unsigned(end), step):
+            for lane in range(unsigned(0), whole, count):
+                operation(opcode, k, t, v, Lanes(w, lane, ones))
+    for lane in range(whole, lanes):
+        for k in range(unsigned(begin), unsigned(end), step):
+            operation(opcode, k, t, v, Lanes(w, lane, t.one))
 
 
 @inlined
@@ -126,60 +99,48 @@ def _backward_group(
     operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int
 ) -> None:
     """Gradients of the operations from ``begin`` on, all of one opcode, from the last to the first."""
-    one, next_ = t.one, unsigned(1)
-    if w == 1 and run == NONE:
-        for m in range(unsigned(end - begin)):
-            k = unsigned(end) - next_ - m
-            operation(opcode, k, t, v, d, x, Lanes(next_, unsigned(0), one, None, next_))
-        return
-    ones = line(one)
-    count = lanes_of(ones)
-    step = unsigned(end - begin if run == RANGES else 1)
-    lanes = step * w
+    ones = line(t.one)
+    count, step = lanes_of(ones), unsigned(end - begin if run == r.RANGES else 1)
+    lanes, steps = step * w, unsigned(end - begin)
     whole = lanes - lanes % count
-    rest = first_of(lanes - whole, ones)
-    for m in range(unsigned(0), unsigned(end - begin), step):
-        k = unsigned(end) - step - m
-        for lane in range(unsigned(0), whole, count):
-            operation(opcode, k, t, v, d, x, Lanes(w, lane, ones, None, count))
-        if whole < lanes:
-            operation(opcode, k, t, v, d, x, Lanes(w, whole, ones, rest, count))
+    if whole:
+        for m in range(unsigned(0), steps, step):
+            for lane in range(unsigned(0), whole, count):
+                operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, ones))
+    for lane in range(whole, lanes):
+        for m in range(unsigned(0), steps, step):
+            operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, t.one))
 
 
 @inlined
 def _forward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
     """Operations on two arguments."""
-    if run <= RANGES or w > 1:
-        _forward_group(ops.few, opcode, begin, end, RANGES if run == RANGES else NONE, t, v, w)
-        return
-    ones, next_ = line(t.one), unsigned(1)
-    count, n = lanes_of(ones), unsigned(end - begin)
-    whole = n - n % count
-    for lane in range(unsigned(0), whole, count):
-        ops.spread(opcode, begin, t, run, v, Lanes(next_, lane, ones, None, count))
-    if whole < n:
-        ops.spread(opcode, begin, t, run, v, Lanes(next_, whole, ones, first_of(n - whole, ones), count))
+    if run > r.RANGES and w == 1:
+        ones = line(t.one)
+        count, n = lanes_of(ones), unsigned(end - begin)
+        whole = n - n % count
+        for lane in range(unsigned(0), whole, count):
+            ops.spread(opcode, begin, t, run, v, Lanes(w, lane, ones))
+        begin += int64(whole)
+    _forward_group(ops.few, opcode, begin, end, run, t, v, w)
 
 
 @inlined
 def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
     """Gradients of operations on two arguments."""
-    if run <= RANGES or w > 1:
-        _backward_group(ops.few_back, opcode, begin, end, RANGES if run == RANGES else NONE, t, v, d, x, w)
-        return
-    ones, next_ = line(t.one), unsigned(1)
-    count, n = lanes_of(ones), unsigned(end - begin)
-    whole = n - n % count
-    total = ones - ones
-    for lane in range(unsigned(0), whole, count):
-        total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(next_, lane, ones, None, count))
-    if whole < n:
-        rest = first_of(n - whole, ones)
-        total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(next_, whole, ones, rest, count))
-    store(x, unsigned(0), total, None)
-    common = unsigned(t.a[begin] if run == FIRST else t.b[begin])
-    for lane in range(count):
-        d[common] += x[lane]
+    if run > r.RANGES and w == 1:
+        ones = line(t.one)
+        count, n = lanes_of(ones), unsigned(end - begin)
+        whole = n - n % count
+        total = ones - ones
+        for lane in range(unsigned(0), whole, count):
+            total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(w, lane, ones))
+        store(x, unsigned(0), total)
+        common = unsigned(t.a[begin] if run == r.FIRST else t.b[begin])
+        for lane in range(count):
+            d[common] += x[lane]
+        begin += int64(whole)
+    _backward_group(ops.few_back, opcode, begin, end, run, t, v, d, x, w)
 
 
 @inlined
@@ -263,10 +224,10 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any, d
 def group(block: int, address: int, opcode: int, begin: int, end: int, run: int, one: Any) -> None:
     """The operations from ``begin`` on, all of one opcode."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    t, w = _table(row, one), unsigned(c[C_LANES])
-    v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
+    t, w = _table(row, one), unsigned(c[r.C_LANES])
+    v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
     if SIGMOID <= opcode <= SOFTPLUS:
-        call(c, opcode, begin, end, run, t, v, pointer(c[C_SCRATCH], one), w)
+        call(c, opcode, begin, end, run, t, v, pointer(c[r.C_SCRATCH], one), w)
     elif opcode == MUL:
         _forward_pairs(MUL, begin, end, run, t, v, w)
     elif opcode == SQUARE:
@@ -278,25 +239,25 @@ def group(block: int, address: int, opcode: int, begin: int, end: int, run: int,
     elif opcode in (MAX, MAX_SPLIT):
         _forward_pairs(MAX, begin, end, run, t, v, w)
     elif opcode == POWER:
-        _forward_group(ops.raised, POWER, begin, end, NONE, t, v, w)
+        _forward_group(ops.raised, POWER, begin, end, r.NONE, t, v, w)
     elif opcode == PRODUCT:
-        _forward_group(ops.many, PRODUCT, begin, end, NONE, t, v, w)
+        _forward_group(ops.many, PRODUCT, begin, end, r.NONE, t, v, w)
     elif opcode == TOTAL:
-        if run == RANGES:
-            _forward_group(ops.sum_of_range, TOTAL, begin, end, NONE, t, v, w)
+        if run == r.RANGES:
+            _forward_group(ops.sum_of_range, TOTAL, begin, end, r.NONE, t, v, w)
         else:
-            _forward_group(ops.many, TOTAL, begin, end, NONE, t, v, w)
+            _forward_group(ops.many, TOTAL, begin, end, r.NONE, t, v, w)
     else:
-        _forward_group(ops.many, GREATEST, begin, end, NONE, t, v, w)
+        _forward_group(ops.many, GREATEST, begin, end, r.NONE, t, v, w)
 
 
 @compiled
 def group_back(block: int, address: int, opcode: int, begin: int, end: int, run: int, one: Any) -> None:
     """Gradients of arguments of the operations from ``begin`` on, all of one opcode."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    t, w, x = _table(row, one), unsigned(c[C_LANES]), pointer(c[C_SCRATCH], one)
-    v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
-    d = pointer(address_of(c, row, S_REFS + REF, item_size(one)), one)
+    t, w, x = _table(row, one), unsigned(c[r.C_LANES]), pointer(c[r.C_SCRATCH], one)
+    v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
+    d = pointer(address_of(c, row, r.S_REFS + r.REF, item_size(one)), one)
     if SIGMOID <= opcode <= SOFTPLUS:
         call_back(c, opcode, begin, end, run, t, v, d, x, w)
     elif opcode == MUL:
@@ -312,23 +273,23 @@ def group_back(block: int, address: int, opcode: int, begin: int, end: int, run:
     elif opcode == MAX_SPLIT:
         _backward_pairs(MAX_SPLIT, begin, end, run, t, v, d, x, w)
     elif opcode == POWER:
-        _backward_group(ops.raised_back, POWER, begin, end, NONE, t, v, d, x, w)
+        _backward_group(ops.raised_back, POWER, begin, end, r.NONE, t, v, d, x, w)
     elif opcode == PRODUCT:
-        _backward_group(ops.product_back, PRODUCT, begin, end, NONE, t, v, d, x, w)
+        _backward_group(ops.product_back, PRODUCT, begin, end, r.NONE, t, v, d, x, w)
     elif opcode == TOTAL:
-        if run == RANGES:
-            _backward_group(ops.sum_of_range_back, TOTAL, begin, end, NONE, t, v, d, x, w)
+        if run == r.RANGES:
+            _backward_group(ops.sum_of_range_back, TOTAL, begin, end, r.NONE, t, v, d, x, w)
         else:
-            _backward_group(ops.sum_back, TOTAL, begin, end, NONE, t, v, d, x, w)
+            _backward_group(ops.sum_back, TOTAL, begin, end, r.NONE, t, v, d, x, w)
     elif opcode == GREATEST:
-        _backward_group(ops.largest_back, GREATEST, begin, end, NONE, t, v, d, x, w)
+        _backward_group(ops.largest_back, GREATEST, begin, end, r.NONE, t, v, d, x, w)
     else:
-        _backward_group(ops.largest_back, GREATEST_SPLIT, begin, end, NONE, t, v, d, x, w)
+        _backward_group(ops.largest_back, GREATEST_SPLIT, begin, end, r.NONE, t, v, d, x, w)
 
 
 @inlined
-def _group(groups: Any, r: int) -> Any:
-    at = r * COLUMNS
+def _group(groups: Any, number: int) -> Any:
+    at = number * COLUMNS
     return groups[at], int64(groups[at + 1]), int64(groups[at + 2]), groups[at + 3]
 
 
@@ -336,37 +297,37 @@ def _group(groups: Any, r: int) -> Any:
 def swarm(block: int, address: int, one: Any) -> None:
     """Values of all groups in turn."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    groups, codes = pointer(row[S_GROUPS], int32(0)), pointer(row[S_OPCODES], int8(0))
-    t, w = _table(row, one), unsigned(c[C_LANES])
-    v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
-    for r in range(row[S_COUNT]):
-        kind, begin, end, run = _group(groups, r)
-        if r % 64 == 0 and stops(c):
+    groups, codes = pointer(row[r.S_GROUPS], int32(0)), pointer(row[r.S_OPCODES], int8(0))
+    t, w = _table(row, one), unsigned(c[r.C_LANES])
+    v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
+    for number in range(row[r.S_COUNT]):
+        kind, begin, end, run = _group(groups, number)
+        if number % 64 == 0 and stops(c):
             return
         if kind == MIXED and w == 1:
             _forward_mixed(begin, end, codes, t, v)
             continue
         step = 1 if kind == MIXED else end - begin
         for k in range(begin, end, step):
-            invoke(c[C_GROUP], (block, address, int64(codes[k]), k, k + step, int64(run), one))
+            invoke(c[r.C_GROUP], (block, address, int64(codes[k]), k, k + step, int64(run), one))
 
 
 @compiled
 def swarm_back(block: int, address: int, one: Any) -> None:
     """Gradients of the arguments of all groups, from the last to the first; not finite ones are noted."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    groups, codes = pointer(row[S_GROUPS], int32(0)), pointer(row[S_OPCODES], int8(0))
-    t, wide, first = _table(row, one), c[C_LANES], row[S_PLACE]
-    w, count = unsigned(wide), row[S_COUNT]
-    v = pointer(address_of(c, row, S_REFS, item_size(one)), one)
-    d = pointer(address_of(c, row, S_REFS + REF, item_size(one)), one)
-    zeroed = row[S_ZEROED]
+    groups, codes = pointer(row[r.S_GROUPS], int32(0)), pointer(row[r.S_OPCODES], int8(0))
+    t, wide, first = _table(row, one), c[r.C_LANES], row[r.S_PLACE]
+    w, count = unsigned(wide), row[r.S_COUNT]
+    v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
+    d = pointer(address_of(c, row, r.S_REFS + r.REF, item_size(one)), one)
+    zeroed = row[r.S_ZEROED]
     # Gradients from ``seen`` to ``last`` are complete, and are looked at while they are in the cache.
     sound, seen, last = True, int64(0), int64(0)
-    for r in range(count - 1, -1, -1):
-        kind, begin, end, run = _group(groups, r)
-        lowest = groups[r * COLUMNS + 4]
-        if r % 64 == 0 and stops(c):
+    for number in range(count - 1, -1, -1):
+        kind, begin, end, run = _group(groups, number)
+        lowest = groups[number * COLUMNS + 4]
+        if number % 64 == 0 and stops(c):
             return
         if lowest < zeroed:
             lower = max(first, min(int64(lowest), zeroed - AHEAD // wide))
@@ -381,7 +342,7 @@ def swarm_back(block: int, address: int, one: Any) -> None:
         else:
             step = 1 if kind == MIXED else end - begin
             for k in range(end - step, begin - 1, -step):
-                invoke(c[C_GROUP_BACK], (block, address, int64(codes[k]), k, k + step, int64(run), one))
+                invoke(c[r.C_GROUP_BACK], (block, address, int64(codes[k]), k, k + step, int64(run), one))
     sound &= _finite(d, (first + seen) * wide, (last - seen) * wide)
     if not sound:
-        c[C_STATUS] |= BAD_GRADIENT
+        c[r.C_STATUS] |= r.BAD_GRADIENT

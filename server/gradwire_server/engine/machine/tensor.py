@@ -8,32 +8,7 @@ from numba import int64
 
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.lowering.rows import (
-    ABSENT,
-    ADDED,
-    C_APPLY,
-    C_APPLY_BACK,
-    C_APPLY_OTHER,
-    C_LANES,
-    C_PASS,
-    C_SCRATCH,
-    C_WIDE,
-    DIRECT,
-    LARGEST,
-    LOADED,
-    NEST,
-    REF,
-    SPREAD,
-    STORED,
-    T_ACCESS,
-    T_COMBINE,
-    T_NEST,
-    T_NUMBER,
-    T_OPCODE,
-    T_RANK,
-    T_REFS,
-    T_WIDE,
-)
+from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine import functions, strided
 from gradwire_server.engine.machine.control import address_of, lengthened, stops
 from gradwire_server.engine.machine.elementwise import (
@@ -193,59 +168,59 @@ def apply_other(opcode: int, first: int, second: int, third: int, out: int, n: i
 @inlined
 def _operand(c: Any, row: Any, slot: int, one: Any) -> int:
     """The address of an operand, 0 for the result."""
-    return address_of(c, row, T_REFS + slot * REF, item_size(one))
+    return address_of(c, row, r.T_REFS + slot * r.REF, item_size(one))
 
 
 @called
 def _pass(c: Any, row: Any, kind: int, e: int, slot: int, first: int, n: int, p: int, one: Any) -> None:
-    pairs = c[C_SCRATCH] + 4 * CHUNK * item_size(one)
-    nest = address_in(row, T_NEST)
-    invoke(c[C_PASS], (kind, e, nest, NEST, row[T_RANK], slot, c[C_LANES], first, n, p, pairs, one))
+    pairs = c[r.C_SCRATCH] + 4 * CHUNK * item_size(one)
+    nest = address_in(row, r.T_NEST)
+    invoke(c[r.C_PASS], (kind, e, nest, r.NEST, row[r.T_RANK], slot, c[r.C_LANES], first, n, p, pairs, one))
 
 
 @called
 def _chunk(c: Any, row: Any, slot: int, first: int, n: int, one: Any) -> int:
     """The address of numbers of an operand: where they are, or loaded into scratch."""
-    access, size = row[T_ACCESS + slot], item_size(one)
-    if access == DIRECT:
+    access, size = row[r.T_ACCESS + slot], item_size(one)
+    if access == r.DIRECT:
         return _operand(c, row, slot, one) + first * size
     place = (slot - 1) * CHUNK
-    if access == LOADED:
-        _pass(c, row, strided.LOAD, _operand(c, row, slot, one), slot, first, n, c[C_SCRATCH] + place * size, one)
-    return c[C_SCRATCH] + place * size
+    if access == r.LOADED:
+        _pass(c, row, strided.LOAD, _operand(c, row, slot, one), slot, first, n, c[r.C_SCRATCH] + place * size, one)
+    return c[r.C_SCRATCH] + place * size
 
 
 @called
 def _compute(c: Any, opcode: int, x: int, y: int, w: int, out: int, n: int, number: Any) -> None:
     if opcode >= BACK:
-        invoke(c[C_APPLY_BACK], (opcode, x, y, w, out, n, number))
+        invoke(c[r.C_APPLY_BACK], (opcode, x, y, w, out, n, number))
     elif opcode >= EQUAL:
-        invoke(c[C_APPLY_OTHER], (opcode, x, y, w, out, n, number))
+        invoke(c[r.C_APPLY_OTHER], (opcode, x, y, w, out, n, number))
     else:
-        invoke(c[C_APPLY], (opcode, x, y, w, out, n, number))
+        invoke(c[r.C_APPLY], (opcode, x, y, w, out, n, number))
 
 
 @compiled
 def tensor_step(block: int, address: int, one: Any) -> None:
     """One row: a result of up to three operands, which is stored, added up, or the largest kept."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    d = pointer(address + 8 * T_NEST, int64(0))
-    opcode, rank, lanes, combine = row[T_OPCODE], row[T_RANK], c[C_LANES], row[T_COMBINE]
-    number = converted(float_of(row[T_NUMBER]), one)
-    size, scratch = item_size(one), pointer(c[C_SCRATCH], one)
-    total = strided.count(d, NEST, rank, lanes)
-    direct = row[T_ACCESS] == DIRECT
+    d = pointer(address + 8 * r.T_NEST, int64(0))
+    opcode, rank, lanes, combine = row[r.T_OPCODE], row[r.T_RANK], c[r.C_LANES], row[r.T_COMBINE]
+    number = converted(float_of(row[r.T_NUMBER]), one)
+    size, scratch = item_size(one), pointer(c[r.C_SCRATCH], one)
+    total = strided.count(d, r.NEST, rank, lanes)
+    direct = row[r.T_ACCESS] == r.DIRECT
     for slot in range(1, 4):
-        access = row[T_ACCESS + slot]
-        direct = direct and access in (DIRECT, ABSENT)
-        if access == SPREAD and total > 0:
+        access = row[r.T_ACCESS + slot]
+        direct = direct and access in (r.DIRECT, r.ABSENT)
+        if access == r.SPREAD and total > 0:
             strided.fill(scratch, (slot - 1) * CHUNK, CHUNK, pointer(_operand(c, row, slot, one), one)[0])
     z = _operand(c, row, 0, one)
-    wide = lengthened(c, row, T_WIDE)
-    totals = pointer(c[C_WIDE], 1.0)
+    wide = lengthened(c, row, r.T_WIDE)
+    totals = pointer(c[r.C_WIDE], 1.0)
     strided.fill(totals, 0, wide, 0.0)
-    step = AT_ONCE if direct and combine == STORED else CHUNK
-    result = c[C_SCRATCH] + 3 * CHUNK * size
+    step = AT_ONCE if direct and combine == r.STORED else CHUNK
+    result = c[r.C_SCRATCH] + 3 * CHUNK * size
     for first in range(0, total, step):
         if stops(c):
             return
@@ -253,18 +228,18 @@ def tensor_step(block: int, address: int, one: Any) -> None:
         x = _chunk(c, row, 1, first, n, one)
         y = _chunk(c, row, 2, first, n, one)
         w = _chunk(c, row, 3, first, n, one)
-        into = z + first * size if combine == STORED else result
-        if combine != STORED and opcode == COPY:
+        into = z + first * size if combine == r.STORED else result
+        if combine != r.STORED and opcode == COPY:
             into = x
         else:
             _compute(c, opcode, x, y, w, into, n, number)
-        if combine == LARGEST:
+        if combine == r.LARGEST:
             _pass(c, row, strided.LARGEST, z, 0, first, n, into, one)
-        elif combine == ADDED and wide:
-            _pass(c, row, strided.ADD_WIDE, c[C_WIDE], 0, first, n, into, one)
-        elif combine == ADDED and row[T_ACCESS] == DIRECT:
+        elif combine == r.ADDED and wide:
+            _pass(c, row, strided.ADD_WIDE, c[r.C_WIDE], 0, first, n, into, one)
+        elif combine == r.ADDED and row[r.T_ACCESS] == r.DIRECT:
             strided.add_all(pointer(z + first * size, one), pointer(into, one), n)
-        elif combine == ADDED:
+        elif combine == r.ADDED:
             _pass(c, row, strided.ADD, z, 0, first, n, into, one)
     if wide:
         strided.add_all(pointer(z, one), totals, wide)

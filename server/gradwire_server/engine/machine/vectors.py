@@ -19,6 +19,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic
 
+from gradwire_server.engine.machine.memory import inlined
+
 LINE = 64
 """Bytes of a vector. LLVM splits it where registers are shorter."""
 
@@ -92,60 +94,68 @@ def line(typing: Any, number: Any) -> Any:
 
 @intrinsic
 def lanes_of(typing: Any, like: Any) -> Any:
-    """How many numbers a vector has."""
-    return types.uint64(like), lambda context, *_: context.get_constant(types.uint64, like.count)
+    """How many numbers a vector has; 1 for a number."""
+    count = like.count if isinstance(like, Vector) else 1
+    return types.uint64(like), lambda context, *_: context.get_constant(types.uint64, count)
 
 
-def _place(builder: Any, numbers: Any, index: Any, kind: Any) -> Any:
-    return builder.bitcast(builder.gep(numbers, [index]), ir.PointerType(kind))
-
-
-@intrinsic
-def load(typing: Any, numbers: Any, index: Any, like: Any, mask: Any) -> Any:
-    """What is at ``index``, and for a vector behind it; if there is a mask, only where it says so, else ``like``."""
-    size = numbers.dtype.bitwidth // 8
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        numbers_, index_, like_, mask_ = arguments
-        pointer = _place(builder, numbers_, index_, like_.type)
-        if not isinstance(mask, Vector):
-            return builder.load(pointer, align=size)
-        name = f"llvm.masked.load.{_suffix(like_.type)}.p0"
-        return _call(builder, name, like_.type, pointer, ir.IntType(32)(size), mask_, like_)
-
-    return like(numbers, index, like, mask), generate
+def _place(builder: Any, numbers: Any, index: Any, like: Any) -> Any:
+    return builder.bitcast(builder.gep(numbers, [index]), ir.PointerType(like.type))
 
 
 @intrinsic
-def store(typing: Any, numbers: Any, index: Any, given: Any, mask: Any) -> Any:
-    """Put what is given at ``index``, and for a vector behind it; if there is a mask, only where it says so."""
+def load(typing: Any, numbers: Any, index: Any, like: Any) -> Any:
+    """What is at ``index``, and for a vector behind it; ``like`` says which of both."""
     size = numbers.dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        numbers_, index_, given_, mask_ = arguments
-        kind = given_.type
-        pointer = _place(builder, numbers_, index_, kind)
-        if isinstance(mask, Vector):
-            name = f"llvm.masked.store.{_suffix(kind)}.p0"
-            _call(builder, name, ir.VoidType(), given_, pointer, ir.IntType(32)(size), mask_)
-        else:
-            builder.store(given_, pointer, align=size)
+        return builder.load(_place(builder, *arguments), align=size)
+
+    return like(numbers, index, like), generate
+
+
+@intrinsic
+def store(typing: Any, numbers: Any, index: Any, given: Any) -> Any:
+    """Put what is given at ``index``, and for a vector behind it."""
+    size = numbers.dtype.bitwidth // 8
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        builder.store(arguments[2], _place(builder, *arguments), align=size)
         return context.get_dummy_value()
 
-    return types.void(numbers, index, given, mask), generate
+    return types.void(numbers, index, given), generate
 
 
 @intrinsic
-def first_of(typing: Any, count: Any, like: Any) -> Any:
-    """A mask for so many lanes from the first on."""
-    kind = Vector(types.boolean, like.count)
+def widened(typing: Any, x: Any) -> Any:
+    """The numbers of a vector in float64."""
+    kind = Vector(types.float64, x.count)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-        wide = arguments[0].type
-        lanes = ir.Constant(ir.VectorType(wide, like.count), [ir.Constant(wide, lane) for lane in range(like.count)])
-        return builder.icmp_unsigned("<", lanes, _repeat(builder, arguments[0], like.count))
+        wide = context.get_value_type(kind)
+        return arguments[0] if arguments[0].type == wide else builder.fpext(arguments[0], wide)
 
-    return kind(count, like), generate
+    return kind(x), generate
+
+
+@intrinsic
+def sum_of_lanes(typing: Any, x: Any) -> Any:
+    """The sum of the numbers of a vector, in pairs of both halves."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        numbers, count = arguments[0], x.count
+        while count > 1:
+            count //= 2
+            halves = [
+                builder.shuffle_vector(
+                    numbers, numbers, ir.Constant(ir.VectorType(ir.IntType(32), count), list(places))
+                )
+                for places in (range(count), range(count, 2 * count))
+            ]
+            numbers = builder.fadd(*halves)
+        return builder.extract_element(numbers, ir.Constant(ir.IntType(32), 0))
+
+    return x.element(x), generate
 
 
 @intrinsic
@@ -206,3 +216,9 @@ _operate(operator.gt, _compare(">"), compares=True)
 _operate(operator.ge, _compare(">="), compares=True)
 _operate(operator.eq, _compare("=="), compares=True)
 _operate(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), compares=True)
+
+
+@inlined
+def larger(a: Any, b: Any) -> Any:
+    """The larger one; NaN of either wins, and of two zeros the second, as with NumPy."""
+    return select((a > b) | (a != a), a, b)  # noqa: PLR0124  (NaN)

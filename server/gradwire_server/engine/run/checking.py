@@ -70,7 +70,7 @@ def run_check(check: Check, checkpoint: Checkpoint) -> tuple[SourceCheck, ...]:
     """
 
     def loss(arrays: Mapping[str, Array]) -> float:
-        losses = replace(check.losses, query=replace(check.losses.query, arrays=arrays))
+        losses = check.losses._replace(query=replace(check.losses.query, arrays=arrays))
         return float(run(losses, checkpoint).loss)
 
     job = check.job

@@ -12,15 +12,19 @@ from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.explain.nonfinite import NonFinite
 from gradwire_server.engine.graph.graph import Array, Reduction
 from gradwire_server.engine.lowering import rows as r
-from gradwire_server.engine.lowering.addresses import address
+from gradwire_server.engine.lowering.addresses import handle
 from gradwire_server.engine.machine.evaluate import evaluate
 from gradwire_server.engine.run.faults import Search, index_refusal
+from gradwire_server.engine.run.idle import IDLE_ROOMS
 from gradwire_server.engine.run.job import Job, part_of
 from gradwire_server.engine.run.room import Room
 from gradwire_server.engine.run.stopping import WATCH
 from gradwire_server.engine.run.threads import ONE, Threads
-from gradwire_server.engine.run.wiring import LOSSES, Gradient
+from gradwire_server.engine.run.wiring import Gradient
 from gradwire_server.errors import Reason, Refusal, refuse
+
+WIDE = 8
+"""Bytes of a float64."""
 
 LONG = 2e-3
 """Seconds of work from which on somebody looks whether it is still wanted."""
@@ -48,47 +52,46 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
     """
     bound = job.bound
     layout = bound.layout
-    room = bound.room(job.program)
+    room = IDLE_ROOMS.take(bound)
     results, losses = _attach(job, room)
     if layout.cost < LONG:
         compute(room, threads)
     else:
         with WATCH.stopping(room.stop, checkpoint):
             compute(room, threads)
-    status = int(room.work[r.W_STATUS])
+    status = room.work[r.W_STATUS]
     if status & r.BAD_INDEX:
         raise index_refusal(job, room)
     loss = _loss(job, room, results, losses)
     report = None
     if status or not (bound.question.separate or isfinite(loss)):
         search, sums = _search(job, room, status, results, checkpoint)
-        if not bound.idles:
-            # It is not needed beside those of parts.
-            room.free()
+        # It is not needed beside those of parts.
+        room.free()
         report = search.report(status, loss, sums)
         loss = np.where(np.isnan(loss), np.nan, loss).astype(loss.dtype)  # NaN of one sign
         if report is not None and job.query.reject_non_finite:
             raise _rejected(report)
-    if bound.idles:
-        job.program.idle[:] = ((bound, room),)
-    gradients = {own.name: _gradient(own, results, job) for own in bound.wiring.gradients}
-    return Evaluation(loss, gradients, _outputs(job, results), report, layout.examples, layout.tiles)
+    else:
+        IDLE_ROOMS.keep(bound, room)
+    gradients = {
+        own.name: results[own.array] if own.as_it_is else _gradient(own, results, job) for own in bound.wiring.gradients
+    }
+    outputs = _outputs(job, results) if job.query.outputs else {}
+    return Evaluation(loss, gradients, outputs, report, layout.examples, layout.tiles)
 
 
 def _attach(job: Job, room: Room) -> tuple[list[Array], Array | None]:
-    """Give the machine the addresses of arrays; gives those of results, and of losses of examples."""
-    wiring, arrays, dtype = job.bound.wiring, job.query.arrays, job.query.dtype
-    losses = np.empty(job.examples, dtype) if job.bound.question.separate else None
-    results = [np.empty(shape, dtype) for shape, _ in wiring.results]
-    given = [(at, address(arrays[name])) for name, at in wiring.sources]
-    made = [(at, address(array)) for (_, places), array in zip(wiring.results, results, strict=True) for at in places]
-    for block in room.blocks:
-        for at, where in given:
-            block[at] = where
-        for at, where in made:
-            block[at] = where
-        if losses is not None:
-            block[LOSSES] = address(losses)
+    """Give the machine the arrays of a request; gives those of results, and of losses of examples."""
+    bound, arrays = job.bound, job.query.arrays
+    wiring, dtype = bound.wiring, bound.dtype
+    losses = np.empty(job.examples, dtype) if bound.question.separate else None
+    results = [np.empty(shape, dtype) for shape in wiring.results]
+    handles = [handle(arrays[name]) for name in wiring.sources]
+    handles += [handle(results[number]) for number in wiring.numbers]
+    if losses is not None:
+        handles.append(handle(losses))
+    room.attach(handles)
     return results, losses
 
 
@@ -120,12 +123,12 @@ def _search(
         if end - begin not in rooms:
             # One at a time: halves of a part are as large as each other, and smaller than the part.
             rooms.clear()
-            rooms[end - begin] = part.bound.new_room(job.program)
+            rooms[end - begin] = part.bound.new_room()
         own = rooms[end - begin]
         kept = _attach(part, own)
         compute(own, ONE)
         del kept
-        found = int(own.work[r.W_STATUS])
+        found: int = own.work[r.W_STATUS]
         return found | (r.BAD_GRADIENT if found & r.BAD_SUM else 0)
 
     return Search(job, flags, run_part, checkpoint), sums
@@ -158,27 +161,26 @@ def compute(room: Room, threads: Threads) -> None:
 
 
 def _loss(job: Job, room: Room, results: list[Array], losses: Array | None) -> Array:
-    reduction, examples, dtype = job.query.reduction, job.examples, job.query.dtype
-    separate = job.bound.question.separate
+    if losses is not None and job.program.lanes_loss:
+        return losses
+    bound, reduction, dtype = job.bound, job.query.reduction, job.bound.dtype
     if job.program.lanes_loss:
-        if losses is not None:
-            return losses
-        total = room.losses[0] / examples if reduction is Reduction.MEAN else room.losses[0]
-        if dtype == np.float64:
-            return np.asarray(total)
+        total = room.losses[0] / bound.divisor
+        if dtype.itemsize == WIDE:
+            return np.array(total)
         with np.errstate(over="ignore"):
-            return np.asarray(total).astype(dtype)
-    own = results[job.bound.wiring.outputs[job.program.checked.graph.loss]]
-    if separate:
-        return np.full(examples, own, dtype)
+            return np.array(total).astype(dtype)
+    own = results[bound.wiring.outputs[job.program.checked.graph.loss]]
+    if losses is not None:
+        return np.full(job.examples, own, dtype)
     if reduction is Reduction.SUM and job.program.facts.batched:
-        return np.multiply(own, examples, dtype=dtype) if examples else np.zeros_like(own)
+        return np.multiply(own, job.examples, dtype=dtype) if job.examples else np.zeros_like(own)
     return own
 
 
 def _gradient(own: Gradient, results: list[Array], job: Job) -> Array:
     if own.array < 0:
-        return np.zeros(own.shape, job.query.dtype)
+        return np.zeros(own.shape, job.bound.dtype)
     found = results[own.array]
     if own.repeated:
         return np.broadcast_to(found, own.shape).copy()
@@ -188,8 +190,6 @@ def _gradient(own: Gradient, results: list[Array], job: Job) -> Array:
 
 
 def _outputs(job: Job, results: list[Array]) -> dict[int, Array]:
-    if not job.query.outputs:
-        return {}
     outputs, numbers = {}, job.bound.wiring.outputs
     for sent, node in zip(job.query.outputs, job.bound.question.outputs, strict=True):
         found = numbers.get(node)

@@ -29,7 +29,7 @@ def index_refusal(job: Job, room: Room) -> Refusal:
     """The refusal of the row index that the lowest chunk found out of range."""
     checked = job.program.checked
     faults = room.faults[room.faults[:, 0] > 0]
-    node, example, place, index = (room.lead_fault() if not len(faults) else faults[0]).tolist()
+    node, example, place, index = room.lead_fault() if not len(faults) else faults[0].tolist()
     table, indices = checked.graph.operands_of(node)
     position = np.unravel_index(place, checked.shape(indices)) if checked.shape(indices) else ()
     error = IndexRangeError(tuple(int(i) for i in position), index, checked.shape(table)[0])

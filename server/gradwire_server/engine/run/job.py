@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,32 +28,22 @@ class Bound:
 
     question: Question
     dtype: np.dtype[np.floating]
-    reduction: Reduction
     code: Code
     layout: Layout
     wiring: Wiring
-    idles: bool
-    """Whether a room is kept between requests."""
+    seed: float
+    """The gradient of the loss in itself."""
+    divisor: float
+    """What sums over examples are divided by."""
+    rooms: list[Room] = field(default_factory=list)
+    """Rooms of such requests that are idle."""
 
-    def room(self, program: Program) -> Room:
-        """The program's idle room, if it is one of these requests, or a new one."""
-        try:
-            owner, room = program.idle.pop()
-        except IndexError:
-            return self.new_room(program)
-        return room if owner is self else self.new_room(program)
-
-    def new_room(self, program: Program) -> Room:
+    def new_room(self) -> Room:
         """Storage for a request of this kind."""
-        examples = self.layout.examples
-        summed = self.reduction is Reduction.SUM and program.facts.batched and not program.lanes_loss
-        seed = float(examples) if summed else 1.0
-        divisor = float(examples) if self.reduction is Reduction.MEAN and program.facts.batched else 1.0
-        return Room(self.code, self.layout, self.dtype, seed, divisor)
+        return Room(self.code, self.layout, self.wiring.slots, self.dtype, self.seed, self.divisor)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(NamedTuple):
     """A query that fits its graph, ready to run."""
 
     program: Program
@@ -118,7 +109,7 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
     if known is not None:
         bound = known.bounds.get(known.expected.fits(query.arrays))
         if bound is not None:
-            return Job(program=program, query=query, wrt=known.wrt, bound=bound)
+            return Job(program, query, known.wrt, bound)
     asked = fit(program.facts, query, limits, checkpoint)
     key = asked.question, asked.examples, query.dtype, query.reduction, threads, limits.max_memory_bytes
     bound = program.bounds.get(key)
@@ -130,7 +121,7 @@ def bind(program: Program, query: Query, limits: Limits, threads: int = 1, check
             code = program.code(question, checkpoint)
             bound = _bound(program, code, question, asked, query, threads, limits, checkpoint)
         program.keep(key, bound)
-    job = Job(program=program, query=query, wrt=asked.wrt, bound=bound)
+    job = Job(program, query, asked.wrt, bound)
     if job.memory > limits.max_memory_bytes:
         raise _too_large(job, limits)
     program.know(kind, asked, query.dtype, bound)
@@ -152,8 +143,14 @@ def _bound(
         code, examples, itemsize, streamed, elements * itemsize, threads, limits.max_memory_bytes
     )  # fmt: skip
     wiring = wiring_of(checked, code, question, wrt, layout, query.reduction, checkpoint)
-    idles = program.idles(layout.memory - layout.results)
-    return Bound(question, query.dtype, query.reduction, code, layout, wiring, idles)
+    return Bound(question, query.dtype, code, layout, wiring, *_scales(program, query.reduction, examples))
+
+
+def _scales(program: Program, reduction: Reduction, examples: int) -> tuple[float, float]:
+    """The gradient of the loss in itself, and what sums over examples are divided by."""
+    batched = program.facts.batched
+    summed = reduction is Reduction.SUM and batched and not program.lanes_loss
+    return float(examples) if summed else 1.0, float(examples) if reduction is Reduction.MEAN and batched else 1.0
 
 
 def _too_large(job: Job, limits: Limits) -> Refusal:
@@ -190,6 +187,8 @@ def part_of(job: Job, begin: int, end: int) -> Job:
     query = replace(job.query, arrays=arrays)
     old, count = job.bound, end - begin
     layout = replace(old.layout, examples=count, tile=count, tiles=1, chunks=1, threads=1)
-    wiring = wiring_of(job.program.checked, old.code, old.question, job.wrt, layout, old.reduction)
-    bound = replace(old, layout=layout, wiring=wiring)
-    return replace(job, query=query, bound=bound)
+    reduction = job.query.reduction
+    wiring = wiring_of(job.program.checked, old.code, old.question, job.wrt, layout, reduction)
+    scales = _scales(job.program, reduction, count)
+    bound = Bound(old.question, old.dtype, old.code, layout, wiring, *scales)
+    return job._replace(query=query, bound=bound)

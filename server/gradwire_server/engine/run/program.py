@@ -33,9 +33,6 @@ PROGRAM_BYTES, NODE_BYTES, EDGE_BYTES, ATTRIBUTES_BYTES, SOURCE_BYTES = 20_000, 
 CODE_BYTES, BOUND_BYTES, BOUND_SOURCE_BYTES = 2000, 10_000, 900
 """Rough memory of a code besides its numbers, of a kind of requests, and of each source in it."""
 
-IDLE_BYTES = 128 << 10
-"""Storage that may be kept between requests for a program, as far as none of its rooms takes more."""
-
 
 class Known(NamedTuple):
     """Requests that ask the same, of any number of examples."""
@@ -56,8 +53,6 @@ class Program:
         """Whether the loss depends on examples."""
         self.bounds: dict[object, Any] = {}
         """Kinds of requests that are known."""
-        self.idle: list[tuple[Any, Any]] = []
-        """The kind of request, and the room, that ran last; none while it is used."""
         self.known: dict[object, Known] = {}
         """What was found of requests that ask the same."""
         self._codes: dict[Question, Code] = {}
@@ -131,10 +126,6 @@ class Program:
                 self.known[kind] = known
         known.bounds[asked.examples] = bound
 
-    def idles(self, nbytes: int) -> bool:
-        """Whether storage of so many bytes may be kept between requests."""
-        return nbytes <= max(IDLE_BYTES, self.nbytes // 4)
-
     @property
     def _most(self) -> int:
         """Bytes that codes take at most, unless one alone takes more."""
@@ -152,7 +143,7 @@ class Program:
         contents = sum(content.nbytes for content in graph.contents.values() if isinstance(content, np.ndarray))
         own = NODE_BYTES * len(graph) + EDGE_BYTES * len(graph.operands) + ATTRIBUTES_BYTES * len(graph.attributes)
         kinds = self._kinds * (BOUND_BYTES + BOUND_SOURCE_BYTES * sources)
-        return PROGRAM_BYTES + own + contents + SOURCE_BYTES * sources + kinds + self._most + IDLE_BYTES
+        return PROGRAM_BYTES + own + contents + SOURCE_BYTES * sources + kinds + self._most
 
 
 def compile_graph(

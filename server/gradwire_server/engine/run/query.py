@@ -65,7 +65,7 @@ class Expected:
         examples = -1
         for name, dtype, shape, batched in self._sources:
             array = arrays.get(name)
-            if array is None or array.dtype != dtype:
+            if array is None or (array.dtype is not dtype and array.dtype != dtype):
                 return -1
             found = array.shape
             if not batched:

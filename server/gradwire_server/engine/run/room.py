@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from gradwire_server.engine.graph.graph import Array
 from gradwire_server.engine.lowering import rows as r
-from gradwire_server.engine.lowering.addresses import address
+from gradwire_server.engine.lowering.addresses import OFFSET, address
 from gradwire_server.engine.lowering.buffers import MODES, OF_ALL, OF_LANES, Own, Role
 from gradwire_server.engine.lowering.code import Code
 from gradwire_server.engine.machine import kernels
 from gradwire_server.engine.run.layout import Layout
+
+Integers: TypeAlias = "array[int]"
+
+ROOM_BYTES = 16 << 10
+"""Rough memory of a room besides its arrays of numbers."""
+
+_NOTHING_DONE = array("q", bytes(8 * (r.W_WEIGHTS_DONE + 1)))
+"""NEXT, READY, DONE, STATUS, WEIGHT and WEIGHTS_DONE."""
 
 
 class Room:
@@ -21,13 +31,24 @@ class Room:
     Args:
         code: What runs.
         layout: How.
+        slots: Places in a block of the arrays of a request.
         dtype: Float dtype of requests.
         seed: Gradient of the loss in itself.
         divisor: What sums over examples are divided by.
     """
 
-    def __init__(self, code: Code, layout: Layout, dtype: np.dtype[np.floating], seed: float, divisor: float) -> None:
-        self._code = code
+    def __init__(
+        self,
+        code: Code,
+        layout: Layout,
+        slots: Sequence[int],
+        dtype: np.dtype[np.floating],
+        seed: float,
+        divisor: float,
+    ) -> None:
+        self._code, self._slots = code, np.array(slots, np.int64)
+        self.nbytes = layout.memory - layout.results + code.nbytes + ROOM_BYTES
+        """Bytes that it takes, with the code that it is for."""
         self.one = kernels.ones(dtype)
         sizes, tile = code.sizes, layout.tile
         self._kept: list[Array] = []
@@ -44,30 +65,20 @@ class Room:
         sums = sizes.own[Own.SUMS] + (0 if layout.direct else sizes.source_sums)
         self.sums = np.zeros((max(1, layout.chunks), sums))
         self._direct = layout.direct
-        self.losses = np.zeros(max(1, layout.chunks))
+        self.losses = array("d", bytes(8 * max(1, layout.chunks)))
         self.flags = np.zeros(layout.tiles, np.int64)
         """[tiles], what was found in each; see ``rows``."""
         self.faults = np.zeros((max(1, layout.chunks), 4), np.int64)
         """[chunks, 4], node, example, position and value of a row index that is out of range."""
-        self.work = np.zeros(r.W_SIZE, np.int64)
-        self.work[[r.W_EXAMPLES, r.W_TILE, r.W_TILES, r.W_CHUNKS]] = (
-            layout.examples, layout.tile, layout.tiles, layout.chunks
-        )  # fmt: skip
-        self.work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sums, Own.SUMS
-        self.work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS, r.W_FAULTS]] = (
-            address(self.sums), address(self.losses), address(self.flags), address(self.faults)
-        )  # fmt: skip
-        self.work[r.W_YIELD] = kernels.yielding()
-        for number, section in enumerate(code.sections):
-            self.work[r.W_SECTIONS + 2 * number : r.W_SECTIONS + 2 * number + 2] = section.begin, section.end
-        self.work[r.W_WEIGHTS] = code.sections[-1].rows
+        self.work = _integers(self._work(layout, sums))
+        """The block that threads share."""
+        self.work_address = self.work.buffer_info()[0]
         kept = {
             number: self._new(layout.examples * sizes.kept[own.node], dtype)
             for number, own in enumerate(code.attached, start=len(MODES))
             if own.role in (Role.KEPT, Role.KEPT_GRADIENT)
         }
-        self.work_address = address(self.work)
-        self.blocks: list[Array] = []
+        self.blocks: list[Integers] = []
         """What each thread runs with."""
         for _ in range(layout.threads):
             own: dict[int, int] = {
@@ -75,10 +86,27 @@ class Room:
                 Own.SUMS: self._new(sums, dtype),
             }
             scratch = self._new(sizes.scratch, dtype), self._new(sizes.wide + tile * sizes.wide_of_lane, np.float64)
-            self.blocks.append(self._block({**shared, **own, **kept}, scratch, dtype, divisor))
+            block = self._block({**shared, **own, **kept}, scratch, dtype, divisor)
             if not layout.direct:
-                self._place_sums(self.blocks[-1], own[Own.SUMS], dtype.itemsize)
-        self.addresses = [address(block) for block in self.blocks]
+                self._place_sums(block, own[Own.SUMS], dtype.itemsize)
+            self.blocks.append(_integers(block))
+            self.blocks[-1][r.C_OBJECTS] += self.blocks[-1].buffer_info()[0]
+        self.addresses = [block.buffer_info()[0] for block in self.blocks]
+
+    def _work(self, layout: Layout, sums: int) -> Array:
+        work = np.zeros(r.W_SIZE, np.int64)
+        work[[r.W_EXAMPLES, r.W_TILE, r.W_TILES, r.W_CHUNKS]] = (
+            layout.examples, layout.tile, layout.tiles, layout.chunks
+        )  # fmt: skip
+        work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sums, Own.SUMS
+        work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS, r.W_FAULTS]] = (
+            address(self.sums), self.losses.buffer_info()[0], address(self.flags), address(self.faults)
+        )  # fmt: skip
+        work[r.W_YIELD] = kernels.yielding()
+        for number, section in enumerate(self._code.sections):
+            work[r.W_SECTIONS + 2 * number : r.W_SECTIONS + 2 * number + 2] = section.begin, section.end
+        work[r.W_WEIGHTS] = self._code.sections[-1].rows
+        return work
 
     def _place_sums(self, block: Array, base: int, itemsize: int) -> None:
         """Have a thread add up gradients in sources among its own sums."""
@@ -98,20 +126,29 @@ class Room:
         self, buffers: Mapping[int, int], scratch: tuple[int, int], dtype: np.dtype[np.floating], divisor: float
     ) -> Array:
         code = self._code
-        block = np.zeros(r.C_BUFFERS + 2 * len(code.modes), np.int64)
+        objects = r.C_BUFFERS + 2 * len(code.modes)
+        block = np.zeros(objects + len(self._slots), np.int64)
         block[: r.C_BUFFERS] = kernels.table(dtype)
+        block[[r.C_OFFSET, r.C_SLOTS, r.C_OBJECT_COUNT]] = OFFSET, address(self._slots), len(self._slots)
+        block[r.C_OBJECTS] = 8 * objects
         block[[r.C_CODE, r.C_SCRATCH, r.C_WIDE, r.C_STOP]] = address(code.rows), *scratch, address(self.stop)
         block[r.C_DIRECT] = self._direct
         block[r.C_DIVISOR] = np.float64(divisor).view(np.int64)
-        block[r.C_BUFFERS + 1 :: 2] = code.modes
+        block[r.C_BUFFERS + 1 : objects : 2] = code.modes
         for own, at in buffers.items():
             block[r.C_BUFFERS + 2 * own] = at
         return block
 
-    def lead_fault(self) -> Array:
+    def attach(self, handles: list[int]) -> None:
+        """Give each thread the arrays of a request, in the order of their slots."""
+        given = array("q", handles)
+        for block in self.blocks:
+            block[len(block) - len(given) :] = given
+
+    def lead_fault(self) -> list[int]:
         """Node, example, position and value of a row index that is out of range for all examples."""
         block = self.blocks[0]
-        return block[[r.C_NODE, r.C_EXAMPLE, r.C_POSITION, r.C_INDEX]]
+        return [block[at] for at in (r.C_NODE, r.C_EXAMPLE, r.C_POSITION, r.C_INDEX)]
 
     def free(self) -> None:
         """Give up the storage; nothing can run in it any more."""
@@ -119,6 +156,9 @@ class Room:
 
     def begin(self) -> None:
         """Have all chunks to be done."""
-        # NEXT, READY, DONE and STATUS.
-        self.work[: r.W_STATUS + 1] = 0
-        self.work[r.W_WEIGHT] = self.work[r.W_WEIGHTS_DONE] = 0
+        self.work[: len(_NOTHING_DONE)] = _NOTHING_DONE
+
+
+def _integers(block: Array) -> Integers:
+    """A block whose integers Python sets without NumPy, which takes several times as long."""
+    return array("q", block.tobytes())

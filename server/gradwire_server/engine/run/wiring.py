@@ -31,15 +31,22 @@ class Gradient:
     """Whether one array is that of each example."""
     divided: bool
     """Whether it is to be divided by the number of examples."""
+    as_it_is: bool
+    """Whether it is that array."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """Arrays of a request by the integers of a block that hold their addresses."""
 
-    sources: tuple[tuple[str, int], ...]
-    results: tuple[tuple[Shape, tuple[int, ...]], ...]
-    """Shapes of results, and where their addresses go."""
+    sources: tuple[str, ...]
+    """Names of arrays that the machine reads."""
+    results: tuple[Shape, ...]
+    """Shapes of arrays that it fills."""
+    numbers: tuple[int, ...]
+    """Numbers of results, for each place in the block that one has."""
+    slots: tuple[int, ...]
+    """Places in the block of sources, of results, and, if each example has a loss of its own, of the losses."""
     gradients: tuple[Gradient, ...]
     outputs: Mapping[int, int]
     """Numbers of results by node."""
@@ -58,7 +65,7 @@ def wiring_of(
     names = {source.node: source.name for source in graph.sources}
     examples = layout.examples
     places: dict[Attached, list[int]] = {}
-    sources = []
+    sources: list[tuple[str, int]] = []
     for number, own in enumerate(checked(code.attached, checkpoint), start=len(MODES)):
         at = r.C_BUFFERS + 2 * number
         if own.role is Role.SOURCE:
@@ -77,17 +84,19 @@ def wiring_of(
         axis = source.per_example or question.separate
         own, shared = (Attached(Role.GRADIENT, source.node, of_each) for of_each in (axis, False))
         found = own if own in places else shared
-        return Gradient(
-            name=source.name,
-            array=numbers.get(found, -1),
-            shape=((examples,) if axis else ()) + source.shape,
-            repeated=axis and found is shared,
-            divided=source.per_example and reduction is Reduction.MEAN,
-        )
+        array, repeated = numbers.get(found, -1), axis and found is shared
+        divided = source.per_example and reduction is Reduction.MEAN
+        as_it_is = array >= 0 and not repeated and not divided
+        own_shape = ((examples,) if axis else ()) + source.shape
+        return Gradient(source.name, array, own_shape, repeated, divided, as_it_is)
 
+    filled = [(numbers[own], at) for own in checked(results, checkpoint) for at in places[own]]
+    slots = [at for _, at in sources] + [at for _, at in filled]
     return Wiring(
-        sources=tuple(sources),
-        results=tuple([(shape(own), tuple(places[own])) for own in checked(results, checkpoint)]),
+        sources=tuple([name for name, _ in sources]),
+        results=tuple([shape(own) for own in checked(results, checkpoint)]),
+        numbers=tuple([number for number, _ in filled]),
+        slots=tuple([*slots, LOSSES] if question.separate else slots),
         gradients=tuple([gradient(source) for source in checked(wrt, checkpoint)]),
         outputs={own.node: number for own, number in numbers.items() if own.role is Role.OUTPUT},
     )
