@@ -326,7 +326,6 @@ class TestGradientsInside:
         assert result.non_finite is None
         assert evaluate(builder.program(), arrays, wrt=("x",), reduction=reduction).non_finite is not None
 
-    @pytest.mark.xfail(strict=True, reason="which gradients count is decided by node, not by element")
     @pytest.mark.parametrize("reduction", list(Reduction))
     @pytest.mark.parametrize("per_example", [False, True])
     @pytest.mark.parametrize("taken", [False, True])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.graph import shapes
+from gradwire_server.engine.graph.canonical import canonical
 from gradwire_server.engine.graph.graph import Graph, Input, Parameter, Shape
 from gradwire_server.engine.graph.identity import graph_id
 from gradwire_server.engine.graph.inference import infer
-from gradwire_server.engine.graph.traversal import ancestors, descendants
+from gradwire_server.engine.graph.traversal import ancestors, descendants, differentiated
 from gradwire_server.errors import shown
 from gradwire_server.limits import Limits
 
@@ -49,6 +51,8 @@ class Checked:
     """Distinct shapes; the first is ()."""
     per_example: NDArray[np.bool_]
     """[nodes], whether each node depends on examples."""
+    forward: NDArray[np.int32]
+    """[nodes], the node that has the value of each, and its gradient: of an element of stacked scalars that scalar."""
     graph_id: str
     """SHA-256 of the canonical form, 64 hexadecimal digits."""
     sources: tuple[Source, ...]
@@ -56,6 +60,13 @@ class Checked:
 
     def __len__(self) -> int:
         return len(self.graph)
+
+    def active(self, sources: Iterable[int]) -> NDArray[np.bool_]:
+        """[nodes], whether a gradient in one of some sources goes through each, if the loss depends on it."""
+        marks = np.zeros(len(self), np.bool_)
+        marks[list(sources)] = True
+        differentiated(self.graph.starts, self.graph.operands, self.forward, marks)
+        return marks
 
     def shape(self, index: int) -> Shape:
         """Shape of a node for one example."""
@@ -85,7 +96,8 @@ def check_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried
     """
     inferred = infer(graph, limits, checkpoint)
     graph = replace(graph, attributes=inferred.attributes)
-    identity = graph_id(graph, inferred.shape_ids, inferred.shape_table, checkpoint)
+    form = canonical(graph, inferred.shape_ids, inferred.shape_table, checkpoint)
+    identity = graph_id(graph, form, checkpoint)
     per_example, needed = np.zeros((2, len(graph)), np.bool_)
     needed[graph.loss] = True
     ancestors(graph.starts, graph.operands, needed)
@@ -110,6 +122,7 @@ def check_graph(graph: Graph, limits: Limits, checkpoint: Checkpoint = unhurried
         shape_ids=inferred.shape_ids,
         shape_table=inferred.shape_table,
         per_example=per_example,
+        forward=form.forward,
         graph_id=identity,
         sources=tuple(sources),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from hashlib import sha256
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.compiled import compiled
-from gradwire_server.engine.graph.canonical import NONE, Canonical, canonical
-from gradwire_server.engine.graph.graph import Attributes, Content, Graph, Input, Parameter, Shape
+from gradwire_server.engine.graph.canonical import NONE, Canonical
+from gradwire_server.engine.graph.graph import Attributes, Content, Graph, Input, Parameter
 from gradwire_server.engine.graph.opcodes import Opcode
 
 FORM = "gradwire graph 2"
@@ -20,15 +19,14 @@ FORM = "gradwire graph 2"
 ADD, ELEMENT = int(Opcode.ADD), int(Opcode.ELEMENT)
 
 
-def graph_id(graph: Graph, shape_ids: NDArray[np.int32], table: Sequence[Shape], checkpoint: Checkpoint) -> str:
-    """The id of a checked graph, 64 hexadecimal digits.
+def graph_id(graph: Graph, form: Canonical, checkpoint: Checkpoint) -> str:
+    """The id of a checked graph, by its canonical form: 64 hexadecimal digits.
 
     Nodes have the numbers of a depth-first postorder: from the loss, then, in the order in which they were sent, from
     operations that compute, nodes with names, and nodes that no other has as an operand. Nodes that the canonical form
     looks through have none. Outputs are asked for by index, so the sent indices of named operations and constants
     count.
     """
-    form = canonical(graph, shape_ids, table, checkpoint)
     checkpoint()
     numbers, order = np.full(len(graph), NONE, np.int32), np.empty(len(graph), np.int32)
     count = postorder(np.array([graph.loss]), graph.starts, graph.operands, form, numbers, order, 0)

@@ -30,6 +30,23 @@ def descendants(starts: NDArray[np.int64], operands: NDArray[np.int32], marked: 
 
 
 @compiled
+def differentiated(
+    starts: NDArray[np.int64], operands: NDArray[np.int32], forward: NDArray[np.int32], marked: NDArray[np.bool_]
+) -> None:
+    """Mark every node that depends on a marked one, where what stands for another node depends on what that does.
+
+    ``forward``: [nodes], the node, or an earlier one that it stands for; ``marked``: [nodes].
+    """
+    for k in range(len(starts) - 1):
+        if forward[k] != k:
+            marked[k] |= marked[forward[k]]
+            continue
+        for i in range(starts[k], starts[k + 1]):
+            if marked[operands[i]]:
+                marked[k] = True
+
+
+@compiled
 def infer_elementwise(
     opcodes: NDArray[np.int8],
     starts: NDArray[np.int64],

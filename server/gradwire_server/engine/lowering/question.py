@@ -56,15 +56,13 @@ def facts_of(checked: Checked, question: Question) -> Facts:
     """What is to be done about each node."""
     graph = checked.graph
     count = len(graph)
-    reaching, needed, active = (np.zeros(count, np.bool_) for _ in range(3))
+    reaching, needed = np.zeros((2, count), np.bool_)
     reaching[graph.loss] = True
     ancestors(graph.starts, graph.operands, reaching)
     needed[:] = reaching
     needed[list(question.outputs)] = True
     ancestors(graph.starts, graph.operands, needed)
-    active[list(question.wrt)] = True
-    descendants(graph.starts, graph.operands, active)
-    active &= reaching
+    active = checked.active(question.wrt) & reaching
     scalar = scalar_operations(checked) & needed
     lanes = checked.per_example.copy()
     if question.separate and lanes[graph.loss]:

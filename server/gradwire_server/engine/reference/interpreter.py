@@ -69,10 +69,7 @@ def needed(program: Checked, nodes: Iterable[int]) -> Mask:
 
 def between(program: Checked, sources: Iterable[int]) -> Mask:
     """The nodes that depend on some sources, and that the loss depends on: those that have a gradient."""
-    marked = np.zeros(len(program), np.bool_)
-    marked[list(sources)] = True
-    traversal.descendants(program.graph.starts, program.graph.operands, marked)
-    return marked & needed(program, [program.graph.loss])
+    return program.active(sources) & needed(program, [program.graph.loss])
 
 
 def forward(
