@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.checking import Checked
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering.question import Facts, Marks
@@ -31,8 +33,8 @@ BACKWARD = _marks(
 )  # fmt: skip
 """[opcodes], ops that pass back what is not finite to whatever operand wants a gradient. Others select."""
 
-VIEWS = _marks(Opcode.RESHAPE, Opcode.TRANSPOSE)
-"""[opcodes], ops whose result may have no storage of its own."""
+INPUT, ADD, MAX, POWER = int(Opcode.INPUT), int(Opcode.ADD), int(Opcode.MAX), int(Opcode.POWER)
+RESHAPE, TRANSPOSE = int(Opcode.RESHAPE), int(Opcode.TRANSPOSE)
 
 
 class Looks:
@@ -45,26 +47,35 @@ class Looks:
 
     def __init__(self, graph: Checked, facts: Facts) -> None:
         own = graph.graph
-        arities = np.diff(own.starts)
-        owners = np.repeat(np.arange(len(own)), arities)
-        operands = own.operands
-        sizes = np.array([int(0 not in shape) for shape in graph.shape_table], np.bool_)[graph.shape_ids]
-        there = facts.needed[owners] & sizes[owners] & sizes[operands]
-        source = own.opcodes <= Opcode.INPUT
-        # What examples share is computed even if there are none, but for what requests bring.
-        together = (facts.lanes[owners] == facts.lanes[operands]) | source[operands]
-        views = VIEWS[own.opcodes] | ((arities == 1) & (own.opcodes >= Opcode.ADD) & (own.opcodes <= Opcode.MAX))
-        tells = there & together & FORWARD[own.opcodes[owners]] & ~views[owners]
-        self.values: Marks = np.zeros(len(own), np.bool_)
-        """[nodes], whether the value shows in another one."""
-        self.values[operands[tells]] = True
-        for node in np.flatnonzero(views & facts.needed)[::-1]:
-            self.values[operands[own.starts[node]]] |= self.values[node] and sizes[node]
-        no_power = (own.opcodes == Opcode.POWER) & (own.numbers == 0)
-        tells = there & facts.active[operands] & BACKWARD[own.opcodes[owners]] & ~no_power[owners]
-        self.gradients: Marks = np.zeros(len(own), np.bool_)
-        """[nodes], whether the gradient shows in that of an operand."""
-        self.gradients[owners[tells]] = True
+        empty = np.array([0 in shape for shape in graph.shape_table])[graph.shape_ids]
+        self.values, self.gradients = np.zeros((2, len(own)), np.bool_)
+        """[nodes], whether the value shows in another one, and whether the gradient shows in that of an operand."""
+        _survey(
+            own.starts, own.operands, own.opcodes, own.numbers, facts.needed & ~empty, facts.active, facts.lanes, empty,
+            FORWARD, BACKWARD, self.values, self.gradients,
+        )  # fmt: skip
+
+
+@compiled
+def _survey(
+    starts: NDArray[np.int64], operands: NDArray[np.int32], opcodes: NDArray[np.int8], numbers: NDArray[np.float64],
+    computed: Marks, active: Marks, lanes: Marks, empty: Marks, forward: Marks, backward: Marks, values: Marks,
+    gradients: Marks,
+) -> None:  # fmt: skip
+    """Mark what needs no look, from the last node to the first; all are [nodes] but the marks of opcodes."""
+    for node in range(len(opcodes) - 1, -1, -1):
+        if not computed[node]:
+            continue
+        opcode, arity = opcodes[node], starts[node + 1] - starts[node]
+        view = opcode in (RESHAPE, TRANSPOSE) or (arity == 1 and ADD <= opcode <= MAX)
+        passes = backward[opcode] and (opcode != POWER or numbers[node] != 0)
+        for operand in operands[starts[node] : starts[node + 1]]:
+            if empty[operand]:
+                continue
+            # What examples share is computed even if there are none, but for what requests bring.
+            together = lanes[node] == lanes[operand] or opcodes[operand] <= INPUT
+            values[operand] |= values[node] if view else forward[opcode] and together
+            gradients[node] |= passes and active[operand]
 
 
 def ranges(views: Iterable[View]) -> Iterator[tuple[View, int]]:
