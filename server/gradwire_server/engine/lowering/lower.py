@@ -48,7 +48,7 @@ class _Lowering:
     def __init__(self, graph: Checked, question: Question, checkpoint: Checkpoint) -> None:
         self._graph, self._question, self._checkpoint = graph, question, checkpoint
         self._facts = facts = facts_of(graph, question)
-        self._buffers, self._writer = Buffers(graph), Writer()
+        self._buffers, self._writer = Buffers(graph), Writer(checkpoint)
         self._buffers.constants.append(np.ones(1))
         self._seed = self._buffers.seed()
         self._looks = Looks(graph, facts)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
 from gradwire_server.engine.graph.graph import Array, Shape
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
@@ -28,9 +29,10 @@ def bits(number: float) -> int:
 
 
 class Writer:
-    """Rows that are being written."""
+    """Rows that are being written; a node of many operands has many."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
         self.rows = array("q")
         self.count = 0
         self.kept: list[Array] = []
@@ -50,6 +52,8 @@ class Writer:
     def row(self, kind: int, *integers: int) -> None:
         """Write a row."""
         self.count += 1
+        if self.count % BETWEEN_CHECKPOINTS == 0:
+            self._checkpoint()
         self.rows.fromlist([kind, len(integers) + 2, *integers])
 
     def address(self, kept: Array) -> int:
