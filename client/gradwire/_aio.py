@@ -14,7 +14,7 @@ from gradwire import _channel
 from gradwire._computation import Computation
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._frames import Assembler, final, request_frames, whole
-from gradwire._grpc import GrpcTransport, in_frames
+from gradwire._grpc import GrpcTransport, in_frames, is_by_id
 from gradwire._local import LocalTransport
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, Step, Steps, seconds
@@ -140,7 +140,7 @@ class AsyncGrpcTransport:
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
                 raise of_call(_channel.too_late(), request_id) from None
-            raise _channel.error_of(error, self._address, request_id, graph) from None
+            raise _channel.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:

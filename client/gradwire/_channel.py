@@ -21,6 +21,7 @@ from gradwire._errors import (
     CancelledError,
     DeadlineExceededError,
     GradwireError,
+    GraphNotFoundError,
     LimitExceededError,
     OverloadedError,
     TLSError,
@@ -65,6 +66,8 @@ _BROKE_OFF = re.compile(r"^(Socket closed|Stream removed)")
 """How gRPC says that a connection, which stood, is gone."""
 _BROKE_AT_ONCE = "Internal error from Core"
 """How ``grpc.aio`` says, as INTERNAL, that a connection broke or a deadline passed while the call began."""
+_RESET = "RST_STREAM with error code 2"
+"""How gRPC says, as INTERNAL, that a proxy gave up a call in the middle, such as when the server behind it died."""
 _CAUSES = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS; connect without tls=True",
     "certificate has expired": "the certificate of the server has expired",
@@ -272,12 +275,31 @@ def new_request_id() -> str:
     return uuid4().hex
 
 
-def error_of(error: grpc.RpcError, to: Address, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
-    """The error that a failed call means. ``grpc.aio``'s errors have the same methods."""
+def error_of(
+    error: grpc.RpcError,
+    to: Address,
+    request_id: str,
+    graph: graph_pb2.Graph | None = None,
+    *,
+    by_id: bool = False,
+) -> GradwireError:
+    """The error that a failed call means. ``grpc.aio``'s errors have the same methods.
+
+    Args:
+        error: As gRPC raised it.
+        to: Where the call went.
+        request_id: Id of the call.
+        graph: The graph that was sent, if one was.
+        by_id: Whether the call named its graph by the id.
+    """
     # The stubs know neither of the two metadata classes of gRPC.
     trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())
+    meant = _meant(error, to, trailers.get(_STATUS_KEY), graph)
+    if by_id and error.code() is grpc.StatusCode.NOT_FOUND and meant.reason is None:
+        # A proxy may have dropped the details, of which the reason is one.
+        meant = GraphNotFoundError(str(meant))
     # A proxy may have given it another id.
-    return of_call(_meant(error, to, trailers.get(_STATUS_KEY), graph), trailers.get(_REQUEST_ID, request_id))
+    return of_call(meant, trailers.get(_REQUEST_ID, request_id))
 
 
 def _meant(error: grpc.RpcError, to: Address, status: bytes | None, graph: graph_pb2.Graph | None) -> GradwireError:
@@ -287,7 +309,7 @@ def _meant(error: grpc.RpcError, to: Address, status: bytes | None, graph: graph
     too_large = _TOO_LARGE.search(details)
     if too_large:
         return _too_large(too_large, details, target)
-    if code in _NOT_SERVED or details == _BROKE_AT_ONCE:
+    if code in _NOT_SERVED or details == _BROKE_AT_ONCE or _RESET in details:
         cause = _tls_cause(details, to)
         if cause is not None:
             return TLSError(f"no connection to {target}: {cause}; gRPC says: {details}")

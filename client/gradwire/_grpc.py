@@ -31,6 +31,11 @@ def in_frames(step: Compute) -> bool:
     return max(step.reply_bytes, sum(array.nbytes for array in step.arrays.values())) > UNARY_BYTES
 
 
+def is_by_id(step: Step) -> bool:
+    """Whether a step names its graph by the id."""
+    return isinstance(step, Compute) and step.request.WhichOneof("program") == "graph_id"
+
+
 class GrpcTransport:
     """A channel to a server, opened at the first call."""
 
@@ -65,7 +70,7 @@ class GrpcTransport:
                 return self._in_frames(step, timeout, request_id)
             return Answer(self._unary(stub.ComputeGradients, whole(step), timeout, request_id), {}, request_id)
         except grpc.RpcError as error:
-            raise self.error(error, request_id, graph) from None
+            raise self.error(error, request_id, graph, by_id=is_by_id(step)) from None
         except ValueError as error:
             raise self._invocation_error(error) from None
 
@@ -109,11 +114,13 @@ class GrpcTransport:
         """The attempts at a call."""
         return _channel.Attempts(self._address, timeout)
 
-    def error(self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
-        """The error that a failed call means."""
+    def error(
+        self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None, *, by_id: bool = False
+    ) -> GradwireError:
+        """The error that a failed call means; see ``error_of``."""
         if self.is_closed:
             return _channel.closed()
-        return _channel.error_of(error, self._address, request_id, graph)
+        return _channel.error_of(error, self._address, request_id, graph, by_id=by_id)
 
     def close(self) -> None:
         """See ``Transport``."""
