@@ -16,6 +16,7 @@ from gradwire._client import info, register
 from gradwire._computation import Computation, Loss, Options, Tracing
 from gradwire._expression import Expression
 from gradwire._grpc_stream import MAX_PENDING
+from gradwire._loops import PerLoop
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
 from gradwire._steps import seconds
 from gradwire._stream import Stream
@@ -58,7 +59,7 @@ class AsyncStream:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._slots = asyncio.Semaphore(MAX_PENDING)
+        self._slots = PerLoop(lambda: asyncio.Semaphore(MAX_PENDING))
         """Room on the stream, which threads would wait for otherwise."""
 
     async def __call__(
@@ -84,7 +85,7 @@ class AsyncStream:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
         deadline = _channel.Deadline(seconds(timeout))
         try:
-            async with asyncio.timeout(deadline.left), self._slots:
+            async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
                 future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
@@ -107,7 +108,7 @@ class AsyncStream:
 class AsyncClient:
     """Calls to a server, or to the engine in this process, from asyncio; see ``Client`` and ``connect``.
 
-    Used in the event loop that makes its first call, and only there.
+    Any event loop may use it, also several: each has a connection of its own.
 
     Args:
         target: As for ``gw.connect``.
