@@ -14,8 +14,8 @@ with gw.connect("localhost:50051") as client:
 
 from gradwire._expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
 from gradwire import _functions
+from gradwire._address import Connection
 from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
-from gradwire._channel import Connection
 from gradwire._client import Client, ValueAndGrad, connect
 from gradwire._computation import Options
 from gradwire._drawing import save_picture

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address, _attempts, _channel, _meaning
 from gradwire._computation import Computation
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._frames import Assembler, final, request_frames, whole
@@ -44,7 +44,7 @@ async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -
 
 async def send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
     """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = _channel.Deadline(seconds(timeout))
+    deadline = _attempts.Deadline(seconds(timeout))
     return await _perform(steps, lambda step: transport.send(step, deadline.left))
 
 
@@ -108,7 +108,7 @@ class _Connected(NamedTuple):
 class AsyncGrpcTransport:
     """A channel of ``grpc.aio`` for each event loop, opened at its first call; streams have a blocking one."""
 
-    def __init__(self, address: _channel.Address) -> None:
+    def __init__(self, address: _address.Address) -> None:
         self._address = address
         self._connections = PerLoop(self._open)
         self._streams = GrpcTransport(address)
@@ -124,7 +124,7 @@ class AsyncGrpcTransport:
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
             if self._closed:
-                raise _channel.closed()
+                raise _meaning.closed()
 
     async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (as above)
         """The answer to a step at one attempt."""
@@ -143,15 +143,15 @@ class AsyncGrpcTransport:
             return Answer(response, {}, request_id)
         except grpc.RpcError as error:
             if self._closed:
-                raise _channel.closed() from None
+                raise _meaning.closed() from None
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
-                raise of_call(_channel.too_late(), request_id) from None
-            raise _channel.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
+                raise of_call(_meaning.too_slow(error.details() or "", self._address), request_id) from None
+            raise _meaning.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
-                raise _channel.closed() from None
+                raise _meaning.closed() from None
             raise
 
     async def _in_frames(

@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address, _attempts
 from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport, send_within
 from gradwire._arrays import Array, merged
 from gradwire._client import info, register
@@ -83,14 +83,14 @@ class AsyncStream:
         **named: ArrayLike,
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
-        deadline = _channel.Deadline(seconds(timeout))
+        deadline = _attempts.Deadline(seconds(timeout))
         try:
             async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
                 future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            raise _channel.too_late() from None
+            raise _attempts.too_late() from None
 
     async def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
@@ -118,10 +118,10 @@ class AsyncClient:
         UsageError: The arguments make no sense.
     """
 
-    def __init__(self, target: str, **options: Unpack[_channel.Connection]) -> None:
-        to = _channel.address(target, **options)
+    def __init__(self, target: str, **options: Unpack[_address.Connection]) -> None:
+        to = _address.address(target, **options)
         self._transport: AsyncTransport = (
-            AsyncLocalTransport() if to.target == _channel.LOCAL else AsyncGrpcTransport(to)
+            AsyncLocalTransport() if to.target == _address.LOCAL else AsyncGrpcTransport(to)
         )
 
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:

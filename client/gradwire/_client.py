@@ -8,7 +8,7 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address
 from gradwire._arrays import Array, merged
 from gradwire._computation import Computation, Loss, Options, Tracing, problem_of
 from gradwire._errors import InvalidRequestError
@@ -23,7 +23,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
 
-def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
+def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
     """A client of the server at ``target``; it connects at the first call.
 
     Args:
@@ -36,8 +36,8 @@ def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
     Raises:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
-    to = _channel.address(target, **options)
-    return Client(LocalTransport() if to.target == _channel.LOCAL else GrpcTransport(to))
+    to = _address.address(target, **options)
+    return Client(LocalTransport() if to.target == _address.LOCAL else GrpcTransport(to))
 
 
 class ValueAndGrad:

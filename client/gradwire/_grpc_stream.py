@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._channel import Attempts, Deadline, new_request_id, too_late
+from gradwire._attempts import Attempts, Deadline, too_late
+from gradwire._channel import new_request_id
 from gradwire._computation import Computation, Problem
 from gradwire._errors import (
     CancelledError,

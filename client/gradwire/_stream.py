@@ -11,7 +11,7 @@ from typing import Any, Self
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import Array, merged
-from gradwire._channel import Deadline, too_late
+from gradwire._attempts import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
 
