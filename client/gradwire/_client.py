@@ -19,10 +19,12 @@ from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_inf
 from gradwire._steps import Steps, Unary
 from gradwire._stream import Stream
 from gradwire._transport import Transport, send_within
+from gradwire._untraced import untraced
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
 
+@untraced
 def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
     """A client of the server at ``target``; it connects at the first call.
 
@@ -47,6 +49,7 @@ class ValueAndGrad:
         self._transport = transport
         self._computation = computation
 
+    @untraced
     def __call__(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> tuple[Any, dict[str, Array]]:
@@ -63,9 +66,10 @@ class ValueAndGrad:
         Raises:
             GradwireError: Whatever is wrong.
         """
-        result = self.evaluate(arrays, timeout=timeout, **named)
+        result = self._transport.evaluate(self._computation, merged(arrays, named), timeout)
         return result.loss, result.gradients
 
+    @untraced
     def evaluate(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Result:
@@ -82,6 +86,7 @@ class Client:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    @untraced
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> ValueAndGrad:
         """A callable that gives the loss and its gradients.
 
@@ -97,6 +102,7 @@ class Client:
         """
         return ValueAndGrad(self._transport, Computation(loss, **options))
 
+    @untraced
     def stream(self, loss: Loss, **options: Unpack[Options]) -> Stream:
         """A stream of calls of one loss, for training loops; use it in a ``with`` block.
 
@@ -104,6 +110,7 @@ class Client:
         """
         return self._transport.stream(Computation(loss, **options))
 
+    @untraced
     def trace(
         self,
         loss: Loss,
@@ -126,6 +133,7 @@ class Client:
         steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
         return send_within(self._transport, steps, timeout)
 
+    @untraced
     def check(
         self,
         loss: Loss,
@@ -155,6 +163,7 @@ class Client:
         steps = computation.check(merged(arrays, named), step, tolerance, max_probes)
         return send_within(self._transport, steps, timeout)
 
+    @untraced
     def register(self, loss: Expression | graph_pb2.Graph, *, ties: str = "zero", timeout: float | None = None) -> str:
         """Make a graph known to the server ahead of the first call, and return its id.
 
@@ -163,10 +172,12 @@ class Client:
         """
         return send_within(self._transport, register(loss, ties), timeout)
 
+    @untraced
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, ops and limits of the server."""
         return send_within(self._transport, info(), timeout)
 
+    @untraced
     def close(self) -> None:
         """Let go of the connection; calls under way are cancelled."""
         self._transport.close()

@@ -14,6 +14,7 @@ from gradwire._arrays import Array, merged
 from gradwire._attempts import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
+from gradwire._untraced import untraced
 
 
 class Stream(ABC):
@@ -23,6 +24,7 @@ class Stream(ABC):
     the last one travels.
     """
 
+    @untraced
     def submit(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Future[Result]:
@@ -45,6 +47,7 @@ class Stream(ABC):
     def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
 
+    @untraced
     def evaluate(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Result:
@@ -54,8 +57,11 @@ class Stream(ABC):
             DeadlineExceededError: It was not there after ``timeout`` seconds; the stream goes on.
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
+        return self._result(merged(arrays, named), timeout)
+
+    def _result(self, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
         deadline = Deadline(seconds(timeout))
-        future = self._begin(merged(arrays, named), timeout, copy=False)
+        future = self._begin(values, timeout, copy=False)
         try:
             return future.result(deadline.left)
         except TimeoutError:
@@ -63,11 +69,12 @@ class Stream(ABC):
         finally:
             future.cancel()
 
+    @untraced
     def __call__(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> tuple[Any, dict[str, Array]]:
         """Loss and gradients; as ``evaluate``."""
-        result = self.evaluate(arrays, timeout=timeout, **named)
+        result = self._result(merged(arrays, named), timeout)
         return result.loss, result.gradients
 
     def __enter__(self) -> Self:
