@@ -15,11 +15,10 @@ from gradwire._arrays import Array, merged
 from gradwire._client import info, register
 from gradwire._computation import Computation, Loss, Options, Tracing
 from gradwire._expression import Expression
-from gradwire._grpc_stream import MAX_PENDING
 from gradwire._loops import PerLoop
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
 from gradwire._steps import seconds
-from gradwire._stream import Stream
+from gradwire._stream import MAX_PENDING, Stream
 from gradwire.v1 import graph_pb2
 
 

@@ -13,8 +13,6 @@ from gradwire._arrays import Array, merged
 from gradwire._computation import Computation, Loss, Options, Tracing, problem_of
 from gradwire._errors import InvalidRequestError
 from gradwire._expression import Expression
-from gradwire._grpc import GrpcTransport
-from gradwire._local import LocalTransport
 from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
 from gradwire._steps import Steps, Unary
 from gradwire._stream import Stream
@@ -39,7 +37,13 @@ def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
     to = _address.address(target, **options)
-    return Client(LocalTransport() if to.target == _address.LOCAL else GrpcTransport(to))
+    if to.target == _address.LOCAL:
+        from gradwire._local import LocalTransport  # noqa: PLC0415  (other targets do not need it)
+
+        return Client(LocalTransport())
+    from gradwire._grpc import GrpcTransport  # noqa: PLC0415  (gRPC takes long to import, also for who only writes graphs)
+
+    return Client(GrpcTransport(to))
 
 
 class ValueAndGrad:

@@ -27,13 +27,10 @@ from gradwire._errors import (
 from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, perform, seconds
-from gradwire._stream import Stream
+from gradwire._stream import MAX_PENDING, Stream
 
 if TYPE_CHECKING:
     from gradwire._grpc import GrpcTransport
-
-MAX_PENDING = 64
-"""Requests under way on one stream; more would only fill memory."""
 
 
 @dataclass(eq=False, slots=True)

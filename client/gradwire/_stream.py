@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
@@ -15,6 +14,12 @@ from gradwire._attempts import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
 from gradwire._untraced import untraced
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+MAX_PENDING = 64
+"""Requests under way on one stream; more would only fill memory."""
 
 
 class Stream(ABC):
