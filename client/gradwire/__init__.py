@@ -12,13 +12,14 @@ with gw.connect("localhost:50051") as client:
     value, grads = hinge(w=w0, phi=features, y=labels)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from gradwire._expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
 from gradwire import _functions
-from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
-from gradwire._channel import Connection
+from gradwire._address import Connection
 from gradwire._client import Client, ValueAndGrad, connect
 from gradwire._computation import Options
-from gradwire._drawing import save_picture
 from gradwire._errors import (
     AuthenticationError,
     CancelledError,
@@ -81,3 +82,25 @@ __all__ = [
     "save_picture",
 ]
 __all__ += _functions.__all__
+
+# What only some programs need is imported when it is first asked for: it takes as long as all the rest.
+if TYPE_CHECKING:
+    from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
+    from gradwire._drawing import save_picture
+else:
+    _LATER = {
+        "AsyncClient": "_async_client",
+        "AsyncStream": "_async_client",
+        "AsyncValueAndGrad": "_async_client",
+        "save_picture": "_drawing",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})

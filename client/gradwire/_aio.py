@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address, _attempts, _channel, _meaning
 from gradwire._computation import Computation
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._frames import Assembler, final, request_frames, whole
-from gradwire._grpc import GrpcTransport, in_frames
+from gradwire._grpc import GrpcTransport, in_frames, is_by_id
 from gradwire._local import LocalTransport
+from gradwire._loops import PerLoop
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, Step, Steps, seconds
 from gradwire._stream import Stream
@@ -42,7 +44,7 @@ async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -
 
 async def send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
     """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = _channel.Deadline(seconds(timeout))
+    deadline = _attempts.Deadline(seconds(timeout))
     return await _perform(steps, lambda step: transport.send(step, deadline.left))
 
 
@@ -95,15 +97,20 @@ class AsyncLocalTransport:
         self._local.close()
 
 
-class AsyncGrpcTransport:
-    """A channel of ``grpc.aio`` to a server, opened at the first call; streams have a blocking one."""
+class _Connected(NamedTuple):
+    """A channel of ``grpc.aio``, and what makes calls on it."""
 
-    def __init__(self, address: _channel.Address) -> None:
+    channel: grpc.aio.Channel
+    stub: Any
+    framed_calls: Any
+
+
+class AsyncGrpcTransport:
+    """A channel of ``grpc.aio`` for each event loop, opened at its first call; streams have a blocking one."""
+
+    def __init__(self, address: _address.Address) -> None:
         self._address = address
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
-        self._framed_calls: Any = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections = PerLoop(self._open)
         self._streams = GrpcTransport(address)
         self._closed = False
 
@@ -117,41 +124,47 @@ class AsyncGrpcTransport:
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
             if self._closed:
-                raise _channel.closed()
+                raise _meaning.closed()
 
     async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (as above)
         """The answer to a step at one attempt."""
-        stub = self._connected()
+        connected = self._connected()
         start = monotonic()
         graph = None
         try:
             if not isinstance(step, Compute):
                 graph = getattr(step.request, "graph", None)
-                method = getattr(stub, step.method)
+                method = getattr(connected.stub, step.method)
                 return await method(step.request, timeout=timeout, metadata=self._address.metadata(request_id))
             if in_frames(step):
-                return await self._in_frames(step, timeout, request_id)
+                return await self._in_frames(connected, step, timeout, request_id)
             metadata = self._address.metadata(request_id)
-            response = await stub.ComputeGradients(whole(step), timeout=timeout, metadata=metadata)
+            response = await connected.stub.ComputeGradients(whole(step), timeout=timeout, metadata=metadata)
             return Answer(response, {}, request_id)
         except grpc.RpcError as error:
             if self._closed:
-                raise _channel.closed() from None
+                raise _meaning.closed() from None
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
-                raise of_call(_channel.too_late(), request_id) from None
-            raise _channel.error_of(error, self._address, request_id, graph) from None
+                raise of_call(_meaning.too_slow(error.details() or "", self._address), request_id) from None
+            raise _meaning.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
-                raise _channel.closed() from None
+                raise _meaning.closed() from None
             raise
 
-    async def _in_frames(self, step: Compute, timeout: float | None, request_id: str) -> Answer:  # noqa: ASYNC109  (as above)
+    async def _in_frames(
+        self,
+        connected: _Connected,
+        step: Compute,
+        timeout: float | None,  # noqa: ASYNC109  (as above)
+        request_id: str,
+    ) -> Answer:
         assembler = Assembler(request_id)
         answer: Answer | GradwireError | None = None
         frames, metadata = request_frames(step), self._address.metadata(request_id)
-        async for frame in self._framed_calls(frames, timeout=timeout, metadata=metadata):
+        async for frame in connected.framed_calls(frames, timeout=timeout, metadata=metadata):
             answer = assembler.feed(frame) or answer
         return final(answer, self._address.target)
 
@@ -172,23 +185,34 @@ class AsyncGrpcTransport:
         """See ``AsyncTransport``."""
         self._closed = True
         self._streams.close()
-        if self._channel is not None:
-            await self._channel.close()
+        for loop, connected in self._connections.pop_all().items():
+            if loop is asyncio.get_running_loop():
+                await connected.channel.close()
+            else:
+                # Only its own loop may end the calls of a channel; a loop that is closed has none.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(_close_soon, connected.channel)
 
-    def _connected(self) -> Any:  # noqa: ANN401  (generated)
+    def _connected(self) -> _Connected:
         if self._closed:
             raise UsageError("the client is closed; make another one")
-        loop = asyncio.get_running_loop()
-        if self._channel is None:
-            self._loop = loop
-            options = _channel.options(self._address)
-            self._channel = (
-                grpc.aio.secure_channel(self._address.target, _channel.credentials(self._address), options)
-                if self._address.tls
-                else grpc.aio.insecure_channel(self._address.target, options)
-            )
-            self._stub = GradientServiceStub(self._channel)
-            self._framed_calls = self._channel.stream_stream(_channel.STREAM_METHOD)
-        if self._loop is not loop:
-            raise UsageError("the client belongs to the event loop of its first call; make one for each loop")
-        return self._stub
+        return self._connections.get()
+
+    def _open(self) -> _Connected:
+        to, options = self._address, _channel.options(self._address)
+        channel = (
+            grpc.aio.secure_channel(to.target, _channel.credentials(to), options)
+            if to.tls
+            else grpc.aio.insecure_channel(to.target, options)
+        )
+        return _Connected(channel, GradientServiceStub(channel), channel.stream_stream(_channel.STREAM_METHOD))
+
+
+_closing: set[asyncio.Task[None]] = set()
+"""Channels that are being closed, which loops themselves would forget."""
+
+
+def _close_soon(channel: grpc.aio.Channel) -> None:
+    task = asyncio.ensure_future(channel.close())
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)

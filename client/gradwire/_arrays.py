@@ -145,7 +145,9 @@ def as_array(name: str, value: ArrayLike) -> Array:
     if np.ma.is_masked(value):
         raise InvalidRequestError(f'array "{name}" has masked elements; fill them or leave them out', node=name)
     try:
-        array = np.asarray(value)
+        array = _of_columns(value)
+        if array is None:
+            array = np.asarray(value)
     except Exception as error:  # whatever the caller's object raises
         raise InvalidRequestError(f'"{name}" is no array: {error}', node=name) from error
     if array.dtype.kind not in "biuf":
@@ -153,6 +155,26 @@ def as_array(name: str, value: ArrayLike) -> Array:
             f'array "{name}" has dtype {array.dtype}; expected real numbers, all in one rectangular shape', node=name
         )
     return array
+
+
+def _of_columns(value: Any) -> Array | None:  # noqa: ANN401  (whatever a caller gives)
+    """The array of a table or column of pandas whose numbers are not NumPy's, but Arrow's or its own, such as Int64.
+
+    NumPy makes objects of several such columns, and of one where values are missing, which are NaN here. None for
+    anything else.
+    """
+    if not (hasattr(value, "iloc") and hasattr(value, "to_numpy")):
+        return None
+    columns = [value.iloc[:, place] for place in range(value.shape[1])] if value.ndim == 2 else [value]
+    dtypes = [column.dtype for column in columns]
+    if all(isinstance(dtype, np.dtype) for dtype in dtypes) or any(dtype.kind not in "biuf" for dtype in dtypes):
+        return None
+    arrays = [np.asarray(column) for column in columns]
+    numbers = [
+        column.to_numpy(FLOAT64, na_value=np.nan) if array.dtype.kind == "O" else array
+        for column, array in zip(columns, arrays, strict=True)
+    ]
+    return np.stack(numbers, axis=-1) if value.ndim == 2 else numbers[0]
 
 
 def holds_integers(array: Array) -> bool:

@@ -9,16 +9,16 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address, _attempts
 from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport, send_within
 from gradwire._arrays import Array, merged
 from gradwire._client import info, register
 from gradwire._computation import Computation, Loss, Options, Tracing
 from gradwire._expression import Expression
-from gradwire._grpc_stream import MAX_PENDING
+from gradwire._loops import PerLoop
 from gradwire._results import CheckReport, Result, ServerInfo, Trace
 from gradwire._steps import seconds
-from gradwire._stream import Stream
+from gradwire._stream import MAX_PENDING, Stream
 from gradwire.v1 import graph_pb2
 
 
@@ -58,7 +58,7 @@ class AsyncStream:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._slots = asyncio.Semaphore(MAX_PENDING)
+        self._slots = PerLoop(lambda: asyncio.Semaphore(MAX_PENDING))
         """Room on the stream, which threads would wait for otherwise."""
 
     async def __call__(
@@ -82,14 +82,14 @@ class AsyncStream:
         **named: ArrayLike,
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
-        deadline = _channel.Deadline(seconds(timeout))
+        deadline = _attempts.Deadline(seconds(timeout))
         try:
-            async with asyncio.timeout(deadline.left), self._slots:
+            async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
                 future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            raise _channel.too_late() from None
+            raise _attempts.too_late() from None
 
     async def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
@@ -107,7 +107,7 @@ class AsyncStream:
 class AsyncClient:
     """Calls to a server, or to the engine in this process, from asyncio; see ``Client`` and ``connect``.
 
-    Used in the event loop that makes its first call, and only there.
+    Any event loop may use it, also several: each has a connection of its own.
 
     Args:
         target: As for ``gw.connect``.
@@ -117,10 +117,10 @@ class AsyncClient:
         UsageError: The arguments make no sense.
     """
 
-    def __init__(self, target: str, **options: Unpack[_channel.Connection]) -> None:
-        to = _channel.address(target, **options)
+    def __init__(self, target: str, **options: Unpack[_address.Connection]) -> None:
+        to = _address.address(target, **options)
         self._transport: AsyncTransport = (
-            AsyncLocalTransport() if to.target == _channel.LOCAL else AsyncGrpcTransport(to)
+            AsyncLocalTransport() if to.target == _address.LOCAL else AsyncGrpcTransport(to)
         )
 
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:

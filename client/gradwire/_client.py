@@ -8,22 +8,22 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address
 from gradwire._arrays import Array, merged
 from gradwire._computation import Computation, Loss, Options, Tracing, problem_of
 from gradwire._errors import InvalidRequestError
 from gradwire._expression import Expression
-from gradwire._grpc import GrpcTransport
-from gradwire._local import LocalTransport
 from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
 from gradwire._steps import Steps, Unary
 from gradwire._stream import Stream
 from gradwire._transport import Transport, send_within
+from gradwire._untraced import untraced
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
 
-def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
+@untraced
+def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
     """A client of the server at ``target``; it connects at the first call.
 
     Args:
@@ -36,8 +36,14 @@ def connect(target: str, **options: Unpack[_channel.Connection]) -> Client:
     Raises:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
-    to = _channel.address(target, **options)
-    return Client(LocalTransport() if to.target == _channel.LOCAL else GrpcTransport(to))
+    to = _address.address(target, **options)
+    if to.target == _address.LOCAL:
+        from gradwire._local import LocalTransport  # noqa: PLC0415  (other targets do not need it)
+
+        return Client(LocalTransport())
+    from gradwire._grpc import GrpcTransport  # noqa: PLC0415  (gRPC takes long to import, also for who only writes graphs)
+
+    return Client(GrpcTransport(to))
 
 
 class ValueAndGrad:
@@ -47,6 +53,7 @@ class ValueAndGrad:
         self._transport = transport
         self._computation = computation
 
+    @untraced
     def __call__(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> tuple[Any, dict[str, Array]]:
@@ -63,9 +70,10 @@ class ValueAndGrad:
         Raises:
             GradwireError: Whatever is wrong.
         """
-        result = self.evaluate(arrays, timeout=timeout, **named)
+        result = self._transport.evaluate(self._computation, merged(arrays, named), timeout)
         return result.loss, result.gradients
 
+    @untraced
     def evaluate(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Result:
@@ -82,6 +90,7 @@ class Client:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    @untraced
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> ValueAndGrad:
         """A callable that gives the loss and its gradients.
 
@@ -97,6 +106,7 @@ class Client:
         """
         return ValueAndGrad(self._transport, Computation(loss, **options))
 
+    @untraced
     def stream(self, loss: Loss, **options: Unpack[Options]) -> Stream:
         """A stream of calls of one loss, for training loops; use it in a ``with`` block.
 
@@ -104,6 +114,7 @@ class Client:
         """
         return self._transport.stream(Computation(loss, **options))
 
+    @untraced
     def trace(
         self,
         loss: Loss,
@@ -126,6 +137,7 @@ class Client:
         steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
         return send_within(self._transport, steps, timeout)
 
+    @untraced
     def check(
         self,
         loss: Loss,
@@ -155,6 +167,7 @@ class Client:
         steps = computation.check(merged(arrays, named), step, tolerance, max_probes)
         return send_within(self._transport, steps, timeout)
 
+    @untraced
     def register(self, loss: Expression | graph_pb2.Graph, *, ties: str = "zero", timeout: float | None = None) -> str:
         """Make a graph known to the server ahead of the first call, and return its id.
 
@@ -163,10 +176,12 @@ class Client:
         """
         return send_within(self._transport, register(loss, ties), timeout)
 
+    @untraced
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, ops and limits of the server."""
         return send_within(self._transport, info(), timeout)
 
+    @untraced
     def close(self) -> None:
         """Let go of the connection; calls under way are cancelled."""
         self._transport.close()

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype, is_text
-from gradwire._errors import GraphNotFoundError, InvalidGraphError, InvalidRequestError
+from gradwire._errors import GradwireError, GraphNotFoundError, InvalidGraphError, InvalidRequestError
 from gradwire._expression import Expression
 from gradwire._graph import Outputs, build_graph, output_names, trace_function
+from gradwire._holders import Holders
 from gradwire._numbers import real, whole
 from gradwire._primitives import input as input_
 from gradwire._primitives import parameter
@@ -45,10 +46,12 @@ class Problem:
     parameters: list[str] = field(default_factory=list)
     graph_id: str = ""
     """Empty until a server has told it."""
+    holders: Holders = field(init=False)
     kept: Any = None
     """What the engine in this process has made of it."""
 
     def __post_init__(self) -> None:
+        self.holders = Holders(self.graph.ByteSize())
         for node in self.graph.nodes:
             kind = node.WhichOneof("kind")
             if kind == "parameter":
@@ -181,12 +184,21 @@ class Computation:
         problem, arrays, dtype = self.prepared(values)
         if not problem.graph_id:
             yield from self.register(problem)
-        try:
-            answer = yield self.compute(problem, arrays, dtype)
-        except GraphNotFoundError:
-            # Another replica, or one that was restarted. The next call may reach yet another one, so that the graph
-            # goes with the request.
-            answer = yield self.compute(problem, arrays, dtype, inline=True)
+        asked = problem.holders.by_id()
+        if asked is not None:
+            try:
+                answer = yield self.compute(problem, arrays, dtype)
+            except GraphNotFoundError:
+                # Another replica, or one that was restarted. The next call may reach yet another one, so that the
+                # graph goes with the request.
+                problem.holders.missed(asked)
+            except GradwireError:
+                problem.holders.answered(asked, found=False)
+                raise
+            else:
+                problem.holders.answered(asked, found=True)
+                return self.result(problem, answer)
+        answer = yield self.compute(problem, arrays, dtype, inline=True)
         return self.result(problem, answer)
 
     def register(self, problem: Problem) -> Steps[None]:

@@ -14,7 +14,7 @@
     ├── AuthenticationError     the server does not accept the token
     ├── UnimplementedError      the server does not speak this contract
     ├── ServerError             a fault of the server; its log has the details
-    └── UsageError              a client or stream used wrongly: closed, or of another event loop
+    └── UsageError              a client or stream used wrongly, such as after it was closed
 
 Texts may change; classes and reasons do not.
 """
@@ -130,7 +130,7 @@ class ServerError(GradwireError):
 
 
 class UsageError(GradwireError):
-    """A client or stream used wrongly: closed already, of another event loop, or with arguments that make no sense."""
+    """A client or stream used wrongly: closed already, or with arguments that make no sense."""
 
 
 BY_REASON: Mapping[str, type[GradwireError]] = {

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire import _channel
+from gradwire import _address, _attempts, _channel, _meaning
 from gradwire._computation import Computation
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError
 from gradwire._frames import Assembler, final, request_frames, whole
@@ -31,10 +31,15 @@ def in_frames(step: Compute) -> bool:
     return max(step.reply_bytes, sum(array.nbytes for array in step.arrays.values())) > UNARY_BYTES
 
 
+def is_by_id(step: Step) -> bool:
+    """Whether a step names its graph by the id."""
+    return isinstance(step, Compute) and step.request.WhichOneof("program") == "graph_id"
+
+
 class GrpcTransport:
     """A channel to a server, opened at the first call."""
 
-    def __init__(self, address: _channel.Address) -> None:
+    def __init__(self, address: _address.Address) -> None:
         self._address = address
         self._lock = Lock()
         self._channel: grpc.Channel | None = None
@@ -51,7 +56,7 @@ class GrpcTransport:
                 return self._sent(step, attempts.left, request_id)
             except (OverloadedError, UnavailableError) as error:
                 if self._ended.wait(attempts.pause(error)):
-                    raise _channel.closed() from None
+                    raise _meaning.closed() from None
 
     def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:
         """The answer to a step at one attempt."""
@@ -65,13 +70,13 @@ class GrpcTransport:
                 return self._in_frames(step, timeout, request_id)
             return Answer(self._unary(stub.ComputeGradients, whole(step), timeout, request_id), {}, request_id)
         except grpc.RpcError as error:
-            raise self.error(error, request_id, graph) from None
+            raise self.error(error, request_id, graph, by_id=is_by_id(step)) from None
         except ValueError as error:
             raise self._invocation_error(error) from None
 
     def _invocation_error(self, error: ValueError) -> Exception:
         """The error that gRPC means which says so of a channel that was closed just now."""
-        return _channel.closed() if self.is_closed else error
+        return _meaning.closed() if self.is_closed else error
 
     def _unary(self, method: Callable[..., Any], request: object, timeout: float | None, request_id: str) -> Any:  # noqa: ANN401  (its response)
         return method(request, timeout=timeout, metadata=self._address.metadata(request_id))
@@ -105,15 +110,17 @@ class GrpcTransport:
         """Whether it was closed."""
         return self._ended.is_set()
 
-    def attempts(self, timeout: float | None = None) -> _channel.Attempts:
+    def attempts(self, timeout: float | None = None) -> _attempts.Attempts:
         """The attempts at a call."""
-        return _channel.Attempts(self._address, timeout)
+        return _attempts.Attempts(self._address, timeout)
 
-    def error(self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None) -> GradwireError:
-        """The error that a failed call means."""
+    def error(
+        self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None, *, by_id: bool = False
+    ) -> GradwireError:
+        """The error that a failed call means; see ``error_of``."""
         if self.is_closed:
-            return _channel.closed()
-        return _channel.error_of(error, self._address, request_id, graph)
+            return _meaning.closed()
+        return _meaning.error_of(error, self._address, request_id, graph, by_id=by_id)
 
     def close(self) -> None:
         """See ``Transport``."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._channel import Attempts, Deadline, new_request_id, too_late
+from gradwire._attempts import Attempts, Deadline, too_late
+from gradwire._channel import new_request_id
 from gradwire._computation import Computation, Problem
 from gradwire._errors import (
     CancelledError,
@@ -26,13 +27,10 @@ from gradwire._errors import (
 from gradwire._frames import Assembler, request_frames
 from gradwire._results import Result
 from gradwire._steps import Answer, Compute, perform, seconds
-from gradwire._stream import Stream
+from gradwire._stream import MAX_PENDING, Stream
 
 if TYPE_CHECKING:
     from gradwire._grpc import GrpcTransport
-
-MAX_PENDING = 64
-"""Requests under way on one stream; more would only fill memory."""
 
 
 @dataclass(eq=False, slots=True)

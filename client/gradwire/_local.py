@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import NUMBERS, Array
-from gradwire._channel import Deadline
+from gradwire._attempts import Deadline
 from gradwire._computation import Computation, Problem
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire._results import NonFinite, Result

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from gradwire import _drawing
 from gradwire._arrays import Array, decode_tensor
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
@@ -166,6 +164,8 @@ class Trace:
         for node in self.nodes:
             if node.name == name:
                 return node
+        from difflib import get_close_matches  # noqa: PLC0415  (only mistakes need it)
+
         names = [node.name for node in self.nodes]
         close = get_close_matches(str(name), names, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"there are {', '.join(names[:_LISTED])}"
@@ -179,10 +179,14 @@ class Trace:
             GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
             OSError: The file cannot be written.
         """
-        _drawing.save_picture(self._graph, path, self._response, title=title)
+        from gradwire._drawing import save_picture  # noqa: PLC0415  (only pictures need it)
+
+        save_picture(self._graph, path, self._response, title=title)
 
     def _repr_svg_(self) -> str | None:
-        return _drawing.svg_of(self._graph, self._response)
+        from gradwire._drawing import svg_of  # noqa: PLC0415  (as above)
+
+        return svg_of(self._graph, self._response)
 
     def __repr__(self) -> str:
         return f"<trace of {len(self.nodes)} nodes, loss {self.loss:g}>"

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import Array, merged
-from gradwire._channel import Deadline, too_late
+from gradwire._attempts import Deadline, too_late
 from gradwire._results import Result
 from gradwire._steps import seconds
+from gradwire._untraced import untraced
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+MAX_PENDING = 64
+"""Requests under way on one stream; more would only fill memory."""
 
 
 class Stream(ABC):
@@ -23,6 +29,7 @@ class Stream(ABC):
     the last one travels.
     """
 
+    @untraced
     def submit(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Future[Result]:
@@ -45,6 +52,7 @@ class Stream(ABC):
     def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
 
+    @untraced
     def evaluate(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> Result:
@@ -54,8 +62,11 @@ class Stream(ABC):
             DeadlineExceededError: It was not there after ``timeout`` seconds; the stream goes on.
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
+        return self._result(merged(arrays, named), timeout)
+
+    def _result(self, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
         deadline = Deadline(seconds(timeout))
-        future = self._begin(merged(arrays, named), timeout, copy=False)
+        future = self._begin(values, timeout, copy=False)
         try:
             return future.result(deadline.left)
         except TimeoutError:
@@ -63,11 +74,12 @@ class Stream(ABC):
         finally:
             future.cancel()
 
+    @untraced
     def __call__(
         self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
     ) -> tuple[Any, dict[str, Array]]:
         """Loss and gradients; as ``evaluate``."""
-        result = self.evaluate(arrays, timeout=timeout, **named)
+        result = self._result(merged(arrays, named), timeout)
         return result.loss, result.gradients
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from numpy.typing import ArrayLike
 
-from gradwire._channel import Deadline
+from gradwire._attempts import Deadline
 from gradwire._computation import Computation
 from gradwire._results import Result
 from gradwire._steps import Step, Steps, perform, seconds

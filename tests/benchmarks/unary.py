@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import umbridge
 from pytensor_federated import ArraysToArraysServiceClient
 
 import gradwire as gw
@@ -41,7 +40,6 @@ def compare() -> Iterator[Row]:
         with (
             serving("tests.benchmarks.peers.echo", standard_input=reply.SerializeToString()) as echo_address,
             grpc.insecure_channel(echo_address) as echo_channel,
-            serving("tests.benchmarks.peers.um_bridge") as um_bridge_address,
             serving("tests.benchmarks.peers.federated") as federated_address,
         ):
             echo: Any = echo_channel.unary_unary(METHOD)
@@ -50,13 +48,12 @@ def compare() -> Iterator[Row]:
                     "bytes": lambda: raw(outgoing),
                     "SDK": lambda: sdk(arrays),
                     "echo": lambda: echo(outgoing),
-                    "UM-Bridge": _um_bridge(um_bridge_address, arrays),
                     "pytensor-federated": _federated(federated_address, arrays),
                 },
                 seconds=20,
             )
     yield from rows(WORK, timings, "bytes", {"echo": 1 / 1.2}, 1e-6)
-    yield from rows(WORK, timings, "SDK", {"echo": None, "UM-Bridge": 1.5, "pytensor-federated": 1.5}, 1e-6)
+    yield from rows(WORK, timings, "SDK", {"echo": None, "pytensor-federated": 1.5}, 1e-6)
 
 
 def compare_stream() -> Iterator[Row]:
@@ -113,18 +110,6 @@ def _check(arrays: dict[str, hinge.Floats], value: float, gradient: hinge.Floats
     expected, slope = hinge.value_and_gradient(**arrays)
     np.testing.assert_allclose(value, expected, rtol=1e-10)
     np.testing.assert_allclose(gradient, slope, rtol=1e-10)
-
-
-def _um_bridge(address: str, arrays: dict[str, hinge.Floats]) -> Any:
-    model = umbridge.HTTPModel(address, "hinge")
-
-    def call() -> tuple[float, hinge.Floats]:
-        inputs = [array.ravel().tolist() for array in arrays.values()]
-        value = model(inputs)[0][0]
-        return value, np.asarray(model.gradient(0, 0, inputs, [1.0]))
-
-    _check(arrays, *call())
-    return call
 
 
 def _federated(address: str, arrays: dict[str, hinge.Floats]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -90,13 +92,78 @@ async def test_cancelling_the_task_stops_the_work_on_the_server(server: ServerPr
         assert cancelled in server.metrics()
 
 
-def test_a_client_belongs_to_one_event_loop(server: ServerProcess) -> None:
-    client = gw.AsyncClient(server.address)
-    with asyncio.Runner() as first:
-        first.run(client.info())
-        with asyncio.Runner() as second, pytest.raises(gw.UsageError, match="event loop"):
-            second.run(client.info())
+@pytest.fixture(params=["local", "server"])
+def target(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind if kind == "local" else request.getfixturevalue("server").address
+
+
+def test_asyncio_run_as_often_as_one_likes(target: str) -> None:
+    # A program, or a notebook, makes the client once and runs a loop for each piece of work.
+    client, large = gw.AsyncClient(target), sum_of_squares(200_000)
+    square, squares = client.value_and_grad(gw.parameter("w") ** 2), client.value_and_grad(large.loss)
+    stream = client.stream(gw.parameter("w") ** 2)
+
+    async def work(w: float) -> list[float]:
+        calls = (square(w=w + i) for i in range(3)), (stream(w=w + i) for i in range(3)), [squares(large.arrays)]
+        return [float(value) for value, _ in await asyncio.gather(*chain(*calls))]
+
+    expected = float(np.sum(large.arrays["w"] ** 2))
+    for w in range(4):
+        assert asyncio.run(work(w)) == pytest.approx([*[(w + i) ** 2 for i in range(3)] * 2, expected])
+    asyncio.run(stream.close())
+    asyncio.run(client.close())
+    with pytest.raises(gw.UsageError, match="closed"):
+        asyncio.run(client.info())
+
+
+def test_loops_that_take_turns(target: str) -> None:
+    client = gw.AsyncClient(target)
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        infos = [runner.run(client.info()) for runner in (first, second, first, second)]
+        assert infos == infos[:1] * 4
         first.run(client.close())
+        with pytest.raises(gw.UsageError, match="closed"):
+            second.run(client.info())
+
+
+def test_loops_of_several_threads_at_a_time(target: str) -> None:
+    client = gw.AsyncClient(target)
+    square = client.value_and_grad(gw.parameter("w") ** 2)
+
+    async def work(w: int) -> list[float]:
+        return [float((await square(w=float(w)))[0]) for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda w: asyncio.run(work(w)), range(8))) == [[w * w] * 50 for w in range(8)]
+    asyncio.run(client.close())
+
+
+def test_a_loop_that_ends_in_the_middle_of_a_call(server: ServerProcess) -> None:
+    client, case = gw.AsyncClient(server.address), perceptron(examples=300_000)
+    tasks: list[asyncio.Task[gw.CheckReport]] = []
+
+    async def begin() -> None:
+        tasks.append(asyncio.create_task(client.check(case.loss, **case.arrays)))
+        await eventually(lambda: "gradwire_requests_in_flight 1.0" in server.metrics())
+
+    asyncio.run(begin())
+    assert [task.cancelled() for task in tasks] == [True]
+    assert asyncio.run(client.info()).ops
+    asyncio.run(client.close())
+
+
+async def test_closing_the_client_ends_its_calls_in_other_loops(server: ServerProcess) -> None:
+    client, case = gw.AsyncClient(server.address), perceptron(examples=300_000)
+
+    async def call() -> None:
+        with pytest.raises(gw.CancelledError, match="closed"):
+            await client.check(case.loss, **case.arrays)
+
+    elsewhere = asyncio.create_task(asyncio.to_thread(asyncio.run, call()))
+    await eventually(lambda: "gradwire_requests_in_flight 1.0" in server.metrics())
+    await client.close()
+    await elsewhere
 
 
 async def test_a_timeout_of_a_stream(client: gw.AsyncClient) -> None:
