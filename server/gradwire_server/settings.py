@@ -118,7 +118,7 @@ class Work(Section):
     """Seconds in which the message of a call must be there as a whole."""
     max_stall: float = Field(default=60.0, gt=0)
     """Seconds that a stream may stand still in the middle of a request, or with a response that nobody reads, before it
-    is ended."""
+    is ended; and seconds in which the whole response of any other call must be read."""
     max_connection_idle: float | None = Field(default=1800.0, gt=0, le=LONGEST)
     """Seconds without a call after which a connection is closed; clients open it again when they need it."""
     max_connection_age: float | None = Field(default=None, gt=0, le=LONGEST)

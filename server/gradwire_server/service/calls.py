@@ -23,9 +23,11 @@ from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
-from gradwire_server.service.metrics import CallMetrics, MethodMetrics
+from gradwire_server.service.metrics import CallMetrics, MethodMetrics, Stage
+from gradwire_server.service.sending import Ending, Sending
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import Packed, abort, pack, told
+from gradwire_server.service.time_limit import Task, current_task
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
 from gradwire_server.version import VERSION
@@ -70,6 +72,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         admission: Admission,
         admitted: Collection[str],
         arrivals: Arrivals,
+        sending: Sending,
     ) -> None:
         """``admitted`` are the full names of the methods that a busy server refuses before it reads a message."""
         self._metrics = metrics
@@ -77,6 +80,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         self._tokens = tokens
         self._admission = admission
         self._arrivals = arrivals
+        self._sending = sending
         self._full = {resource: pack(refusal) for resource, refusal in admission.full.items()}
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
@@ -114,7 +118,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             span = start_call(series.method, details.invocation_metadata, request_id)
         method = self._method(details)
         call = _UnaryCall if method.is_unary else _StreamCall
-        return call(method, series, self._log, request_id, span, self._admission, self._arrivals)
+        return call(method, series, self._log, request_id, span, self._admission, self._arrivals, self._sending)
 
     def _method(self, details: grpc.HandlerCallDetails) -> _Method:
         if self._tokens is not None:
@@ -185,9 +189,11 @@ class _Call(Handler):
         span: CallSpan | None,
         admission: Admission,
         arrivals: Arrivals,
+        sending: Sending,
     ) -> None:
         self._admission = admission
         self._arrivals = arrivals
+        self._sending = sending
         self._behaviour, self.response_serializer, _ = method
         self._series = series
         self._log = log
@@ -212,16 +218,31 @@ class _Call(Handler):
         self._admission.open()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._admission.close()
         _forget(error)
         code = None if self._context is None else self._context.code()
         if not isinstance(code, grpc.StatusCode):
             code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
-        # The answer goes first.
-        asyncio.get_running_loop().call_soon(self._count, code, perf_counter() - self._start)
+        task = current_task()
+        if kind is None:
+            self._sending.begin(task)
+        # What is sent is sent by gRPC, in this task.
+        task.add_done_callback(partial(self._end, code))
+
+    def _end(self, code: grpc.StatusCode, task: Task) -> None:
+        """The call is over: its answer was sent, or will not be."""
+        self._admission.close()
+        ending = self._sending.ended(task)
+        if ending is Ending.HUNG_UP:
+            code = self._code_of(asyncio.CancelledError) if code is grpc.StatusCode.OK else code
+            bind_contextvars(stage=Stage.SENDING.value)
+        elif ending is Ending.STALLED:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            bind_contextvars(stage=Stage.SENDING.value, reason=Reason.DEADLINE_EXCEEDED.value, setting="max_stall")
+        self._count(code, perf_counter() - self._start)
 
     def _code_of(self, kind: type[BaseException]) -> grpc.StatusCode:
-        if not issubclass(kind, asyncio.CancelledError | GeneratorExit):
+        # InternalError: the caller hung up while it was sent a message or the status.
+        if not issubclass(kind, asyncio.CancelledError | GeneratorExit | grpc.aio.InternalError):
             return grpc.StatusCode.UNKNOWN
         return grpc.StatusCode.DEADLINE_EXCEEDED if self._is_late() else grpc.StatusCode.CANCELLED
 
@@ -234,8 +255,10 @@ class _Call(Handler):
         """Count the call as handled."""
         self._series.handled[code].inc()
         self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
-        # Of those that it turns away a busy server logs how many there are.
-        is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
+        bound = get_contextvars()
+        # Of those that it turns away a busy server logs how many there are; who hangs up on an answer wants none.
+        hung_up = "stage" in bound and "reason" not in bound
+        is_usual = code is grpc.StatusCode.OK or hung_up or bound.get("reason") == Reason.OVERLOADED
         log = self._log.debug if is_usual else self._log.info
         if code in _FAULTS:
             log = self._log.warning

@@ -61,7 +61,8 @@ class ServiceLimits(Section):
     max_requests: Limit = 1000
     """Requests that are worked on or wait at the same time; more are turned away at once."""
     max_bytes_in_flight: Limit = 4 << 30
-    """Bytes of all requests that arrive, are worked on or wait, and of responses that are sent in frames."""
+    """Bytes of all requests that arrive, are worked on or wait, and of responses until they are sent; those that are
+    not sent in frames count twice, as gRPC copies them."""
     max_memory_in_flight: Limit = 8 << 30
     """Bytes that all computations together may take, preparing graphs too, and those that wait for a thread."""
     max_seconds: Limit = 3600

@@ -34,6 +34,7 @@ from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.jobs import Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
+from gradwire_server.service.sending import LOGGER, Sending
 from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
@@ -106,8 +107,10 @@ class Server:
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings, shares=tell_serving is not None))
+        sending = Sending(settings.max_stall, metrics)
+        logging.getLogger(LOGGER).addFilter(sending)
         servicer = GradientServicer(
-            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
+            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
         )
         handlers: Any = CountedHandlers(
             services,
@@ -117,6 +120,7 @@ class Server:
             self._admission,
             UNARY,
             Arrivals(settings.max_arrival, metrics),
+            sending,
         )
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
