@@ -145,6 +145,19 @@ async def test_the_text_of_a_caller_is_bounded(talkative: ServerProcess) -> None
     assert "yyy" not in talkative.log
 
 
+def test_a_warning_of_python_is_a_line_as_others_are() -> None:
+    # As a float32 it is infinite, of which NumPy warns.
+    graph = gw.graph(gw.power(gw.parameter("x"), 1e308))
+    request = pb.ComputeGradientsRequest(graph=graph, dtype=tensor_pb2.DTYPE_FLOAT32)
+    request.tensors["x"].values.append(1.0)
+    with ServerProcess() as server:
+        _, code = call(server, "ComputeGradients", request=request.SerializeToString())
+        assert code is grpc.StatusCode.OK
+        server.stop()
+        # Each of them can be read.
+        assert {json.loads(line)["level"] for line in server.log.splitlines()} <= {"info", "warning"}
+
+
 @pytest.mark.parametrize("flags", [["--log-format=text"], ["--log-format=json"]])
 def test_the_form_is_as_asked(flags: list[str]) -> None:
     with ServerProcess(flags=(*flags, "--log-level=debug")) as server, gw.connect(server.address) as client:
