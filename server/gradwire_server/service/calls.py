@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -18,34 +16,26 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from gradwire_server import codec
-from gradwire_server.errors import Reason, Refusal, refuse, shown
+from gradwire_server.errors import Reason, Refusal, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
+from gradwire_server.service.handlers import Method, method_of, only_message
 from gradwire_server.service.metrics import CallMetrics, MethodMetrics, Stage
 from gradwire_server.service.sending import Ending, Sending
 from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import Packed, abort, pack, told
+from gradwire_server.service.status import Packed, abort, pack
 from gradwire_server.service.time_limit import Task, current_task
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
+    from gradwire_server.service.handlers import Context
+
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:
     Handler = grpc.RpcMethodHandler
-
-Behaviour = Callable[..., Awaitable[Any]]
-"""Unary: behaviour(message, context). Otherwise: behaviour(context)."""
-
-NO_MESSAGE = "the call ended before its message was there; send one, whole"
-
-LAST_WORD = 0.1
-"""Seconds in which word comes that a call is cancelled, which seems to end its messages first. So does a message
-larger than gRPC takes: gRPC tells the caller so, but not the server."""
 
 LEEWAY, ROUNDING = 0.05, 0.01
 """Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
@@ -90,7 +80,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         }
         self._admitted = admitted
         self._log = structlog.get_logger().bind()
-        self._methods: dict[str, _Method] = {}
+        self._methods: dict[str, Method] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """What generated code calls, as it would for a server."""
@@ -98,7 +88,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             for handler in handlers:
                 found = handler.service(_Details(name, ()))
                 if found is not None:
-                    self._methods[name] = _method(found, kind, self._arrivals)
+                    self._methods[name] = method_of(found, kind, self._arrivals)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """What generated code calls too."""
@@ -120,17 +110,42 @@ class CountedHandlers(grpc.GenericRpcHandler):
         call = _UnaryCall if method.is_unary else _StreamCall
         return call(method, series, self._log, request_id, span, self._admission, self._arrivals, self._sending)
 
-    def _method(self, details: grpc.HandlerCallDetails) -> _Method:
-        if self._tokens is not None:
-            refusal = self._tokens.refusal(details.method, details.invocation_metadata)
-            if refusal is not None:
-                return self._refused(refusal.reason, refusal)
+    def _method(self, details: grpc.HandlerCallDetails) -> Method:
+        """The method of a call, or one that refuses it."""
+        if self._tokens is None or details.method.startswith(OPEN):
+            return self._open(details)
+        if not self._tokens.are_old:
+            return self._guarded(details, self._tokens)
+        return self._later(details, self._tokens)
+
+    def _later(self, details: grpc.HandlerCallDetails, tokens: Tokens) -> Method:
+        """The method of a call that waits for the tokens to be read."""
+        known = self._methods.get(details.method)
+
+        async def later(context: Context) -> None:
+            await tokens.read()
+            method = self._guarded(details, tokens)
+            if not method.is_unary:
+                await method.behaviour(context)
+                return
+            message = await only_message(context, self._arrivals)
+            await context.write(await method.behaviour(message, context))
+
+        return Method(later, None if known is None else known.serializer)
+
+    def _guarded(self, details: grpc.HandlerCallDetails, tokens: Tokens) -> Method:
+        """The method of a call that may be made if it has a token."""
+        refusal = tokens.refusal(details.method, details.invocation_metadata)
+        return self._open(details) if refusal is None else self._refused(refusal.reason, refusal)
+
+    def _open(self, details: grpc.HandlerCallDetails) -> Method:
+        """The method of a call that may be made, if there is room for it."""
         lacking = self._admission.turns_away(admitted=details.method in self._admitted)
         if lacking is not None:
             return self._refused(Reason.OVERLOADED, self._full[lacking])
         return self._methods.get(details.method) or self._absent(details.method)
 
-    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> _Method:
+    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> Method:
         """The method of a call that is refused before anything of it is read, of whatever kind."""
         self._count_refused(reason)
         bind_contextvars(reason=reason.value)
@@ -138,9 +153,9 @@ class CountedHandlers(grpc.GenericRpcHandler):
         async def refused(context: Context) -> None:
             await abort(context, refusal)
 
-        return _Method(refused)
+        return Method(refused)
 
-    def _absent(self, method: str) -> _Method:
+    def _absent(self, method: str) -> Method:
         """The method for a name that there is not, of whatever kind; gRPC would not say what there is."""
 
         async def absent(context: Context) -> None:
@@ -150,7 +165,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
                 f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
             )
 
-        return _Method(absent)
+        return Method(absent)
 
 
 @dataclass
@@ -159,15 +174,6 @@ class _Details:
 
     method: str
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
-
-
-class _Method(NamedTuple):
-    """What calls of one method do."""
-
-    behaviour: Behaviour
-    serializer: Callable[[Any], bytes] | None = None
-    is_unary: bool = False
-    """Whether it has one request and one response."""
 
 
 class _Call(Handler):
@@ -182,7 +188,7 @@ class _Call(Handler):
 
     def __init__(
         self,
-        method: _Method,
+        method: Method,
         series: MethodMetrics,
         log: Any,  # noqa: ANN401  (a logger of structlog)
         request_id: str,
@@ -290,7 +296,7 @@ class _UnaryCall(_Call):
         return response
 
     async def _message(self, context: Context) -> object:
-        message: object = await _only_message(context, self._arrivals)
+        message: object = await only_message(context, self._arrivals)
         self._series.received.inc()
         return message
 
@@ -329,71 +335,3 @@ class _CountingContext:
             # The call is over, and word of that is on its way; gRPC would log the write as a fault.
             raise asyncio.CancelledError from None
         self._series.sent.inc()
-
-
-def _method(handler: Handler, kind: type[Message], arrivals: Arrivals) -> _Method:
-    """What the handler does, on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
-    unary, serializer = handler.unary_unary, handler.response_serializer
-    if unary is not None:
-        return _Method(unary if handler.request_deserializer is None else _parsing(unary, kind), serializer, True)
-    if handler.unary_stream is not None:
-        return _Method(_one_request(handler.unary_stream, kind, arrivals), serializer)
-    behaviour: Any = handler.stream_stream
-    if inspect.isasyncgenfunction(behaviour):
-        return _Method(_generator(behaviour, kind), serializer)
-    return _Method(partial(behaviour, None), serializer)
-
-
-def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """The behaviour of a handler that takes one request."""
-
-    async def parsing(raw: bytes, context: Context) -> object:
-        return await behaviour(await _parse(kind, raw, context), context)
-
-    return parsing
-
-
-def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: Arrivals) -> Behaviour:
-    """The behaviour of a handler that takes one request and writes through its context."""
-
-    async def one_request(context: Context) -> None:
-        raw = await _only_message(context, arrivals)
-        await behaviour(await _parse(kind, raw, context), context)
-
-    return one_request
-
-
-def _generator(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """The behaviour of a handler that takes an iterator of requests and yields responses."""
-
-    async def requests(context: Context) -> AsyncIterator[Message]:
-        while (raw := await context.read()) is not grpc.aio.EOF:
-            yield await _parse(kind, raw, context)
-
-    async def generator(context: Context) -> None:
-        async with aclosing(behaviour(requests(context), context)) as responses:
-            async for response in responses:
-                await context.write(response)
-
-    return generator
-
-
-async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
-    try:
-        return codec.parse(kind, raw)
-    except Refusal as refusal:
-        await abort(context, refusal)
-
-
-async def _only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
-    """The message of a call that has one, which ends if it does not come, or not in time."""
-    try:
-        with arrivals:
-            message: Any = await context.read()
-    except Refusal as refusal:
-        bind_contextvars(**told(refusal))
-        await abort(context, refusal)
-    if message is grpc.aio.EOF:
-        await asyncio.sleep(LAST_WORD)
-        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
-    return message
