@@ -16,7 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from gradwire_server.errors import Reason, Refusal, shown
+from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
@@ -41,6 +41,13 @@ LEEWAY, ROUNDING = 0.05, 0.01
 """Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
 the call travelled, and gRPC rounds."""
 
+
+MAX_METADATA_BYTES = 16 << 10
+"""Bytes of the metadata of a call, with what HTTP/2 counts for each. gRPC says so to clients, and holds those to it who
+acknowledge that; others send megabytes."""
+
+OVERHEAD = 32
+"""Bytes that HTTP/2 counts for each of the metadata."""
 
 _FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 """How calls end for which the server is to blame."""
@@ -112,6 +119,10 @@ class CountedHandlers(grpc.GenericRpcHandler):
 
     def _method(self, details: grpc.HandlerCallDetails) -> Method:
         """The method of a call, or one that refuses it."""
+        found = sum(len(key) + len(value) + OVERHEAD for key, value in details.invocation_metadata or ())
+        if found > MAX_METADATA_BYTES:
+            refusal = _metadata_too_large(found)
+            return self._refused(refusal.reason, refusal)
         if self._tokens is None or details.method.startswith(OPEN):
             return self._open(details)
         if not self._tokens.are_old:
@@ -166,6 +177,15 @@ class CountedHandlers(grpc.GenericRpcHandler):
             )
 
         return Method(absent)
+
+
+def _metadata_too_large(found: int) -> Refusal:
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the metadata of the call have {found} bytes; this server takes at most {MAX_METADATA_BYTES}",
+        found=found,
+        limit=MAX_METADATA_BYTES,
+    )
 
 
 @dataclass

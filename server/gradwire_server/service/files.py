@@ -107,7 +107,7 @@ class Watched(Generic[T]):
 
 def _content(file: File) -> bytes:
     try:
-        with open(file.path, "rb", opener=_open_at_once) as opened:  # noqa: PTH123  (a path's has no opener)
+        with open(file.path, "rb", opener=_open_at_once) as opened:
             return _content_of(opened, file)
     except OSError as error:
         raise UnusableError(f"cannot read {file}: {error.strerror}") from None
