@@ -298,7 +298,7 @@ def test_a_limit_of_open_files_below_that_of_connections_is_told() -> None:
         process.terminate()
         _, log = process.communicate(timeout=DEADLINE)
     assert "--max-connections" in log
-    assert '"limit": 5000, "needed": 11000' in log
+    assert '"limit": 5000, "needed": 11000, "max_connections": 4000' in log
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -65,8 +65,9 @@ also refuse calls of clients that keep to it: it counts a call for a while after
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
 
-OTHER_FILES = 1000
-"""Files that a server has open at most beside its connections."""
+OTHER_FILES, FEWEST_OTHER_FILES = 1000, 250
+"""Files that a server has open at most beside its connections; and those that it needs where few may be open, of which
+connections to its pages are a hundred."""
 
 SWITCH_SECONDS = 5e-4
 """That a thread holds Python while others wait for it, such as one that prepares a graph. With Python's default, ten
@@ -287,7 +288,7 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
             "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
         )
     keep_freed()
-    _let_open(settings.max_connections + OTHER_FILES)
+    settings = _let_open(settings)
     # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
     threadpool_limits(1, user_api="blas")
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -302,18 +303,28 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
         os._exit(0)
 
 
-def _let_open(files: int) -> None:
-    """Have as many files open as this, or as the process may; what it may have at first is often 1,024."""
+def _let_open(settings: Settings) -> Settings:
+    """Have as many files open as connections need, or as the process may, which is often 1,024 at first.
+
+    Where that is not enough the settings that come back have fewer connections: with those that could not be opened
+    gRPC would be busy for ever, and answer nobody who comes then.
+    """
+    needed = settings.max_connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if wanted < files:
-        structlog.get_logger().warning(
-            "fewer files may be open than --max-connections needs; raise the limit (ulimit -Hn), or lower that",
-            limit=hard,
-            needed=files,
-        )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    if files == needed:
+        return settings
+    others = min(OTHER_FILES, max(FEWEST_OTHER_FILES, files // 4))
+    connections = min(settings.max_connections, max(files - others, files // 4, 1))
+    structlog.get_logger().warning(
+        "fewer files may be open than --max-connections needs, which is lowered; raise the limit (ulimit -Hn) for more",
+        limit=hard,
+        needed=needed,
+        max_connections=connections,
+    )
+    return settings.model_copy(update={"max_connections": connections})
 
 
 async def _serve(settings: Settings, tell_serving: Callable[[], None] | None) -> bool:
