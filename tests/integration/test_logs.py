@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from tests.hostile.http2 import connected
 from tests.integration.raw import SERVICE, channel
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
@@ -60,7 +63,7 @@ async def test_the_id_of_the_caller_comes_back_and_is_in_the_log(talkative: Serv
     assert line["seconds"] > 0
     assert line["peer"].startswith("ipv4:127.0.0.1:")
     assert line.get("asked") == (f'"/{SERVICE}/Nothing"' if method == "Nothing" else None)
-    assert line["level"] == ("debug" if code is grpc.StatusCode.OK else "info")
+    assert line["level"] == ("debug" if code is grpc.StatusCode.OK or method == "Nothing" else "info")
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, None])
@@ -117,6 +120,36 @@ async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() 
             assert line["level"] == "info"
         assert "98765" not in server.log
         assert "GetServerInfo" not in server.log
+
+
+async def test_calls_of_strangers_are_summed_up(tmp_path: Path) -> None:
+    calls, kinds = 300, ("UNAUTHENTICATED", "UNIMPLEMENTED", "LIMIT_EXCEEDED")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-the-tests\n")
+    known = ("authorization", "Bearer a-token-of-the-tests")
+    with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server:
+        async with grpc.aio.insecure_channel(server.address) as opened:
+
+            async def ask(method: str, *metadata: tuple[str, str]) -> None:
+                kind: Any = opened.unary_unary(f"/{method}")
+                with pytest.raises(grpc.RpcError):
+                    await kind(b"", metadata=metadata)
+
+            for _ in range(calls // 100):
+                await asyncio.gather(*(ask(f"{SERVICE}/GetServerInfo") for _ in range(100)))
+                await asyncio.gather(*(ask(f"nobody/Nothing{number}", known) for number in range(100)))
+        for _ in range(3):
+            with connected(server.address) as connection:
+                connection.trailers(connection.call("GetServerInfo", [("x-large", "x" * 17_000)]))
+        server.stop()
+        logged = [json.loads(line) for line in server.log.splitlines()]
+        summed = [line for line in logged if line["event"] == "refused calls, unread"]
+        assert [sum(line.get(kind, 0) for line in summed) for kind in kinds] == [calls, calls, 3]
+        assert {line["level"] for line in summed} == {"info"}
+        assert summed[0]["last_peer"].startswith("ipv4:127.0.0.1:")
+        assert [line for line in logged if line["event"] == "call"] == []
+        # One a second at most, of which there were few.
+        assert len(logged) < calls / 3
 
 
 def test_the_line_of_a_call_that_is_over_a_limit_names_the_setting() -> None:

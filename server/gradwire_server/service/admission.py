@@ -48,7 +48,7 @@ class Admission:
         self._held: dict[Caller, _Held] = {}
         self._totals: dict[Resource, int] = dict.fromkeys(_COUNTED, 0)
         self._calls, self._max_calls, self._max_requests = 0, limits.max_calls, limits.max_requests
-        self._turned_away = TurnedAway()
+        self._turned_away = TurnedAway("busy: turned requests away, for want of", "warning")
         self.full = {
             resource: self._overloaded(resource, self._limits[resource], 1)
             for resource in (Resource.CALLS, Resource.REQUESTS)
@@ -191,4 +191,4 @@ class Admission:
 
     def _count_turned_away(self, resource: Resource) -> None:
         self._metrics.turned_away(resource)
-        self._turned_away.count(resource)
+        self._turned_away.count(resource.value)

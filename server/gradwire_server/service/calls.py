@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 import structlog
@@ -28,6 +28,7 @@ from gradwire_server.service.status import Packed, abort, pack
 from gradwire_server.service.time_limit import Task, current_task
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
+from gradwire_server.service.turned_away import TurnedAway
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
@@ -77,7 +78,6 @@ class CountedHandlers(grpc.GenericRpcHandler):
         self._tokens = tokens
         self._admission = admission
         self._arrivals = arrivals
-        self._sending = sending
         self._full = {resource: pack(refusal) for resource, refusal in admission.full.items()}
         self._services = ", ".join(service.full_name for service in services)
         self._kinds: dict[str, type[Message]] = {
@@ -86,6 +86,9 @@ class CountedHandlers(grpc.GenericRpcHandler):
             for method in service.methods
         }
         self._admitted = admitted
+        self.refused = TurnedAway("refused calls, unread", "info")
+        """What the log says of those."""
+        self._shared = _Shared(admission, arrivals, sending, self.refused)
         self._log = structlog.get_logger().bind()
         self._methods: dict[str, Method] = {}
 
@@ -115,7 +118,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             span = start_call(series.method, details.invocation_metadata, request_id)
         method = self._method(details)
         call = _UnaryCall if method.is_unary else _StreamCall
-        return call(method, series, self._log, request_id, span, self._admission, self._arrivals, self._sending)
+        return call(method, series, self._log, request_id, span, self._shared)
 
     def _method(self, details: grpc.HandlerCallDetails) -> Method:
         """The method of a call, or one that refuses it."""
@@ -164,7 +167,8 @@ class CountedHandlers(grpc.GenericRpcHandler):
         async def refused(context: Context) -> None:
             await abort(context, refusal)
 
-        return Method(refused)
+        # How many it turns away for want of room a busy server tells by itself.
+        return Method(refused, refused=None if reason is Reason.OVERLOADED else reason.value)
 
     def _absent(self, method: str) -> Method:
         """The method for a name that there is not, of whatever kind; gRPC would not say what there is."""
@@ -176,7 +180,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
                 f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
             )
 
-        return Method(absent)
+        return Method(absent, refused=grpc.StatusCode.UNIMPLEMENTED.name)
 
 
 def _metadata_too_large(found: int) -> Refusal:
@@ -196,6 +200,15 @@ class _Details:
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
+class _Shared(NamedTuple):
+    """What all calls use."""
+
+    admission: Admission
+    arrivals: Arrivals
+    sending: Sending
+    refused: TurnedAway
+
+
 class _Call(Handler):
     """One call, and the handler that gRPC has for it alone: started when it is made, and handled exactly once.
 
@@ -213,14 +226,10 @@ class _Call(Handler):
         log: Any,  # noqa: ANN401  (a logger of structlog)
         request_id: str,
         span: CallSpan | None,
-        admission: Admission,
-        arrivals: Arrivals,
-        sending: Sending,
+        shared: _Shared,
     ) -> None:
-        self._admission = admission
-        self._arrivals = arrivals
-        self._sending = sending
-        self._behaviour, self.response_serializer, _ = method
+        self._admission, self._arrivals, self._sending, self._refused = shared
+        self._behaviour, self.response_serializer, _, self._cause = method
         self._series = series
         self._log = log
         self._trailers = ((request_ids.KEY, request_id),)
@@ -282,9 +291,12 @@ class _Call(Handler):
         self._series.handled[code].inc()
         self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
         bound = get_contextvars()
-        # Of those that it turns away a busy server logs how many there are; who hangs up on an answer wants none.
+        # The log sums up those that are turned away; who hangs up on an answer wants none.
         hung_up = "stage" in bound and "reason" not in bound
-        is_usual = code is grpc.StatusCode.OK or hung_up or bound.get("reason") == Reason.OVERLOADED
+        is_summed = self._cause is not None or bound.get("reason") == Reason.OVERLOADED
+        if self._cause is not None:
+            self._refused.count(self._cause, self._peer)
+        is_usual = code is grpc.StatusCode.OK or hung_up or is_summed
         log = self._log.debug if is_usual else self._log.info
         if code in _FAULTS:
             log = self._log.warning

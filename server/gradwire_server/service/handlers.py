@@ -38,6 +38,8 @@ class Method(NamedTuple):
     serializer: Callable[[Any], bytes] | None = None
     is_unary: bool = False
     """Whether it has one request and one response."""
+    refused: str | None = None
+    """Why its calls are refused, of which anybody may make many: the log sums them up."""
 
 
 def method_of(handler: Any, kind: type[Message], arrivals: Arrivals) -> Method:  # noqa: ANN401  (its stubs know no grpc.aio)

@@ -113,7 +113,7 @@ class Server:
         servicer = GradientServicer(
             logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
         )
-        handlers: Any = CountedHandlers(
+        self._handlers = CountedHandlers(
             services,
             calls,
             metrics.refused,
@@ -123,6 +123,7 @@ class Server:
             Arrivals(settings.max_arrival, metrics),
             sending,
         )
+        handlers: Any = self._handlers
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
@@ -224,6 +225,7 @@ class Server:
         await self._grpc.stop(grace)
         stopped = await asyncio.to_thread(self._jobs.close, grace - (monotonic() - start))
         self._admission.tell()
+        self._handlers.refused.tell()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
