@@ -113,7 +113,8 @@ def test_a_request_that_would_take_far_too_long_is_not_begun() -> None:
     for _ in range(20):
         loss = gw.tanh(loss)
     arrays: dict[str, Any] = {"x": np.zeros((2**31, 0)), "w": 1.0}
-    with ServerProcess(flags=("--max-seconds=1", "--threads=1")) as server, gw.connect(server.address) as client:
+    flags = ("--max-seconds=1", "--threads=1", f"--max-examples={2**31}")
+    with ServerProcess(flags=flags) as server, gw.connect(server.address) as client:
         for call in (client.value_and_grad(loss), client.stream(loss)):
             with pytest.raises(gw.LimitExceededError, match="max_seconds") as raised:
                 call(arrays)

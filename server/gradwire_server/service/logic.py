@@ -313,7 +313,7 @@ def _inside(field: str, refusal: Refusal) -> Refusal:
     findings = [
         replace(finding, path=f"{field}.{finding.path}" if finding.path else field) for finding in refusal.findings
     ]
-    return Refusal(findings, refusal.total)
+    return Refusal(findings, refusal.total, counted=refusal.counted)
 
 
 def reply_too_large(found: int, limits: ServiceLimits, advice: str) -> Refusal:
