@@ -147,6 +147,8 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
 
     config: Path | None = None
     """File of options (TOML), by their names with underscores."""
+    check: CliToggleFlag[bool] = False
+    """Only check the options, and the files and certificates that they name; exits with 0 if a server could start."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -239,6 +241,13 @@ def _is_address(host: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
     return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+TOKEN_FILES = {"serve": ("--token-file", "--tokens-file")} | dict.fromkeys(
+    ("health", "info"), ("--tokens-file", "--token-file")
+)
+"""For a subcommand, the name that another one has for its option, and its own: a server takes several tokens, a client
+has one, and either name is understood."""
 
 
 def unknown_variables() -> dict[str, str | None]:

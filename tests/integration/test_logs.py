@@ -92,7 +92,7 @@ def test_a_line_is_written_at_once_for_others_write_too() -> None:
             process.terminate()
             written = list(iter(lambda: reading.recv(1 << 16), b""))
     # A worker may have stopped before another one drains.
-    assert sorted(json.loads(line)["event"] for line in written) == ["draining"] * 3 + ["stopped"] * 3
+    assert sorted(json.loads(line)["event"] for line in written) == ["draining"] * 3 + ["serving"] + ["stopped"] * 3
 
 
 async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() -> None:

@@ -151,7 +151,7 @@ async def test_connections_that_say_nothing_hold_few_threads_and_keep_nobody_out
         idle.pop_all().close()
         assert ask(server.metrics_port, "/readyz") == (200, "ok\n")
         server.stop()
-        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["serving", "draining", "stopped"]
 
 
 def test_connections_that_break_off_are_not_logged() -> None:
@@ -163,4 +163,4 @@ def test_connections_that_break_off_are_not_logged() -> None:
                 broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             assert ask(server.metrics_port, "/livez")[0] == 200
         server.stop()
-        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["serving", "draining", "stopped"]
