@@ -26,7 +26,7 @@ from pydantic_settings import (
 from gradwire_server import logs
 from gradwire_server.errors import Refusal
 from gradwire_server.help import source
-from gradwire_server.settings import Settings, StartError, Target, unknown_variables
+from gradwire_server.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.version import VERSION
 
 
@@ -131,8 +131,19 @@ def _serve(settings: Settings) -> None:
     for variable in ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"):
         # Where another service collects what its processes count; prometheus-client reads it when it is imported.
         os.environ.pop(variable, None)
+    if settings.tokens_file is None and os.environ.get(f"{PREFIX}TOKEN_FILE"):
+        structlog.get_logger().warning(
+            "no call needs a token: this variable is that of clients",
+            variable=f"{PREFIX}TOKEN_FILE",
+            closest=f"{PREFIX}TOKENS_FILE",
+        )
     try:
-        if settings.workers > 1:
+        if settings.check:
+            from gradwire_server.service.checking import check  # noqa: PLC0415  (as below)
+
+            check(settings)
+            print("these options are fine")  # noqa: T201  (asked for)
+        elif settings.workers > 1:
             from gradwire_server.service.supervisor import supervise  # noqa: PLC0415  (a parent needs no gRPC)
 
             supervise(settings)

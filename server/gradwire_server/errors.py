@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 
+ENOUGH, MOST = 1000, 100_000
+"""Findings after which nobody looks for more, where a look takes microseconds; and those that are counted at most,
+however little a look takes: a request of 2 MB may have a million."""
+
 MAX_FINDINGS = 20
 """Findings that are told one by one; of the rest only the number."""
 
@@ -54,11 +58,18 @@ class Finding:
 
 
 class Refusal(Exception):
-    """A request that cannot be served, with all findings (the first ones, if there are very many)."""
+    """A request that cannot be served, with all findings (the first ones, if there are very many).
 
-    def __init__(self, findings: Sequence[Finding], total: int | None = None) -> None:
+    Args:
+        findings: The first ones.
+        total: How many there are. Default: as many as these.
+        counted: Whether all were looked for; otherwise there are at least so many.
+    """
+
+    def __init__(self, findings: Sequence[Finding], total: int | None = None, *, counted: bool = True) -> None:
         self.findings = tuple(findings)
         self.total = len(self.findings) if total is None else total
+        self.counted = counted
         super().__init__(self.message)
 
     @property
@@ -70,7 +81,9 @@ class Refusal(Exception):
     def message(self) -> str:
         """The first finding's message, and how many more there are."""
         first = self.findings[0].message
-        return first if self.total == 1 else f"{first} (and {self.total - 1} more)"
+        if self.total == 1:
+            return first
+        return f"{first} (and {'' if self.counted else 'at least '}{self.total - 1} more)"
 
 
 class Findings:
@@ -79,9 +92,22 @@ class Findings:
     def __init__(self) -> None:
         self._told: list[Finding] = []
         self._total = 0
+        self._stopped = False
+
+    def are_enough(self) -> bool:
+        """Whether there are so many that whoever looks for them stops, where each look takes long."""
+        self._stopped = self._total >= ENOUGH
+        return self._stopped
 
     def another(self) -> bool:
-        """Count one more; whether it is to be told, so that its text is worth making."""
+        """Count one more; whether it is to be told, so that its text is worth making.
+
+        Raises:
+            Refusal: There are as many as are counted at most.
+        """
+        if self._total == MOST:
+            self._stopped = True
+            self.check()
         self._total += 1
         return self._total <= MAX_FINDINGS
 
@@ -102,7 +128,7 @@ class Findings:
             Refusal: with everything that was found.
         """
         if self._total:
-            raise Refusal(self._told, self._total)
+            raise Refusal(self._told, self._total, counted=not self._stopped)
 
 
 def refuse(reason: Reason, message: str, path: str = "", **metadata: object) -> Refusal:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from gradwire_server.sections import Section
+from gradwire_server.settings import TOKEN_FILES
 
 _BYTES = re.compile(r"\(default: (\d{4,})\)")
 _NOTHING = " (default: None)"
@@ -52,6 +53,8 @@ def human(nbytes: int) -> str:
 
 def _parse(fields: Sequence[str], parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     """What the arguments say; options that there are not are told with the closest one of the subcommand."""
+    other, own = TOKEN_FILES.get(next(iter(arguments), ""), ("", ""))
+    arguments = [re.sub(rf"^{other}(?==|$)", own, argument) if other else argument for argument in arguments]
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
         given = unknown[0].partition("=")[0]

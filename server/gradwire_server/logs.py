@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from contextlib import suppress
 from io import FileIO, TextIOWrapper
 from typing import TYPE_CHECKING, Literal
@@ -69,3 +70,11 @@ def configure(level: str, form: Literal["text", "json"] | None = None, **bound: 
         )
     )
     logging.basicConfig(level=max(least, logging.WARNING), handlers=[handler], force=True)
+    # What Python would write to stderr by itself.
+    logging.captureWarnings(True)
+    threading.excepthook = lambda found: _tell_of_fault(found.exc_value)
+    sys.unraisablehook = lambda found: _tell_of_fault(found.exc_value)
+
+
+def _tell_of_fault(error: BaseException | None) -> None:
+    structlog.get_logger().error("internal error", exc_info=error)

@@ -118,7 +118,7 @@ class Work(Section):
     """Seconds in which the message of a call must be there as a whole."""
     max_stall: float = Field(default=60.0, gt=0)
     """Seconds that a stream may stand still in the middle of a request, or with a response that nobody reads, before it
-    is ended."""
+    is ended; and seconds in which the whole response of any other call must be read."""
     max_connection_idle: float | None = Field(default=1800.0, gt=0, le=LONGEST)
     """Seconds without a call after which a connection is closed; clients open it again when they need it."""
     max_connection_age: float | None = Field(default=None, gt=0, le=LONGEST)
@@ -147,6 +147,8 @@ class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
 
     config: Path | None = None
     """File of options (TOML), by their names with underscores."""
+    check: CliToggleFlag[bool] = False
+    """Only check the options, and the files and certificates that they name; exits with 0 if a server could start."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -239,6 +241,13 @@ def _is_address(host: str) -> bool:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
     return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
+
+
+TOKEN_FILES = {"serve": ("--token-file", "--tokens-file")} | dict.fromkeys(
+    ("health", "info"), ("--tokens-file", "--token-file")
+)
+"""For a subcommand, the name that another one has for its option, and its own: a server takes several tokens, a client
+has one, and either name is understood."""
 
 
 def unknown_variables() -> dict[str, str | None]:

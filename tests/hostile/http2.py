@@ -111,6 +111,16 @@ def literal(headers: list[tuple[str, str]]) -> bytes:
     return bytes(hpack.Encoder().encode(headers, huffman=False))
 
 
-def frame(kind: int, payload: bytes) -> bytes:
-    """A frame of the first stream, without flags: of headers (1) that go on (9)."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + (1).to_bytes(4, "big") + payload
+def frame(kind: int, payload: bytes, stream: int = 1, flags: int = 0) -> bytes:
+    """A frame of a stream: of headers (1) that go on (9), of which the last has a flag (4)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def frames_of_headers(headers: list[tuple[str, str]], stream: int) -> bytes:
+    """The frames that begin a call, whatever its headers take."""
+    raw = literal(headers)
+    pieces = [raw[start : start + 16_384] for start in range(0, len(raw), 16_384)]
+    last = len(pieces) - 1
+    return b"".join(
+        frame(9 if number else 1, piece, stream, 4 if number == last else 0) for number, piece in enumerate(pieces)
+    )

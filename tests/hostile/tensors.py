@@ -117,10 +117,11 @@ TENSORS = [
         ("max_memory_bytes", str(4 << 30), "largest tensor", "(1000, 1000)")),
     Bad("empty-examples", "ComputeGradients", lambda: compute(
         graph(per_example("x", 0), op("sum", 0)), {"x": Tensor(shape=[2**40, 0])}), EXHAUSTED, "LIMIT_EXCEEDED",
-        ('"x"', str(2**40), str(2**31), "max_examples"), 'tensors["x"]'),
-    Bad("losses-of-empty-examples", "ComputeGradients", lambda: compute(graph(per_example("x", 0), op("sum", 0)),
-        {"x": Tensor(shape=[2**31, 0])}, reduction=pb.REDUCTION_NONE), EXHAUSTED, "LIMIT_EXCEEDED",
-        (str(2**31), "max_memory_bytes", str(4 << 30))),
+        ('"x"', str(2**40), str(2**24), "max_examples"), 'tensors["x"]'),
+    Bad("gradients-of-empty-examples", "ComputeGradients", lambda: compute(
+        graph(per_example("x", 0), op("sum", 0), parameter("w", 40), op("sum", 2, name="a"), op("add", 1, 3, name="b")),
+        {"x": Tensor(shape=[2**24, 0]), "w": numbers(*[1] * 40)}, reduction=pb.REDUCTION_NONE), EXHAUSTED,
+        "LIMIT_EXCEEDED", (str(2**24), "max_memory_bytes", str(4 << 30))),
     Bad("per-example-gradients", "ComputeGradients", per_example_gradients, EXHAUSTED, "LIMIT_EXCEEDED",
         ("max_memory_bytes", str(4 << 30), "65536 examples", "mean or a sum", "fewer examples")),
     *(

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import gzip
 import socket
+from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,7 +18,7 @@ import h2.errors
 import h2.events
 import pytest
 
-from tests.hostile.http2 import connected, frame, literal
+from tests.hostile.http2 import connected, frame, frames_of_headers, literal
 from tests.hostile.memory import growth
 from tests.hostile.messages import valid
 from tests.hostile.test_refused import handled
@@ -131,6 +133,40 @@ def test_metadata_beyond_the_limit_is_refused_and_the_connection_lives(raw: grpc
     error: Any = raised.value
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert isinstance(send(raw, METHOD, valid(), timeout=PROMPTLY), bytes)
+
+
+@pytest.mark.parametrize("method", [METHOD, "StreamGradients", "Nothing"])
+@pytest.mark.parametrize("size", [17_000, 60_000])
+def test_a_client_that_does_not_know_the_limit_of_metadata_is_told(
+    server: ServerProcess, method: str, size: int
+) -> None:
+    with connected(server.address) as connection:
+        # It has read nothing of the server yet, and acknowledged nothing.
+        stream = connection.call(method, [("x-large", "x" * size)])
+        told = connection.trailers(stream)
+    assert told["grpc-status"] == "8"
+    assert "at most 16384" in told["grpc-message"]
+    check_serving(server)
+
+
+async def test_metadata_of_a_client_that_acknowledges_no_limit_takes_no_memory() -> None:
+    calls, size = 100, 1_000_000
+    # Of its own, so that what others did is not counted.
+    with ServerProcess() as server, connected(server.address) as connection:
+        check_serving(server)
+        before = handled(server)
+        with growth(server.process.pid) as taken:
+            for number in range(1, calls + 1):
+                headers = [*connection.headers(METHOD), ("x-large", "x" * size)]
+                connection.socket.sendall(frames_of_headers(headers, 2 * number - 1))
+                expected = {f"{METHOD} ResourceExhausted": number}
+                await eventually(partial(has_handled, server, before, expected))
+        assert taken.nbytes < calls * size / 3
+        check_serving(server)
+
+
+def has_handled(server: ServerProcess, before: Counter[str], expected: dict[str, int]) -> bool:
+    return handled(server) - before == expected
 
 
 def test_headers_without_end_take_little_memory(server: ServerProcess) -> None:

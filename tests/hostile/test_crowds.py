@@ -6,6 +6,7 @@ import socket
 from contextlib import ExitStack
 from threading import Event
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 import grpc
 import pytest
@@ -18,7 +19,7 @@ from tests.hostile.http2 import Connection, connected
 from tests.hostile.memory import growth
 from tests.hostile.messages import valid
 from tests.integration.raw import SERVICE, Refused, channel, send
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, READY, ServerProcess, beginning
 from tests.integration.test_metrics import series
 from tests.integration.waiting import eventually
 from tests.losses import products, sum_of_squares
@@ -129,6 +130,28 @@ async def test_connections_beyond_the_limit_are_closed_and_the_others_go_on() ->
                 return isinstance(send(other, METHOD, valid()), bytes)
 
         await eventually(comes_in)
+
+
+async def test_where_few_files_may_be_open_callers_and_probes_are_answered_all_the_same() -> None:
+    with beginning(line='ulimit -n 400; exec "$@"') as process, ExitStack() as stack:
+        assert process.stdout is not None
+        ready = READY.fullmatch(process.stdout.readline())
+        assert ready is not None
+        with gw.connect(ready[1]) as client:
+            most = client.info().limits["max_connections"]
+            assert most == 150
+            silent = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", int(ready[2])), 10)) for _ in range(500)
+            ]
+            # Those beyond the limit are closed, not kept waiting.
+            await eventually(lambda: sum(is_closed(each) for each in silent) == 500 - most + 1)
+            assert client.info().version
+            for page in ("livez", "readyz", "metrics"):
+                with build_opener(ProxyHandler({})).open(ready[3].replace("metrics", page), timeout=DEADLINE) as answer:
+                    assert answer.status == 200
+        process.terminate()
+        process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0
 
 
 def is_closed(connection: socket.socket) -> bool:

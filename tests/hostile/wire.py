@@ -79,6 +79,18 @@ WIRE = [
         ("field 999", "0.1.0", "softplus"), "graph.nodes[0]"),
     Bad("many-empty-nodes", "RegisterGraph", lambda: delimited(b"\x0a", b"\x0a\x00" * 20_000_000), EXHAUSTED,
         "LIMIT_EXCEEDED", ("20000000 nodes", "1000000", "max_nodes"), "graph.nodes", factor=8),
+    *(
+        Bad(f"{name}-without-end", method, partial(delimited, field, item * count), INVALID, reason,
+            (f"at least {more} more", *words), path, factor=200)
+        for name, method, field, item, count, reason, more, words, path in [
+            ("empty-nodes", "RegisterGraph", b"\x0a", b"\x0a\x00", 900_000, "INVALID_GRAPH", 999, ("no kind",),
+             "graph.nodes[0]"),
+            ("constants", "RegisterGraph", b"\x0a", b"\x0a\x02\x22\x00", 900_000, "INVALID_GRAPH", 999, ("no value",),
+             "graph.nodes[0]"),
+            ("unnamed", "RegisterGraph", b"\x0a", b"\x0a\x02\x12\x00", 900_000, "INVALID_GRAPH", 99_999,
+             ("without a name",), "graph.nodes[0]"),
+        ]
+    ),
     Bad("many-empty-names", "ComputeGradients", lambda: valid() + delimited(b"\x32", b"\x0a\x00" * 20_000_000),
         EXHAUSTED, "LIMIT_EXCEEDED", ("20000000 names", "1000000", "max_nodes"), "wrt.names", factor=8),
     Bad("many-tensors", "ComputeGradients", many_tensors, EXHAUSTED, "LIMIT_EXCEEDED",

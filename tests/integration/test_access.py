@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -253,6 +255,73 @@ def test_the_tokens_follow_their_file_and_nothing_opens_the_service(tmp_path: Pa
         assert [str(tokens) in line for line in problems] == [True] * 5
 
 
+async def test_a_pipe_in_the_place_of_the_tokens_holds_up_nothing(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    with ServerProcess(flags=(f"--tokens-file={tokens}", "--workers=2")) as server:
+        assert info(server.address, token=TOKEN)
+        tokens.unlink()
+        os.mkfifo(tokens)
+        for token in (TOKEN, None):
+            with pytest.raises(gw.AuthenticationError):
+                info(server.address, token=token)
+        assert gradwire("health", server.address).stdout == "SERVING\n"
+        tokens.unlink()
+        tokens.write_text(TOKEN)
+        w = gw.parameter("w")
+        with gw.connect(server.address, token=TOKEN) as client, client.stream(w) as stream:
+            assert stream(w=1.0)[0] == 1
+            assert client.value_and_grad(w)(w=2.0)[0] == 2
+        server.stop()
+        assert f"{tokens} (--tokens-file) is no regular file" in server.log
+
+
+def test_the_first_call_of_every_kind_after_a_change_is_judged_by_the_new_file(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(TOKEN)
+    with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server, channel(server.address) as opened:
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(opened)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        unary: Any = opened.unary_unary(f"/{SERVICE}/GetServerInfo")
+        stream: Any = opened.stream_stream(f"/{SERVICE}/StreamGradients")
+        absent: Any = opened.stream_stream("/nobody/Nothing")
+        kinds: list[Any] = [
+            lambda metadata: [unary(b"", metadata=metadata)],
+            lambda metadata: list(stream(iter([b""]), metadata=metadata)),
+            lambda metadata: list(reflection.ServerReflectionInfo(iter([request]), metadata=metadata)),
+            lambda metadata: list(absent(iter([]), metadata=metadata)),
+        ]
+        codes: list[str] = []
+        for number, kind in enumerate(kinds):
+            known, unknown = ((("authorization", f"Bearer {TOKEN}{number}{name}"),) for name in ("known", "unknown"))
+            for metadata in (unknown, known):
+                # Another length each time, so that the change is seen whatever the clock of the files says.
+                tokens.write_text(f"{known[0][1].removeprefix('Bearer ')}\n" + "#" * len(codes))
+                try:
+                    codes.append("OK" if kind(metadata) else "nothing")
+                except grpc.RpcError as error:
+                    codes.append(refused(error).code.name)
+        refusal = "UNAUTHENTICATED"
+        assert codes == [refusal, "OK", refusal, "INVALID_ARGUMENT", refusal, "OK", refusal, "UNIMPLEMENTED"]
+
+
+def test_secrets_that_everybody_may_read_and_short_tokens_are_told(tmp_path: Path) -> None:
+    files, tokens = pair(tmp_path, AUTHORITY), tmp_path / "tokens"
+    tokens.write_text(f"{TOKEN}\n# short\nshort\n0123456789abcdef\n")
+    for mode in (0o644, 0o640):
+        files.key.chmod(mode)
+        tokens.chmod(mode)
+        with ServerProcess(flags=(*files.of_server, f"--tokens-file={tokens}")) as server:
+            server.stop()
+            logged = [json.loads(line) for line in server.log.splitlines()]
+            readable = [line["file"] for line in logged if "may read a secret" in line["event"]]
+            expected = [f"{files.key} (--tls-key)", f"{tokens} (--tokens-file)"] if mode == 0o644 else []
+            assert readable == expected
+            [short] = [line for line in logged if "short" in line["event"]]
+            assert (short["level"], short["lines"], short["file"]) == ("warning", [3], f"{tokens} (--tokens-file)")
+            assert TOKEN not in server.log
+
+
 def test_no_token_is_ever_logged(guarded: ServerProcess) -> None:
     info(guarded.address, token=TOKEN)
     with pytest.raises(gw.AuthenticationError):
@@ -270,6 +339,8 @@ def test_no_token_is_ever_logged(guarded: ServerProcess) -> None:
     ("flags", "words"),
     [
         (["--tls-cert=absent", "--tls-key=absent"], "cannot read absent (--tls-cert): No such file"),
+        (["--tokens-file=/dev/null"], "/dev/null (--tokens-file) is no regular file"),
+        (["--tokens-file=/"], "cannot read / (--tokens-file): Is a directory"),
         (["--tokens-file=absent"], "cannot read absent (--tokens-file): No such file"),
         (["--host=0.0.0.0"], "--insecure"),
     ],

@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import trustme
 
 import gradwire as gw
 from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.settings import Settings
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess, beginning
 from tests.integration.test_lifecycle import gradwire
 from tests.pem import authority_file, pair
 
@@ -191,3 +192,89 @@ def test_the_help_has_every_option_in_a_group_with_its_unit() -> None:
     assert "--grace SECONDS" in text
     assert "(default: None)" not in text
     assert {"health", "info", "serve", "explain"} <= set(gradwire("--help").stdout.split())
+
+
+# Checks before a start, and after.
+
+
+def test_a_check_says_whether_a_server_could_start_and_starts_none(server: ServerProcess, tmp_path: Path) -> None:
+    files, tokens = pair(tmp_path, trustme.CA()), tmp_path / "tokens"
+    tokens.write_text("a-token-of-the-tests\n")
+    # The port is taken, by a server that may be the one to be started again.
+    flags = [*files.of_server, f"--tokens-file={tokens}", "--host=0.0.0.0", f"--port={server.port}", "--workers=2"]
+    done = gradwire("serve", "--check", *flags)
+    assert (done.returncode, done.stdout) == (0, "these options are fine\n")
+    config = tmp_path / "gradwire.toml"
+    config.write_text("check = true\ninsecure = true\nhost = '0.0.0.0'\n")
+    assert gradwire("serve", f"--config={config}").stdout == "these options are fine\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--port=x"], 2, "--port: "),
+        (["--config=absent"], 2, "absent"),
+        (["--tls-cert=absent", "--tls-key=absent"], 1, "cannot read absent (--tls-cert)"),
+        (["--tokens-file=absent"], 1, "cannot read absent (--tokens-file)"),
+        (["--host=0.0.0.0"], 1, "--insecure"),
+        (["--port=7777", "--metrics-port=7777"], 1, "127.0.0.1:7777 is to be for calls and for metrics"),
+        (["--host=192.0.2.1", "--insecure"], 1, "cannot listen on 192.0.2.1: "),
+        (["--metrics-host=192.0.2.1"], 1, "(--metrics-host)"),
+    ],
+)
+def test_a_check_names_what_is_wrong(flags: list[str], code: int, words: str) -> None:
+    done = gradwire("serve", "--check", *flags)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_either_name_of_the_option_for_tokens_is_understood(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-the-tests\n")
+    with ServerProcess(flags=(f"--token-file={tokens}",)) as server:
+        assert "needs a token" in gradwire("info", server.address).stderr
+        for option in ("--token-file", "--tokens-file"):
+            assert "max_nodes" in gradwire("info", server.address, f"{option}={tokens}").stdout
+            assert "max_nodes" in gradwire("info", server.address, option, str(tokens)).stdout
+    # In the environment each has its own, since a server and its probes share that.
+    done = gradwire("serve", "--check", GRADWIRE_TOKEN_FILE=str(tokens))
+    assert '"closest": "GRADWIRE_TOKENS_FILE"' in done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("how", ["flag", "file", "host"])
+def test_the_check_of_a_container_finds_the_pages_wherever_they_are(tmp_path: Path, workers: int, how: str) -> None:
+    config = tmp_path / "gradwire.toml"
+    config.write_text("metrics_port = 0\nannounce = 60\n")
+    flags = {"flag": "--announce=60", "file": f"--config={config}", "host": "--metrics-host=0.0.0.0"}[how]
+    with ServerProcess(flags=(flags, f"--workers={workers}")) as server:
+        check = [sys.executable, "-m", "gradwire_server.healthcheck", str(server.process.pid)]
+        assert subprocess.run(check, check=False).returncode == 0
+        if how != "host":
+            server.process.terminate()
+            while subprocess.run(check, capture_output=True, check=False).returncode == 0:
+                pass
+            done = subprocess.run(check, capture_output=True, text=True, check=False)
+            assert (done.returncode, done.stderr) == (1, "not ready: 503\n")
+            server.process.kill()
+            server.wait()
+
+
+def test_the_check_of_a_container_finds_a_server_below_an_init_process() -> None:
+    with beginning(line='"$@" & wait') as init:
+        assert init.stdout is not None
+        check = [sys.executable, "-m", "gradwire_server.healthcheck", str(init.pid)]
+        assert "gradwire serving on" in init.stdout.readline()
+        assert subprocess.run(check, check=False).returncode == 0
+        for child in psutil.Process(init.pid).children():
+            child.terminate()
+        init.communicate(timeout=DEADLINE)
+
+
+def test_the_check_of_a_container_without_a_server_fails() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        check = [sys.executable, "-m", "gradwire_server.healthcheck", str(process.pid)]
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+        process.kill()
+    assert (done.returncode, done.stderr) == (1, "no page of a server answers\n")

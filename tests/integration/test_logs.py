@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -19,6 +21,7 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from tests.hostile.http2 import connected
 from tests.integration.raw import SERVICE, channel
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
@@ -60,7 +63,7 @@ async def test_the_id_of_the_caller_comes_back_and_is_in_the_log(talkative: Serv
     assert line["seconds"] > 0
     assert line["peer"].startswith("ipv4:127.0.0.1:")
     assert line.get("asked") == (f'"/{SERVICE}/Nothing"' if method == "Nothing" else None)
-    assert line["level"] == ("debug" if code is grpc.StatusCode.OK else "info")
+    assert line["level"] == ("debug" if code is grpc.StatusCode.OK or method == "Nothing" else "info")
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, None])
@@ -89,7 +92,7 @@ def test_a_line_is_written_at_once_for_others_write_too() -> None:
             process.terminate()
             written = list(iter(lambda: reading.recv(1 << 16), b""))
     # A worker may have stopped before another one drains.
-    assert sorted(json.loads(line)["event"] for line in written) == ["draining"] * 3 + ["stopped"] * 3
+    assert sorted(json.loads(line)["event"] for line in written) == ["draining"] * 3 + ["serving"] + ["stopped"] * 3
 
 
 async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() -> None:
@@ -119,6 +122,36 @@ async def test_a_call_that_fails_is_one_line_that_says_why_and_shows_no_value() 
         assert "GetServerInfo" not in server.log
 
 
+async def test_calls_of_strangers_are_summed_up(tmp_path: Path) -> None:
+    calls, kinds = 300, ("UNAUTHENTICATED", "UNIMPLEMENTED", "LIMIT_EXCEEDED")
+    tokens = tmp_path / "tokens"
+    tokens.write_text("a-token-of-the-tests\n")
+    known = ("authorization", "Bearer a-token-of-the-tests")
+    with ServerProcess(flags=(f"--tokens-file={tokens}",)) as server:
+        async with grpc.aio.insecure_channel(server.address) as opened:
+
+            async def ask(method: str, *metadata: tuple[str, str]) -> None:
+                kind: Any = opened.unary_unary(f"/{method}")
+                with pytest.raises(grpc.RpcError):
+                    await kind(b"", metadata=metadata)
+
+            for _ in range(calls // 100):
+                await asyncio.gather(*(ask(f"{SERVICE}/GetServerInfo") for _ in range(100)))
+                await asyncio.gather(*(ask(f"nobody/Nothing{number}", known) for number in range(100)))
+        for _ in range(3):
+            with connected(server.address) as connection:
+                connection.trailers(connection.call("GetServerInfo", [("x-large", "x" * 17_000)]))
+        server.stop()
+        logged = [json.loads(line) for line in server.log.splitlines()]
+        summed = [line for line in logged if line["event"] == "refused calls, unread"]
+        assert [sum(line.get(kind, 0) for line in summed) for kind in kinds] == [calls, calls, 3]
+        assert {line["level"] for line in summed} == {"info"}
+        assert summed[0]["last_peer"].startswith("ipv4:127.0.0.1:")
+        assert [line for line in logged if line["event"] == "call"] == []
+        # One a second at most, of which there were few.
+        assert len(logged) < calls / 3
+
+
 def test_the_line_of_a_call_that_is_over_a_limit_names_the_setting() -> None:
     with ServerProcess(flags=("--max-nodes=1", "--max-arrival=0.1")) as server, channel(server.address) as opened:
         request = pb.ComputeGradientsRequest(graph=gw.graph(gw.exp(gw.parameter("w"))))
@@ -145,15 +178,28 @@ async def test_the_text_of_a_caller_is_bounded(talkative: ServerProcess) -> None
     assert "yyy" not in talkative.log
 
 
+def test_a_warning_of_python_is_a_line_as_others_are() -> None:
+    # As a float32 it is infinite, of which NumPy warns.
+    graph = gw.graph(gw.power(gw.parameter("x"), 1e308))
+    request = pb.ComputeGradientsRequest(graph=graph, dtype=tensor_pb2.DTYPE_FLOAT32)
+    request.tensors["x"].values.append(1.0)
+    with ServerProcess() as server:
+        _, code = call(server, "ComputeGradients", request=request.SerializeToString())
+        assert code is grpc.StatusCode.OK
+        server.stop()
+        # Each of them can be read.
+        assert {json.loads(line)["level"] for line in server.log.splitlines()} <= {"info", "warning"}
+
+
 @pytest.mark.parametrize("flags", [["--log-format=text"], ["--log-format=json"]])
 def test_the_form_is_as_asked(flags: list[str]) -> None:
     with ServerProcess(flags=(*flags, "--log-level=debug")) as server, gw.connect(server.address) as client:
         client.info()
         server.stop()
-        first = server.log.splitlines()[0]
-        assert first.startswith("{") == (flags == ["--log-format=json"])
-        assert "\x1b" not in first
-        assert "GetServerInfo" in first
+        # A call is over, and logged, when its answer is sent, which the client may see before.
+        [line] = [line for line in server.log.splitlines() if "GetServerInfo" in line]
+        assert line.startswith("{") == (flags == ["--log-format=json"])
+        assert "\x1b" not in server.log
 
 
 def test_a_person_sees_text_without_being_asked() -> None:

@@ -35,6 +35,11 @@ def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> t
         ("GET", "/readyz", 200, "ok\n"),
         ("GET", "/readyz?verbose", 200, "ok\n"),
         ("HEAD", "/readyz", 200, ""),
+        ("HEAD", "/livez", 200, ""),
+        ("HEAD", "/metrics", 200, ""),
+        ("HEAD", "/nothing", 404, ""),
+        ("POST", "/metrics", 405, "ask with GET or HEAD\n"),
+        ("OPTIONS", "/metrics", 405, "ask with GET or HEAD\n"),
         ("POST", "/livez", 405, "ask with GET or HEAD\n"),
         ("GET", "/", 404, "there is /metrics /livez /readyz here\n"),
         ("GET", "/metrics/x", 404, "there is /metrics /livez /readyz here\n"),
@@ -43,6 +48,57 @@ def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> t
 )
 def test_pages(server: ServerProcess, method: str, path: str, status: int, text: str) -> None:
     assert ask(server.metrics_port, path, method) == (status, text)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/nothing"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_page_tells_its_length_and_no_version(server: ServerProcess, method: str, path: str) -> None:
+    headers = ask_with(server, path, {}, method)[1]
+    assert headers["Server"] == "gradwire"
+    assert int(headers["Content-Length"]) > 0
+
+
+@pytest.mark.parametrize("line", [b"GET\r\n\r\n", b"GET /livez HTTP/9.9\r\n\r\n", b"\xff\xfe\r\n\r\n"])
+def test_what_is_no_request_is_told_no_version(server: ServerProcess, line: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", server.metrics_port), 10) as connection:
+        connection.sendall(line)
+        told = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert b"Error" in told
+    assert b"Python" not in told
+
+
+def ask_with(
+    server: ServerProcess, path: str, headers: dict[str, str], method: str = "GET"
+) -> tuple[int, dict[str, str], bytes]:
+    connection = HTTPConnection("127.0.0.1", server.metrics_port, timeout=30)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whatever_asks_for_metrics_gets_them_and_leaves_no_trace_in_the_log(workers: int) -> None:
+    accepted = [
+        "application/openmetrics-text; version=zz",
+        "application/openmetrics-text; version=",
+        "application/openmetrics-text; version=1.0.0; escaping=\xe9",
+        f"application/openmetrics-text; version={'9' * 5000}",
+        "text/plain; version=1.x",
+        "text/plain; version=-1; escaping=nothing",
+        ";;;,,,===",
+        "\xff",
+    ]
+    with ServerProcess(flags=(f"--workers={workers}",)) as server:
+        for accept in accepted:
+            status, _, body = ask_with(server, "/metrics", {"Accept": accept})
+            assert (status, b"gradwire_build_info" in body) == (200, True), accept
+        for query in ("name[]=a", "name[]=", "%ff%00=%zz", "&&&;=;"):
+            assert ask_with(server, f"/metrics?{query}", {"Accept-Encoding": "gzip;q=x"})[0] == 200
+        server.stop()
+        assert {json.loads(line)["level"] for line in server.log.splitlines()} == {"info"}
 
 
 async def test_a_server_that_drains_is_not_ready_but_lives() -> None:
@@ -95,7 +151,7 @@ async def test_connections_that_say_nothing_hold_few_threads_and_keep_nobody_out
         idle.pop_all().close()
         assert ask(server.metrics_port, "/readyz") == (200, "ok\n")
         server.stop()
-        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["serving", "draining", "stopped"]
 
 
 def test_connections_that_break_off_are_not_logged() -> None:
@@ -107,4 +163,4 @@ def test_connections_that_break_off_are_not_logged() -> None:
                 broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             assert ask(server.metrics_port, "/livez")[0] == 200
         server.stop()
-        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["draining", "stopped"]
+        assert [json.loads(line)["event"] for line in server.log.splitlines()] == ["serving", "draining", "stopped"]

@@ -46,7 +46,7 @@ def decode_graph(message: pb.Graph, limits: Limits, checkpoint: Checkpoint = unh
     Nodes are read where protobuf writes them, since a look at one from Python takes as long as all else.
 
     Raises:
-        Refusal: INVALID_GRAPH with every node that cannot be read, or LIMIT_EXCEEDED. If there are packed nodes, with
+        Refusal: INVALID_GRAPH with nodes that cannot be read, or LIMIT_EXCEEDED. If there are packed nodes, with
             everything that is wrong with the graph. Paths start at the graph. Whatever ``checkpoint`` raises.
     """
     count = len(message.nodes)
@@ -114,6 +114,8 @@ class _Reader:
     def read(self, findings: Findings) -> None:
         """Read what nodes have beside names, operands and exponents."""
         for index in checked(np.flatnonzero(~(_PLAIN[self._kinds] | self._raised)).tolist(), self._checkpoint):
+            if findings.are_enough():
+                break
             node, kind = self._message.nodes[index], _KINDS.get(int(self._kinds[index]))
             try:
                 if kind is None:

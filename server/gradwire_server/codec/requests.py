@@ -61,7 +61,7 @@ def decode_arrays(
     """The tensors of a request of this dtype, by name, with those that came in frames.
 
     Raises:
-        Refusal: INVALID_TENSOR with every tensor whose elements do not fit its dtype and shape; LIMIT_EXCEEDED.
+        Refusal: INVALID_TENSOR with tensors whose elements do not fit its dtype and shape; LIMIT_EXCEEDED.
             Whatever ``checkpoint`` raises, which is called every few hundred tensors.
     """
     tensors = message.tensors
@@ -69,6 +69,8 @@ def decode_arrays(
     findings = Findings()
     arrays = dict(framed)
     for name, tensor in checked(tensors.items(), checkpoint):
+        if findings.are_enough():
+            break
         if name in framed:
             path = f"tensors[{shown(name)}]"
             findings.add(

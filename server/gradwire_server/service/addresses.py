@@ -61,16 +61,35 @@ def reserve(settings: Settings) -> socket.socket:
     return kept
 
 
+def check_addresses(settings: Settings) -> None:
+    """Check that addresses are those of this machine, and that calls and metrics have their own.
+
+    Raises:
+        StartError: They are not.
+    """
+    host, port = settings.metrics_host or settings.host, settings.metrics_port
+    if port and (host, port) == (settings.host, settings.port):
+        # Several workers would find it taken.
+        raise StartError(f"{bracketed(host)}:{port} is to be for calls and for metrics (--port, --metrics-port)")
+    for name, option in ((settings.host, "--host"), (host, "--metrics-host")):
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                name, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            with socket.socket(family, kind, protocol) as found:
+                found.bind(address)
+        except OSError as error:
+            raise StartError(f"cannot listen on {name}: {error.strerror} ({option})") from None
+
+
 def serve_metrics(settings: Settings, registry: CollectorRegistry, ready: Probe) -> str:
     """Answer Prometheus and orchestrators, as long as this event loop is alive; returns the URL of the metrics.
 
     Raises:
         StartError: if the address is taken or cannot be had.
     """
+    check_addresses(settings)
     host, port = settings.metrics_host or settings.host, settings.metrics_port
-    if port and (host, port) == (settings.host, settings.port):
-        # Several workers would find it taken.
-        raise StartError(f"{bracketed(host)}:{port} is to be for calls and for metrics (--port, --metrics-port)")
     live = partial(answers, asyncio.get_running_loop())
     try:
         bound = serve_pages(host, port, registry, {"/livez": live, "/readyz": ready})
@@ -82,7 +101,8 @@ def serve_metrics(settings: Settings, registry: CollectorRegistry, ready: Probe)
 
 
 def announce(address: str, metrics_url: str) -> None:
-    """Write the line to stdout by which whoever started the server knows that it serves, and where."""
+    """Write the line to stdout by which whoever started the server knows that it serves, and where; log it too."""
+    structlog.get_logger().info("serving", address=address, metrics=metrics_url)
     line = f"gradwire serving on {address}, metrics on {metrics_url}\n"
     try:
         # Python would keep in a buffer what cannot be written, and try again at its end.

@@ -48,7 +48,7 @@ class Admission:
         self._held: dict[Caller, _Held] = {}
         self._totals: dict[Resource, int] = dict.fromkeys(_COUNTED, 0)
         self._calls, self._max_calls, self._max_requests = 0, limits.max_calls, limits.max_requests
-        self._turned_away = TurnedAway()
+        self._turned_away = TurnedAway("busy: turned requests away, for want of", "warning")
         self.full = {
             resource: self._overloaded(resource, self._limits[resource], 1)
             for resource in (Resource.CALLS, Resource.REQUESTS)
@@ -104,18 +104,28 @@ class Admission:
         """
         self._take(caller, Resource.BYTES, nbytes)
 
-    def reserve(self, caller: Caller, memory: int) -> None:
-        """Take the memory that the work for a request needs. Raises as ``receive`` does."""
+    def reserve(self, caller: Caller, memory: int, reply: int = 0) -> None:
+        """Take the memory that the work for a request needs, and the bytes of its response. Raises as ``receive``."""
         self._take(caller, Resource.MEMORY, memory)
+        self._take(caller, Resource.BYTES, reply)
+
+    def reserve_in_place(self, caller: Caller, memory: int, reply: int) -> None:
+        """Take the same for a response that takes the place of its request, whose results it is. Raises as above."""
+        held = self._held.get(caller)
+        self.reserve(caller, memory, max(0, reply - (0 if held is None else held.bytes)))
 
     def give_back(self, caller: Caller, memory: int) -> None:
         """Return what was reserved for a part of the work that is over."""
         self._add(caller, Resource.MEMORY, -memory)
 
     def answered(self, caller: Caller, nbytes: int) -> None:
-        """All that a request holds from now on is its response, of so many bytes, which is on its way."""
+        """All that a request holds from now on is its response, of so many bytes, which is on its way.
+
+        Raises:
+            Refusal: as ``receive`` does, if more of them are to be held than were reserved.
+        """
         self.release(caller)
-        self._add(caller, Resource.BYTES, nbytes)
+        self._take(caller, Resource.BYTES, nbytes)
 
     def release(self, caller: Caller) -> None:
         """End a request; work for it that still runs stops at its next checkpoint."""
@@ -181,4 +191,4 @@ class Admission:
 
     def _count_turned_away(self, resource: Resource) -> None:
         self._metrics.turned_away(resource)
-        self._turned_away.count(resource)
+        self._turned_away.count(resource.value)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -18,37 +16,39 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service import request_ids
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.arrivals import Arrivals
-from gradwire_server.service.metrics import CallMetrics, MethodMetrics
+from gradwire_server.service.handlers import Method, method_of, only_message
+from gradwire_server.service.metrics import CallMetrics, MethodMetrics, Stage
+from gradwire_server.service.sending import Ending, Sending
 from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import Packed, abort, pack, told
+from gradwire_server.service.status import Packed, abort, pack
+from gradwire_server.service.time_limit import Task, current_task
 from gradwire_server.service.tokens import OPEN, Tokens
 from gradwire_server.service.tracing import CallSpan, start_call
+from gradwire_server.service.turned_away import TurnedAway
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
+    from gradwire_server.service.handlers import Context
+
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:
     Handler = grpc.RpcMethodHandler
-
-Behaviour = Callable[..., Awaitable[Any]]
-"""Unary: behaviour(message, context). Otherwise: behaviour(context)."""
-
-NO_MESSAGE = "the call ended before its message was there; send one, whole"
-
-LAST_WORD = 0.1
-"""Seconds in which word comes that a call is cancelled, which seems to end its messages first. So does a message
-larger than gRPC takes: gRPC tells the caller so, but not the server."""
 
 LEEWAY, ROUNDING = 0.05, 0.01
 """Seconds, and share of its time, by which a call's deadline comes later here than to the caller, who then cancels:
 the call travelled, and gRPC rounds."""
 
+
+MAX_METADATA_BYTES = 16 << 10
+"""Bytes of the metadata of a call, with what HTTP/2 counts for each. gRPC says so to clients, and holds those to it who
+acknowledge that; others send megabytes."""
+
+OVERHEAD = 32
+"""Bytes that HTTP/2 counts for each of the metadata."""
 
 _FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 """How calls end for which the server is to blame."""
@@ -70,6 +70,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         admission: Admission,
         admitted: Collection[str],
         arrivals: Arrivals,
+        sending: Sending,
     ) -> None:
         """``admitted`` are the full names of the methods that a busy server refuses before it reads a message."""
         self._metrics = metrics
@@ -85,8 +86,11 @@ class CountedHandlers(grpc.GenericRpcHandler):
             for method in service.methods
         }
         self._admitted = admitted
+        self.refused = TurnedAway("refused calls, unread", "info")
+        """What the log says of those."""
+        self._shared = _Shared(admission, arrivals, sending, self.refused)
         self._log = structlog.get_logger().bind()
-        self._methods: dict[str, _Method] = {}
+        self._methods: dict[str, Method] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """What generated code calls, as it would for a server."""
@@ -94,7 +98,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             for handler in handlers:
                 found = handler.service(_Details(name, ()))
                 if found is not None:
-                    self._methods[name] = _method(found, kind, self._arrivals)
+                    self._methods[name] = method_of(found, kind, self._arrivals)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
         """What generated code calls too."""
@@ -114,19 +118,48 @@ class CountedHandlers(grpc.GenericRpcHandler):
             span = start_call(series.method, details.invocation_metadata, request_id)
         method = self._method(details)
         call = _UnaryCall if method.is_unary else _StreamCall
-        return call(method, series, self._log, request_id, span, self._admission, self._arrivals)
+        return call(method, series, self._log, request_id, span, self._shared)
 
-    def _method(self, details: grpc.HandlerCallDetails) -> _Method:
-        if self._tokens is not None:
-            refusal = self._tokens.refusal(details.method, details.invocation_metadata)
-            if refusal is not None:
-                return self._refused(refusal.reason, refusal)
+    def _method(self, details: grpc.HandlerCallDetails) -> Method:
+        """The method of a call, or one that refuses it."""
+        found = sum(len(key) + len(value) + OVERHEAD for key, value in details.invocation_metadata or ())
+        if found > MAX_METADATA_BYTES:
+            refusal = _metadata_too_large(found)
+            return self._refused(refusal.reason, refusal)
+        if self._tokens is None or details.method.startswith(OPEN):
+            return self._open(details)
+        if not self._tokens.are_old:
+            return self._guarded(details, self._tokens)
+        return self._later(details, self._tokens)
+
+    def _later(self, details: grpc.HandlerCallDetails, tokens: Tokens) -> Method:
+        """The method of a call that waits for the tokens to be read."""
+        known = self._methods.get(details.method)
+
+        async def later(context: Context) -> None:
+            await tokens.read()
+            method = self._guarded(details, tokens)
+            if not method.is_unary:
+                await method.behaviour(context)
+                return
+            message = await only_message(context, self._arrivals)
+            await context.write(await method.behaviour(message, context))
+
+        return Method(later, None if known is None else known.serializer)
+
+    def _guarded(self, details: grpc.HandlerCallDetails, tokens: Tokens) -> Method:
+        """The method of a call that may be made if it has a token."""
+        refusal = tokens.refusal(details.method, details.invocation_metadata)
+        return self._open(details) if refusal is None else self._refused(refusal.reason, refusal)
+
+    def _open(self, details: grpc.HandlerCallDetails) -> Method:
+        """The method of a call that may be made, if there is room for it."""
         lacking = self._admission.turns_away(admitted=details.method in self._admitted)
         if lacking is not None:
             return self._refused(Reason.OVERLOADED, self._full[lacking])
         return self._methods.get(details.method) or self._absent(details.method)
 
-    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> _Method:
+    def _refused(self, reason: Reason, refusal: Refusal | Packed) -> Method:
         """The method of a call that is refused before anything of it is read, of whatever kind."""
         self._count_refused(reason)
         bind_contextvars(reason=reason.value)
@@ -134,9 +167,10 @@ class CountedHandlers(grpc.GenericRpcHandler):
         async def refused(context: Context) -> None:
             await abort(context, refusal)
 
-        return _Method(refused)
+        # How many it turns away for want of room a busy server tells by itself.
+        return Method(refused, refused=None if reason is Reason.OVERLOADED else reason.value)
 
-    def _absent(self, method: str) -> _Method:
+    def _absent(self, method: str) -> Method:
         """The method for a name that there is not, of whatever kind; gRPC would not say what there is."""
 
         async def absent(context: Context) -> None:
@@ -146,7 +180,16 @@ class CountedHandlers(grpc.GenericRpcHandler):
                 f"there is no method {shown(method, 200)} here; gradwire {VERSION} serves {self._services}",
             )
 
-        return _Method(absent)
+        return Method(absent, refused=grpc.StatusCode.UNIMPLEMENTED.name)
+
+
+def _metadata_too_large(found: int) -> Refusal:
+    return refuse(
+        Reason.LIMIT_EXCEEDED,
+        f"the metadata of the call have {found} bytes; this server takes at most {MAX_METADATA_BYTES}",
+        found=found,
+        limit=MAX_METADATA_BYTES,
+    )
 
 
 @dataclass
@@ -157,13 +200,13 @@ class _Details:
     invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-class _Method(NamedTuple):
-    """What calls of one method do."""
+class _Shared(NamedTuple):
+    """What all calls use."""
 
-    behaviour: Behaviour
-    serializer: Callable[[Any], bytes] | None = None
-    is_unary: bool = False
-    """Whether it has one request and one response."""
+    admission: Admission
+    arrivals: Arrivals
+    sending: Sending
+    refused: TurnedAway
 
 
 class _Call(Handler):
@@ -178,17 +221,15 @@ class _Call(Handler):
 
     def __init__(
         self,
-        method: _Method,
+        method: Method,
         series: MethodMetrics,
         log: Any,  # noqa: ANN401  (a logger of structlog)
         request_id: str,
         span: CallSpan | None,
-        admission: Admission,
-        arrivals: Arrivals,
+        shared: _Shared,
     ) -> None:
-        self._admission = admission
-        self._arrivals = arrivals
-        self._behaviour, self.response_serializer, _ = method
+        self._admission, self._arrivals, self._sending, self._refused = shared
+        self._behaviour, self.response_serializer, _, self._cause = method
         self._series = series
         self._log = log
         self._trailers = ((request_ids.KEY, request_id),)
@@ -212,16 +253,31 @@ class _Call(Handler):
         self._admission.open()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._admission.close()
         _forget(error)
         code = None if self._context is None else self._context.code()
         if not isinstance(code, grpc.StatusCode):
             code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
-        # The answer goes first.
-        asyncio.get_running_loop().call_soon(self._count, code, perf_counter() - self._start)
+        task = current_task()
+        if kind is None:
+            self._sending.begin(task)
+        # What is sent is sent by gRPC, in this task.
+        task.add_done_callback(partial(self._end, code))
+
+    def _end(self, code: grpc.StatusCode, task: Task) -> None:
+        """The call is over: its answer was sent, or will not be."""
+        self._admission.close()
+        ending = self._sending.ended(task)
+        if ending is Ending.HUNG_UP:
+            code = self._code_of(asyncio.CancelledError) if code is grpc.StatusCode.OK else code
+            bind_contextvars(stage=Stage.SENDING.value)
+        elif ending is Ending.STALLED:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            bind_contextvars(stage=Stage.SENDING.value, reason=Reason.DEADLINE_EXCEEDED.value, setting="max_stall")
+        self._count(code, perf_counter() - self._start)
 
     def _code_of(self, kind: type[BaseException]) -> grpc.StatusCode:
-        if not issubclass(kind, asyncio.CancelledError | GeneratorExit):
+        # InternalError: the caller hung up while it was sent a message or the status.
+        if not issubclass(kind, asyncio.CancelledError | GeneratorExit | grpc.aio.InternalError):
             return grpc.StatusCode.UNKNOWN
         return grpc.StatusCode.DEADLINE_EXCEEDED if self._is_late() else grpc.StatusCode.CANCELLED
 
@@ -234,8 +290,13 @@ class _Call(Handler):
         """Count the call as handled."""
         self._series.handled[code].inc()
         self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
-        # Of those that it turns away a busy server logs how many there are.
-        is_usual = code is grpc.StatusCode.OK or get_contextvars().get("reason") == Reason.OVERLOADED
+        bound = get_contextvars()
+        # The log sums up those that are turned away; who hangs up on an answer wants none.
+        hung_up = "stage" in bound and "reason" not in bound
+        is_summed = self._cause is not None or bound.get("reason") == Reason.OVERLOADED
+        if self._cause is not None:
+            self._refused.count(self._cause, self._peer)
+        is_usual = code is grpc.StatusCode.OK or hung_up or is_summed
         log = self._log.debug if is_usual else self._log.info
         if code in _FAULTS:
             log = self._log.warning
@@ -267,7 +328,7 @@ class _UnaryCall(_Call):
         return response
 
     async def _message(self, context: Context) -> object:
-        message: object = await _only_message(context, self._arrivals)
+        message: object = await only_message(context, self._arrivals)
         self._series.received.inc()
         return message
 
@@ -306,71 +367,3 @@ class _CountingContext:
             # The call is over, and word of that is on its way; gRPC would log the write as a fault.
             raise asyncio.CancelledError from None
         self._series.sent.inc()
-
-
-def _method(handler: Handler, kind: type[Message], arrivals: Arrivals) -> _Method:
-    """What the handler does, on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
-    unary, serializer = handler.unary_unary, handler.response_serializer
-    if unary is not None:
-        return _Method(unary if handler.request_deserializer is None else _parsing(unary, kind), serializer, True)
-    if handler.unary_stream is not None:
-        return _Method(_one_request(handler.unary_stream, kind, arrivals), serializer)
-    behaviour: Any = handler.stream_stream
-    if inspect.isasyncgenfunction(behaviour):
-        return _Method(_generator(behaviour, kind), serializer)
-    return _Method(partial(behaviour, None), serializer)
-
-
-def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """The behaviour of a handler that takes one request."""
-
-    async def parsing(raw: bytes, context: Context) -> object:
-        return await behaviour(await _parse(kind, raw, context), context)
-
-    return parsing
-
-
-def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: Arrivals) -> Behaviour:
-    """The behaviour of a handler that takes one request and writes through its context."""
-
-    async def one_request(context: Context) -> None:
-        raw = await _only_message(context, arrivals)
-        await behaviour(await _parse(kind, raw, context), context)
-
-    return one_request
-
-
-def _generator(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
-    """The behaviour of a handler that takes an iterator of requests and yields responses."""
-
-    async def requests(context: Context) -> AsyncIterator[Message]:
-        while (raw := await context.read()) is not grpc.aio.EOF:
-            yield await _parse(kind, raw, context)
-
-    async def generator(context: Context) -> None:
-        async with aclosing(behaviour(requests(context), context)) as responses:
-            async for response in responses:
-                await context.write(response)
-
-    return generator
-
-
-async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
-    try:
-        return codec.parse(kind, raw)
-    except Refusal as refusal:
-        await abort(context, refusal)
-
-
-async def _only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
-    """The message of a call that has one, which ends if it does not come, or not in time."""
-    try:
-        with arrivals:
-            message: Any = await context.read()
-    except Refusal as refusal:
-        bind_contextvars(**told(refusal))
-        await abort(context, refusal)
-    if message is grpc.aio.EOF:
-        await asyncio.sleep(LAST_WORD)
-        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
-    return message

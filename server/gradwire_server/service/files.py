@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_IROTH, S_ISREG
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import structlog
 
@@ -31,6 +33,8 @@ class File:
 
     path: Path
     option: str
+    is_secret: bool = False
+    """Whether those who may read it can do what only few should."""
 
     def __str__(self) -> str:
         return f"{self.path} ({self.option})"
@@ -63,14 +67,25 @@ class Watched(Generic[T]):
         except UnusableError as error:
             raise StartError(str(error)) from None
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether the files have changed since they were read."""
+        return self._seen() != self._stamps
+
+    @property
+    def value(self) -> T:
+        """What the files said when they were read last."""
+        return self._value
+
     def get(self) -> T:
-        """The value."""
-        stamps = self._seen()
-        if stamps != self._stamps:
+        """What the files say now; reads them if they have changed."""
+        if self.has_changed:
             with self._lock:
+                stamps = self._seen()
                 if stamps != self._stamps:
-                    self._stamps = stamps
                     self._renew()
+                    # Not before: others would take the old value for the new one.
+                    self._stamps = stamps
         return self._value
 
     def _renew(self) -> None:
@@ -92,9 +107,24 @@ class Watched(Generic[T]):
 
 def _content(file: File) -> bytes:
     try:
-        return file.path.read_bytes()
+        with open(file.path, "rb", opener=_open_at_once) as opened:
+            return _content_of(opened, file)
     except OSError as error:
         raise UnusableError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file, also a pipe, which would wait for somebody who writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _content_of(opened: BinaryIO, file: File) -> bytes:
+    mode = os.fstat(opened.fileno()).st_mode
+    if not S_ISREG(mode):
+        raise UnusableError(f"{file} is no regular file; what it says could not be read again")
+    if file.is_secret and mode & S_IROTH:
+        _log.warning("every user of this machine may read a secret; chmod o-r", file=str(file))
+    return opened.read()
 
 
 def _stamp(path: Path) -> Stamp | None:

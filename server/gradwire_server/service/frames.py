@@ -14,7 +14,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
 from gradwire_server import codec
 from gradwire_server.engine import Checkpoint, Evaluation
-from gradwire_server.errors import Finding, Reason, Refusal, refuse, shown
+from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
 from gradwire_server.service.limits import ServiceLimits
 
 INLINE_BYTES = 1 << 18
@@ -160,9 +160,11 @@ class Assembler:
     def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
         dtype = codec.decode_dtype(head.request.dtype)
         codec.check_count(len(head.framed), "tensors in frames", "framed", self._engine_limits)
-        findings: list[Finding] = []
+        findings = Findings()
         layouts: dict[str, codec.Layout] = {}
         for position, framed in enumerate(head.framed):
+            if findings.are_enough():
+                break
             problem, path = "is announced twice; send it once", f"framed[{position}]"
             try:
                 if not framed.HasField("name"):
@@ -173,9 +175,8 @@ class Assembler:
             except codec.TensorError as error:
                 problem, path = str(error), f"{path}.{error.field}"
             message = f"tensor {shown(framed.name)} {problem}"
-            findings.append(Finding(reason=Reason.INVALID_TENSOR, message=message, path=path))
-        if findings:
-            raise Refusal(findings[:20], len(findings))
+            findings.add(Reason.INVALID_TENSOR, message, path)
+        findings.check()
         total = sum(layout.nbytes for layout in layouts.values())
         if total > self._limits.max_request_bytes:
             raise _too_large(total, self._limits.max_request_bytes)

@@ -43,8 +43,8 @@ class ServiceLimits(Section):
     """Axes of a tensor."""
     max_name_length: Limit = _ENGINE.max_name_length
     """Characters of a node's name."""
-    max_examples: Limit = _ENGINE.max_examples
-    """Examples of one request; empty ones take no memory, but time."""
+    max_examples: Limit = 1 << 24
+    """Examples of one request; empty ones take no memory, but time, some 15 ns each, for a request of a few bytes."""
     max_tensor_bytes: Limit = _ENGINE.max_tensor_bytes
     """Bytes of one node's value for one example, in float64."""
     max_memory_bytes: Limit = _ENGINE.max_memory_bytes
@@ -61,7 +61,8 @@ class ServiceLimits(Section):
     max_requests: Limit = 1000
     """Requests that are worked on or wait at the same time; more are turned away at once."""
     max_bytes_in_flight: Limit = 4 << 30
-    """Bytes of all requests that arrive, are worked on or wait, and of responses that are sent in frames."""
+    """Bytes of all requests that arrive, are worked on or wait, and of responses until they are sent; those that are
+    not sent in frames count twice, as gRPC copies them."""
     max_memory_in_flight: Limit = 8 << 30
     """Bytes that all computations together may take, preparing graphs too, and those that wait for a thread."""
     max_seconds: Limit = 3600

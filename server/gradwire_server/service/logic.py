@@ -95,6 +95,8 @@ class Planned(Generic[R]):
     cost: float
     memory: int
     run: Callable[[Checkpoint], R]
+    reply: int = 0
+    """Bytes of the response, where they are many."""
 
 
 class GradientLogic:
@@ -204,7 +206,7 @@ class GradientLogic:
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
             return codec.encode_trace(engine.run_trace(job, checkpoint), checkpoint)
 
-        return Planned(job.cost, job.memory, run)
+        return Planned(job.cost, job.memory, run, nbytes)
 
     def check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
         """The gradient against central finite differences."""
@@ -311,7 +313,7 @@ def _inside(field: str, refusal: Refusal) -> Refusal:
     findings = [
         replace(finding, path=f"{field}.{finding.path}" if finding.path else field) for finding in refusal.findings
     ]
-    return Refusal(findings, refusal.total)
+    return Refusal(findings, refusal.total, counted=refusal.counted)
 
 
 def reply_too_large(found: int, limits: ServiceLimits, advice: str) -> Refusal:

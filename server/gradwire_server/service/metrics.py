@@ -144,7 +144,7 @@ class Metrics:
             Resource.REQUESTS: gauge("gradwire_requests_in_flight", "Requests that run on a thread or wait for one."),
             Resource.BYTES: gauge(
                 "gradwire_requests_in_flight_bytes",
-                "Bytes of requests that arrive, run or wait, and of responses that are sent in frames.",
+                "Bytes of requests that arrive, run or wait, and of responses until they are sent.",
             ),
             Resource.MEMORY: gauge(
                 "gradwire_requests_in_flight_memory_bytes", "Memory, as estimated, of computations that run or wait."

@@ -25,7 +25,19 @@ PATIENCE = 5.0
 OPEN = 100
 """Connections at a time, each of which has a thread; whoever asks does so at once, and is answered in milliseconds."""
 
+NAME = "gradwire"
+"""The server of pages in its answers; it tells no versions."""
+
+OPEN_METRICS = "application/openmetrics-text"
+"""The form of metrics that has exemplars."""
+
+PAGES = "the pages of operators"
+"""The method that the log names."""
+
 Probe = Callable[[], bool]
+
+_Page = tuple[str, list[tuple[str, str]], bytes]
+"""Status, headers and body."""
 
 _log = structlog.get_logger()
 
@@ -67,24 +79,45 @@ def _application(registry: CollectorRegistry, probes: Mapping[str, Probe]) -> WS
     metrics: WSGIApplication = make_wsgi_app(registry)
     paths = " ".join(["/metrics", *probes])
 
-    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path, method = environ["PATH_INFO"], environ["REQUEST_METHOD"]
+    def page(environ: WSGIEnvironment) -> _Page:
+        path = environ["PATH_INFO"]
+        if path != "/metrics" and path not in probes:
+            return _text("404 Not Found", f"there is {paths} here")
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return _text("405 Method Not Allowed", "ask with GET or HEAD")
         if path == "/metrics":
-            return metrics(environ, start_response)
-        if path not in probes:
-            status, text = "404 Not Found", f"there is {paths} here"
-        elif method not in ("GET", "HEAD"):
-            status, text = "405 Method Not Allowed", "ask with GET or HEAD"
-        elif probes[path]():
-            status, text = "200 OK", "ok"
-        else:
-            status, text = "503 Service Unavailable", "no"
-        body = f"{text}\n".encode()
-        headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-        start_response(status, [*headers, ("Cache-Control", "no-store")])
-        return [] if method == "HEAD" else [body]
+            return _metrics(metrics, environ)
+        return _text("200 OK", "ok") if probes[path]() else _text("503 Service Unavailable", "no")
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            status, headers, body = page(environ)
+        except Exception:  # noqa: BLE001  (whatever it is)
+            # The server of pages would write a trace to stderr.
+            _log.exception("internal error", method=PAGES)
+            status, headers, body = _text("500 Internal Server Error", "internal error; the server's log has it")
+        fixed = [("Server", NAME), ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+        start_response(status, [*headers, *fixed])
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
     return application
+
+
+def _text(status: str, text: str) -> _Page:
+    return status, [("Content-Type", "text/plain; charset=utf-8")], f"{text}\n".encode()
+
+
+def _metrics(metrics: WSGIApplication, environ: WSGIEnvironment) -> _Page:
+    """The page of metrics, in one of two forms."""
+    started: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> Any:  # noqa: ANN401  (unused)
+        started.append((status, headers))
+
+    # Versions and the like that make no sense are an error of prometheus-client, and change nothing.
+    accepted = OPEN_METRICS if OPEN_METRICS in environ.get("HTTP_ACCEPT", "") else ""
+    body = b"".join(metrics(environ | {"REQUEST_METHOD": "GET", "HTTP_ACCEPT": accepted}, start_response))
+    return *started[-1], body
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -99,7 +132,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def server_bind(self) -> None:
         """Bind, and ask nobody for a name of the address, as Python does: where DNS is down that takes long."""
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = "gradwire", self.server_address[1]
+        self.server_name, self.server_port = NAME, self.server_address[1]
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401  (as it is there)
@@ -119,11 +152,15 @@ class _Server(ThreadingMixIn, WSGIServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Log a fault, and nothing of a connection that broke off: Python would write a trace to stderr for each."""
         if not isinstance(sys.exception(), OSError):
-            _log.exception("internal error", method="the pages of operators")
+            _log.exception("internal error", method=PAGES)
 
 
 class _Handler(WSGIRequestHandler):
     timeout = 5  # of a connection that says nothing
+
+    def version_string(self) -> str:
+        """Name the server, for answers to what is no request."""
+        return NAME
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (as it is there)
         """Log nothing: it would be a line each time that anybody asks."""

@@ -34,6 +34,7 @@ from gradwire_server.service.calls import CountedHandlers
 from gradwire_server.service.jobs import Jobs, Waits
 from gradwire_server.service.logic import GradientLogic
 from gradwire_server.service.metrics import CallMetrics, Metrics
+from gradwire_server.service.sending import LOGGER, Sending
 from gradwire_server.service.servicer import GradientServicer
 from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
@@ -64,8 +65,9 @@ also refuse calls of clients that keep to it: it counts a call for a while after
 PATIENCE = 1.0
 """Seconds that a draining server waits for the next frame of a request that has begun."""
 
-OTHER_FILES = 1000
-"""Files that a server has open at most beside its connections."""
+OTHER_FILES, FEWEST_OTHER_FILES = 1000, 250
+"""Files that a server has open at most beside its connections; and those that it needs where few may be open, of which
+connections to its pages are a hundred."""
 
 SWITCH_SECONDS = 5e-4
 """That a thread holds Python while others wait for it, such as one that prepares a graph. With Python's default, ten
@@ -106,10 +108,12 @@ class Server:
         self._health = HealthServicer([SERVICE.full_name], self._waits)
         calls = CallMetrics(self._registry, services)
         self._grpc = grpc.aio.server(options=_options(settings, shares=tell_serving is not None))
+        sending = Sending(settings.max_stall, metrics)
+        logging.getLogger(LOGGER).addFilter(sending)
         servicer = GradientServicer(
-            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, settings.max_stall
+            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
         )
-        handlers: Any = CountedHandlers(
+        self._handlers = CountedHandlers(
             services,
             calls,
             metrics.refused,
@@ -117,7 +121,9 @@ class Server:
             self._admission,
             UNARY,
             Arrivals(settings.max_arrival, metrics),
+            sending,
         )
+        handlers: Any = self._handlers
         handlers.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
         )
@@ -219,6 +225,7 @@ class Server:
         await self._grpc.stop(grace)
         stopped = await asyncio.to_thread(self._jobs.close, grace - (monotonic() - start))
         self._admission.tell()
+        self._handlers.refused.tell()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
@@ -283,7 +290,7 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
             "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
         )
     keep_freed()
-    _let_open(settings.max_connections + OTHER_FILES)
+    settings = _let_open(settings)
     # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
     threadpool_limits(1, user_api="blas")
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -298,18 +305,28 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
         os._exit(0)
 
 
-def _let_open(files: int) -> None:
-    """Have as many files open as this, or as the process may; what it may have at first is often 1,024."""
+def _let_open(settings: Settings) -> Settings:
+    """Have as many files open as connections need, or as the process may, which is often 1,024 at first.
+
+    Where that is not enough the settings that come back have fewer connections: with those that could not be opened
+    gRPC would be busy for ever, and answer nobody who comes then.
+    """
+    needed = settings.max_connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    if wanted < files:
-        structlog.get_logger().warning(
-            "fewer files may be open than --max-connections needs; raise the limit (ulimit -Hn), or lower that",
-            limit=hard,
-            needed=files,
-        )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    if files == needed:
+        return settings
+    others = min(OTHER_FILES, max(FEWEST_OTHER_FILES, files // 4))
+    connections = min(settings.max_connections, max(files - others, files // 4, 1))
+    structlog.get_logger().warning(
+        "fewer files may be open than --max-connections needs, which is lowered; raise the limit (ulimit -Hn) for more",
+        limit=hard,
+        needed=needed,
+        max_connections=connections,
+    )
+    return settings.model_copy(update={"max_connections": connections})
 
 
 async def _serve(settings: Settings, tell_serving: Callable[[], None] | None) -> bool:

@@ -27,9 +27,10 @@ from gradwire_server.service.frames import Assembler, Complete, response_frames
 from gradwire_server.service.jobs import Jobs, Waits
 from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
 from gradwire_server.service.metrics import Metrics, Stage
+from gradwire_server.service.sending import Sending
 from gradwire_server.service.spans import SPANS
 from gradwire_server.service.status import abort, error_frame, told
-from gradwire_server.service.time_limit import TimeLimit
+from gradwire_server.service.time_limit import TimeLimit, current_task
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -51,6 +52,12 @@ SECONDS_PER_BYTE = 2e-8
 
 DOUBT = 10
 """How many times as long as it may take a request is estimated to take before it is refused for that."""
+
+SMALL_REPLY = 4096
+"""Bytes of a response up to which it takes no more than the call itself, and is not counted."""
+
+COPIES = 2
+"""Copies of a unary response while it is sent: Python has one, and gRPC another."""
 
 LAST_WORD = 0.1
 """Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
@@ -74,6 +81,8 @@ class Step(NamedTuple):
     cost: float
     run: Callable[[Checkpoint], Message]
     memory: int = 0
+    reply: int = 0
+    """Bytes of the response, where they are many."""
 
 
 class First(NamedTuple):
@@ -108,6 +117,7 @@ class GradientServicer:
         waits: Waits,
         arrivals: Waits,
         metrics: Metrics,
+        sending: Sending,
         max_stall: float,
     ) -> None:
         self._logic = logic
@@ -119,9 +129,10 @@ class GradientServicer:
         self._arrivals = arrivals
         """Streams waiting in the middle of a request."""
         self._metrics = metrics
+        self._sending = sending
         self._max_stall = max_stall
         """Seconds that a stream may stand still in the middle of a request or a response."""
-        self._sending = TimeLimit(max_stall)
+        self._writes = TimeLimit(max_stall)
 
     async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Check a graph and keep it."""
@@ -200,7 +211,7 @@ class GradientServicer:
             with SPANS.part("decode"):
                 step = begin_quickly(codec.parse(kind, raw, self._limits))
             if step is not None and step.cost <= SMALL_SECONDS and step.memory <= SMALL_MEMORY:
-                return self._reply(caller, step)
+                return self._held(caller, self._reply(caller, step))
         caller.name = context.peer()
         try:
             self._admission.admit(caller, len(raw))
@@ -209,10 +220,21 @@ class GradientServicer:
             if isinstance(step, First):
                 step = await self._prepare(caller, step.cost, step.memory, step.run)
             checked = step
-            self._admission.reserve(caller, checked.memory)
-            return await self._jobs.run(caller, checked.cost, lambda: self._reply(caller, checked))
-        finally:
+            self._admission.reserve(caller, checked.memory, COPIES * checked.reply)
+            reply = await self._jobs.run(caller, checked.cost, lambda: self._reply(caller, checked))
+        except BaseException:
             self._admission.release(caller)
+            raise
+        return self._held(caller, reply)
+
+    def _held(self, caller: Caller, reply: bytes) -> bytes:
+        """A response that counts until the call is over, which is when gRPC has sent it."""
+        if len(reply) <= SMALL_REPLY:
+            self._admission.release(caller)
+            return reply
+        self._admission.answered(caller, COPIES * len(reply))
+        current_task().add_done_callback(lambda _: self._admission.release(caller))
+        return reply
 
     async def _prepare(self, caller: Caller, cost: float, memory: int, run: Callable[[Checkpoint], P]) -> P:
         """Prepare a graph, in memory that the request has until then."""
@@ -293,7 +315,7 @@ class GradientServicer:
     def _trace(self, request: pb.TraceGraphRequest, program: Program | None, checkpoint: Checkpoint) -> Step:
         planned = self._logic.prepare_trace(request, checkpoint, program)
         self._check_cost(planned.cost)
-        return Step(planned.cost, planned.run, planned.memory)
+        return Step(planned.cost, planned.run, planned.memory, planned.reply)
 
     def _check(self, request: pb.CheckGradientsRequest, program: Program | None, checkpoint: Checkpoint) -> Step:
         planned = self._logic.prepare_check(request, checkpoint, program)
@@ -306,19 +328,23 @@ class GradientServicer:
             raise reply_too_large(
                 prepared.reply_bytes, self._logic.limits, "ask for fewer gradients or use StreamGradients"
             )
-        return Step(prepared.cost, prepared.run, prepared.job.memory)
+        return Step(prepared.cost, prepared.run, prepared.job.memory, prepared.reply_bytes)
 
     # Streams.
 
     async def _stream(self, context: Context) -> None:
         assembler, pace = Assembler(self._logic.limits), _Pace(self._max_stall)
-        caller = Caller(None)
+        caller, answers = Caller(None), False
         try:
             while (raw := await self._next(context, assembler, pace)) is not grpc.aio.EOF:
                 self._metrics.received(len(raw))
                 if assembler.idle:
                     caller = Caller(context.time_remaining())
                 replies = await self._answer_frame(context, assembler, caller, raw)
+                if replies and not answers:
+                    # Not with the first of them: where nobody reads it, no status could follow.
+                    await context.send_initial_metadata(())
+                    answers = True
                 if replies:
                     with SPANS.part("send"):
                         for reply in replies:
@@ -352,7 +378,7 @@ class GradientServicer:
 
     async def _write(self, context: Context, reply: bytes) -> None:
         try:
-            with self._sending:
+            with self._writes:
                 await context.write(reply)
         except TimeoutError:
             self._metrics.cancelled(Stage.SENDING)
@@ -361,11 +387,16 @@ class GradientServicer:
                 f"nobody read a response for {self._max_stall:g} s (max_stall)",
                 setting="max_stall",
             )
-            # The status waits behind what nobody reads, for a frame at most; nobody here waits with it.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORD):
-                    await abort(context, refusal)
+            bind_contextvars(stage=Stage.SENDING.value, **told(refusal))
+            # The status waits behind what nobody reads.
+            with suppress(TimeoutError), self._writes:
+                await abort(context, refusal)
+            self._sending.give_up(current_task())
             raise asyncio.CancelledError from None
+        except asyncio.CancelledError:
+            self._metrics.cancelled(Stage.SENDING)
+            bind_contextvars(stage=Stage.SENDING.value)
+            raise
         self._metrics.sent(len(reply))
 
     async def _end_of_stream(self, context: Context) -> Any:  # noqa: ANN401  (grpc.aio's EOF)
@@ -431,7 +462,7 @@ class GradientServicer:
             prepared = prepare(program)
             if prepared.cost <= SMALL_SECONDS and prepared.job.memory <= SMALL_MEMORY:
                 frames = answer(prepared)
-                if prepared.reply_bytes > SMALL_BYTES:
+                if prepared.reply_bytes > SMALL_REPLY:
                     self._admission.answered(caller, prepared.reply_bytes)
                 return frames
         caller.name = context.peer()
@@ -447,7 +478,7 @@ class GradientServicer:
                 prepared = await self._jobs.run(caller, seconds, lambda: prepare(known))
         checked = prepared
         self._check_cost(checked.cost)
-        self._admission.reserve(caller, checked.job.memory)
+        self._admission.reserve_in_place(caller, checked.job.memory, checked.reply_bytes)
         frames = await self._jobs.run(caller, checked.cost, lambda: answer(checked))
         self._admission.answered(caller, checked.reply_bytes)
         return frames

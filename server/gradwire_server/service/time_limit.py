@@ -6,6 +6,8 @@ import asyncio
 from time import monotonic
 from typing import Any
 
+Task = asyncio.Task[Any]
+
 
 class TimeLimit:
     """Ends the waits that take too long.
@@ -16,27 +18,32 @@ class TimeLimit:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._began: dict[asyncio.Task[object], float] = {}
+        self._began: dict[Task, float] = {}
         """When each wait began, the oldest first."""
-        self._late: set[asyncio.Task[object]] = set()
+        self._late: set[Task] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> None:
+        self.begin(current_task())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        task = current_task()
+        if self.end(task) and kind is asyncio.CancelledError and task.uncancel() == 0:
+            raise TimeoutError from None
+
+    def begin(self, task: Task) -> None:
+        """A task begins to wait."""
         now = monotonic()
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a wait belongs to a task")
         self._began[task] = now
         if self._timer is None:
             self._look_again(now)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        task: Any = asyncio.current_task()
-        if self._began.pop(task, None) is not None:
-            return
+    def end(self, task: Task) -> bool:
+        """A task waits no more; whether it had waited for too long."""
+        if self._began.pop(task, None) is not None or task not in self._late:
+            return False
         self._late.discard(task)
-        if kind is asyncio.CancelledError and task.uncancel() == 0:
-            raise TimeoutError from None
+        return True
 
     def _look_again(self, oldest: float) -> None:
         delay = max(0, oldest + self._seconds - monotonic())
@@ -51,4 +58,20 @@ class TimeLimit:
                 return
             del self._began[task]
             self._late.add(task)
-            task.cancel()
+            self._expire(task)
+
+    def _expire(self, task: Task) -> None:
+        """End a task that has waited for too long."""
+        task.cancel()
+
+
+def current_task() -> Task:
+    """The task that runs.
+
+    Raises:
+        RuntimeError: None does.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a wait belongs to a task")
+    return task

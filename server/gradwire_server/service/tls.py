@@ -31,7 +31,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials | None:
                 "network is to be trusted"
             )
         return None
-    files = [File(settings.tls_cert, "--tls-cert"), File(settings.tls_key, "--tls-key")]
+    files = [File(settings.tls_cert, "--tls-cert"), File(settings.tls_key, "--tls-key", is_secret=True)]
     if settings.tls_client_ca is not None:
         files.append(File(settings.tls_client_ca, "--tls-client-ca"))
 

@@ -82,7 +82,8 @@ def settings_of(
     for setting in ("step", "tolerance", "max_probes"):
         value = getattr(settings, setting)
         if not (value > 0 and isfinite(value)):
-            raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be finite and above 0", setting)
+            bounds = "above 0" if isinstance(value, int) else "finite and above 0"
+            raise refuse(Reason.INVALID_REQUEST, f"{setting} is {value}; it must be {bounds}", setting)
     return settings
 
 
