@@ -20,13 +20,13 @@ NARROWEST, WIDEST = 32, 4096
 PRODUCT_LANES = 128
 """Lanes with which a product of matrices runs at its full speed."""
 
-ONE_THREAD_SECONDS = 5e-4
+ONE_THREAD_SECONDS = 2e-4
 """Work that is not worth a second thread."""
 
 SECONDS_PER_STEP = 3e-10
 SECONDS_PER_ROW = 4e-8
 SECONDS_PER_REQUEST = 5e-6
-SECONDS_PER_THREAD = 3e-4
+SECONDS_PER_THREAD = 1.2e-4
 """Work that another thread is worth."""
 
 KEPT_BYTES = 64 << 20
