@@ -89,6 +89,10 @@ def _forward_group(operation: Any, opcode: int, begin: int, end: int, run: int, 
         for k in range(unsigned(begin), unsigned(end), step):
             for lane in range(unsigned(0), whole, count):
                 operation(opcode, k, t, v, Lanes(w, lane, ones))
+    if lanes == unsigned(1):
+        for k in range(unsigned(begin), unsigned(end)):
+            operation(opcode, k, t, v, Lanes(unsigned(1), unsigned(0), t.one))
+        return
     for lane in range(whole, lanes):
         for k in range(unsigned(begin), unsigned(end), step):
             operation(opcode, k, t, v, Lanes(w, lane, t.one))
@@ -107,6 +111,10 @@ def _backward_group(
         for m in range(unsigned(0), steps, step):
             for lane in range(unsigned(0), whole, count):
                 operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, ones))
+    if lanes == unsigned(1):
+        for m in range(steps):
+            operation(opcode, unsigned(end) - unsigned(1) - m, t, v, d, x, Lanes(unsigned(1), unsigned(0), t.one))
+        return
     for lane in range(whole, lanes):
         for m in range(unsigned(0), steps, step):
             operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, t.one))
