@@ -156,7 +156,6 @@ class _Lowering:
 
     def backward(self, stage: Stage, swarm: Swarm) -> None:
         """Gradients of a stage, and a look at all."""
-        stage.gradient_places = stage.places
         zeroed = swarm.zero()
         loss = self._graph.graph.loss
         if self._facts.active[loss] and bool(self._facts.lanes[loss]) == stage.lanes:
@@ -228,10 +227,10 @@ class _Lowering:
             sizes=Sizes(
                 own={
                     Own.SHARED: shared.places,
-                    Own.SHARED_GRADIENTS: shared.gradient_places,
+                    Own.SHARED_GRADIENTS: shared.places,
                     Own.SHARED_PASSIVE: shared.passive,
                     Own.VALUES: lanes.places,
-                    Own.GRADIENTS: lanes.gradient_places,
+                    Own.GRADIENTS: lanes.places,
                     Own.PASSIVE: lanes.passive,
                     Own.EXTRA: buffers.size(Own.EXTRA),
                     Own.SUMS: buffers.size(Own.SUMS),

@@ -53,7 +53,7 @@ class Stage:
         self.places = 0
         """Elements of a lane in that buffer, so far."""
         self.passive = 0
-        """Elements of a lane in the buffer of values that have no gradients."""
+        """Elements of a lane in the buffer of values that have no gradients, and of what steps keep for themselves."""
         self.notes: dict[int, list[View]] = {}
         """What the forward step of a node leaves to its backward step."""
         self.parallel: dict[int, View] = {}
@@ -62,8 +62,6 @@ class Stage:
         """Nodes whose storage of gradients holds something."""
         self.scalar_places = np.full(len(checked), -1, np.int64)
         """[nodes], places in the buffer of own values of scalars that operations of a swarm, or stacks, read."""
-        self.gradient_places = -1
-        """Elements of a lane in the buffer of gradients; -1 before the backward steps."""
 
     # Values.
 
@@ -91,11 +89,6 @@ class Stage:
 
     def temporary(self, shape: Shape) -> View:
         """Storage that has no gradient."""
-        if self.gradient_places >= 0:
-            # What backward steps need for themselves is looked at together with gradients.
-            view = self._view(self.gradients, self.gradient_places, shape, -1)
-            self.gradient_places += view.size
-            return view
         view = self._view(Own.PASSIVE if self.lanes else Own.SHARED_PASSIVE, self.passive, shape, -1)
         self.passive += view.size
         return view
