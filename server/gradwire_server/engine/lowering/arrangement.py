@@ -43,7 +43,7 @@ def take(stage: Stage, node: int) -> None:
         stage.alias(node, table._replace(shape=shape, strides=strides + table.strides[1:], offset=offset))
         return
     stage.notes[node] = [stage.gathered(table)]
-    stage.writer.rows_by_index(r.GATHER, node, stage.new(node), stage.notes[node][0], indices, lanes=stage.lanes)
+    stage.writer.rows_by_index(r.GATHER, stage.new(node), stage.notes[node][0], indices, lanes=stage.lanes)
 
 
 def take_back(stage: Stage, node: int) -> None:
@@ -53,11 +53,11 @@ def take_back(stage: Stage, node: int) -> None:
         return
     g, into = stage.gradient(node), stage.gradient(table)
     if into.contiguous:
-        stage.writer.rows_by_index(r.SCATTER, node, g, into, stage.values[indices], lanes=stage.lanes)
+        stage.writer.rows_by_index(r.SCATTER, g, into, stage.values[indices], lanes=stage.lanes)
         return
     own = stage.temporary(into.shape)
     stage.writer.fill(own, own.size, 0.0, lanes=stage.lanes)
-    stage.writer.rows_by_index(r.SCATTER, node, g, own, stage.values[indices], lanes=stage.lanes)
+    stage.writer.rows_by_index(r.SCATTER, g, own, stage.values[indices], lanes=stage.lanes)
     stage.back(table, Opcode.COPY, own, shape=own.shape)
 
 

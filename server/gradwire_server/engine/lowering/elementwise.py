@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gradwire_server.engine.graph.graph import Ties
+from gradwire_server.engine.graph.graph import Shape, Ties
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering.stage import Stage
 from gradwire_server.engine.lowering.views import View
@@ -44,28 +44,30 @@ def mul(stage: Stage, node: int) -> None:
     shape = stage.checked.shape(node)
     before = stage.notes[node] = [first]
     for operand in others[:-1]:
-        product = stage.temporary(shape)
-        stage.tensor(Opcode.MUL, product, before[-1], operand, shape=shape)
-        before.append(product)
+        before.append(_times(stage, before[-1], operand, shape))
     stage.tensor(Opcode.MUL, stage.new(node), before[-1], others[-1], shape=shape)
 
 
 def mul_back(stage: Stage, node: int) -> None:
-    """The gradient of the product so far, times what it was multiplied with, from the last operand to the first."""
+    """The gradient times the product of all other operands: of those before, times of those behind."""
     if not stage.owns(node):
         return
     g, views, before = stage.gradient(node), stage.operands(node), stage.notes[node]
-    operands = stage.checked.graph.operands_of(node)
-    for slot in range(len(operands) - 1, 0, -1):
+    operands, last = stage.checked.graph.operands_of(node), len(views) - 1
+    others, behind = before[-1], views[last]
+    for slot in range(last, -1, -1):
+        if slot < last:
+            others = behind if slot == 0 else _times(stage, before[slot - 1], behind, g.shape)
         if stage.wants(operands[slot]):
-            stage.back(operands[slot], BACK + Opcode.MUL, g, before[slot - 1], shape=g.shape)
-        if slot == 1:
-            if stage.wants(operands[0]):
-                stage.back(operands[0], BACK + Opcode.MUL, g, views[1], shape=g.shape)
-            return
-        onward = stage.temporary(g.shape)
-        stage.tensor(BACK + Opcode.MUL, onward, g, views[slot], shape=g.shape)
-        g = onward
+            stage.back(operands[slot], BACK + Opcode.MUL, g, others, shape=g.shape)
+        if 0 < slot < last:
+            behind = _times(stage, behind, views[slot], g.shape)
+
+
+def _times(stage: Stage, first: View, second: View, shape: Shape) -> View:
+    product = stage.temporary(shape)
+    stage.tensor(Opcode.MUL, product, first, second, shape=shape)
+    return product
 
 
 def largest(stage: Stage, node: int) -> None:

@@ -97,7 +97,7 @@ def _folded(stage: Stage, views: list[View], gradient: int) -> _Product:
 
 
 def multiply(stage: Stage, node: int, views: list[View], *, gradient: int = C, target: bool = False) -> None:
-    """C = A B for matrix views; as a contribution to the gradient of a node, C has its shape and is where it goes.
+    """C = A B for matrix views; as a contribution to the gradient of a node, C is a view of where that goes.
 
     Args:
         stage: Where rows go.
@@ -112,19 +112,18 @@ def multiply(stage: Stage, node: int, views: list[View], *, gradient: int = C, t
     if not all(product.fits(matrix) for matrix in (A, B)):
         views = [views[C], *(stage.gathered(view) for view in views[1:])]
         product = _folded(stage, views, gradient)
-    summed = any(loop.strides[C] == 0 for loop in product.stacks)
     if not product.fits(C):
-        # To storage of its own first.
-        own = stage.temporary(tuple(views[C].shape))
+        # To storage of its own first, whose shape may have axes of size 1 that the node's has not.
+        own, shape = stage.temporary(tuple(views[C].shape)), stage.checked.shape(node)
         multiply(stage, node, [own, *views[1:]], gradient=gradient)
-        stage.back(node, Opcode.COPY, own, shape=own.shape)
+        stage.back(node, Opcode.COPY, own.reshaped(shape), shape=shape)
         return
-    added = summed
+    added = summed = any(loop.strides[C] == 0 for loop in product.stacks)
     if target:
         _, first = stage.add_to(node, stage.checked.shape(node), summed=summed)
         added = not first
     elif summed:
-        raise AssertionError(node)
+        stage.writer.fill(views[C], views[C].size, 0.0, lanes=stage.lanes)
     flat = [i for pair in product.strides for i in pair]
     stage.writer.product(product.sizes, flat, product.views, product.stacks, added=added, gradient=product.gradient)
 

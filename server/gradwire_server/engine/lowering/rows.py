@@ -86,8 +86,8 @@ E_LIST, E_COUNT, E_PLACE, E_REFS = range(2, 6)
 """ELEMENTS and STACK: the address of offsets or places, how many, the place of the first scalar, and references to the
 scalars and the tensor."""
 
-G_NODE, G_ROWS, G_TAKEN, G_TAKEN_LANES, G_SIZE, G_REFS = range(2, 8)
-"""GATHER: its node, rows of the table, indices of an example, elements of a row, and references to result, table and
+G_ROWS, G_TAKEN, G_TAKEN_LANES, G_SIZE, G_REFS = range(2, 7)
+"""GATHER: rows of the table, indices of an example, elements of a row, and references to result, table and
 indices."""
 
 F_COUNT, F_LANES, F_NUMBER, F_REF = range(2, 6)
@@ -110,10 +110,6 @@ M_ENTRY = 3 + REF
     C_GEMM,
     C_GEMV,
     C_STOP,
-    C_NODE,
-    C_EXAMPLE,
-    C_POSITION,
-    C_INDEX,
     C_LOSS,
     C_TOTALS,
     C_DIVISOR,
@@ -129,7 +125,7 @@ M_ENTRY = 3 + REF
     C_OBJECTS,
     C_OBJECT_COUNT,
     C_KINDS,
-) = range(28)
+) = range(24)
 C_BUFFERS = C_KINDS + KINDS
 """The block that a thread runs with. LOSS and TOTALS are addresses of sums in float64, which are divided by DIVISOR;
 DIRECT says that sums in sources are in place. From APPLY to KINDS stand addresses of compiled functions, the last ones
@@ -152,17 +148,16 @@ SLOTS is the address of their places in the block."""
     W_TOTALS,
     W_LOSSES,
     W_FLAGS,
-    W_FAULTS,
     W_YIELD,
     W_SUMS_BUFFER,
     W_WEIGHTS,
     W_SECTIONS,
-) = range(19)
+) = range(18)
 W_SIZE = W_SECTIONS + 10
 """The block that threads share: the next chunk, whether values that examples share are there, chunks that are done, the
 status of those values, the next gradient of weights, how many of these are done; examples, lanes of a tile, tiles,
-chunks; elements of sums; addresses of totals [chunks, sums] and losses [chunks], of the status of each tile, and of
-what was out of range in each chunk [chunks, 4]; how many gradients of weights there are; and sections."""
+chunks; elements of sums; addresses of totals [chunks, sums] and losses [chunks], and of the status of each tile; how
+many gradients of weights there are; and sections."""
 
 BAD_VALUE, BAD_GRADIENT, BAD_INDEX, STOPPED, BAD_SUM = 1, 2, 4, 8, 16
 """Bits of the status."""

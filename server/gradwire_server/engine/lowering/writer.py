@@ -104,14 +104,14 @@ class Writer:
         self.row(r.CONSTANTS, self.address(numbers), len(numbers), place, *scalars.ref)
         self.work += len(numbers)
 
-    def rows_by_index(self, kind: int, node: int, out: View, table: View, indices: View, *, lanes: bool) -> None:
+    def rows_by_index(self, kind: int, out: View, table: View, indices: View, *, lanes: bool) -> None:
         """Rows of a table by index, or their gradients."""
         count = prod(table.shape)
         size = count // table.shape[0] if table.shape[0] else prod(table.shape[1:])
         if kind == r.SCATTER:
             self._widen(count, 0)
         self.row(
-            kind, node, table.shape[0], indices.size, int(lanes), size, *out.ref, *table.ref, *indices.ref
+            kind, table.shape[0], indices.size, int(lanes), size, *out.ref, *table.ref, *indices.ref
         )  # fmt: skip
         self.work += COPY_WORK * out.size + indices.size
 

@@ -94,6 +94,7 @@ def power(x: Any, exponent: Any) -> Any:
 
 @inlined
 def power_back(g: Any, x: Any, exponent: Any, one: Any) -> Any:
-    """What a power passes back; exactly 0 for the exponent 0, exactly ``g`` for 1."""
+    """What a power passes back; exactly 0 for an exponent that is 0 or rounded to it, exactly ``g`` for 1."""
     zero = one - one
-    return stopped(g, g * (exponent * functions.power(x, exponent - one)), zero)
+    onward = stopped(g, g * (exponent * functions.power(x, exponent - one)), zero)
+    return select(exponent == zero, zero, onward)

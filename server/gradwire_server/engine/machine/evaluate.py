@@ -64,8 +64,6 @@ def _chunk(block: int, w: Any, chunk: int, one: Any) -> None:
             _collect(c, w, totals, one)
         flags[t] = c[r.C_STATUS]
         if c[r.C_STATUS] & (r.BAD_INDEX | r.STOPPED) != 0:
-            faults = pointer(w[r.W_FAULTS] + 32 * chunk, int64(0))
-            faults[0], faults[1], faults[2], faults[3] = c[r.C_NODE], c[r.C_EXAMPLE], c[r.C_POSITION], c[r.C_INDEX]
             return
 
 

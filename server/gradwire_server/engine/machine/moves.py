@@ -12,6 +12,9 @@ from gradwire_server.engine.machine.control import address_of, stops
 from gradwire_server.engine.machine.memory import called, converted, inlined, item_size, pointer, unsigned
 from gradwire_server.engine.machine.strided import CHUNK, row_sum
 
+AT_ONCE = 1 << 16
+"""Elements that are moved without a look at whether to stop."""
+
 
 @called
 def _elements(c: Any, row: Any, one: Any, backward: bool) -> None:
@@ -82,35 +85,52 @@ def _row_of(indices: Any, k: int, rows: int) -> int:
 
 @compiled
 def gather(block: int, address: int, one: Any) -> None:
-    """Rows of a table by index; one that is out of range is noted, the lowest lane's first, and ends it."""
+    """Rows of a table by index; that one is out of range is noted, and ends it."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
     size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
-    lanes = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1
+    lanes, often = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1, _often(row)
     out, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
     listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
     for lane in range(lanes):
         indices = pointer(listed + 8 * lane * row[r.G_REFS + 2 * r.REF + 3], int64(0))
         x = pointer(table + size * lane * row[r.G_REFS + r.REF + 3], one)
         y = pointer(out + size * lane * row[r.G_REFS + 3], one)
-        for k in range(n):
-            own = indices[k]
-            if own < -rows or own >= rows:
-                c[r.C_STATUS] |= r.BAD_INDEX
-                c[r.C_NODE], c[r.C_EXAMPLE], c[r.C_POSITION], c[r.C_INDEX] = row[r.G_NODE], c[r.C_FIRST] + lane, k, own
+        for begin in range(0, n, often):
+            if stops(c):
                 return
-            i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
-            for e in range(width):
-                y[o + e] = x[i + e]
-        if lane % 256 == 0 and stops(c):
-            return
+            for k in range(begin, min(begin + often, n)):
+                own = indices[k]
+                if own < -rows or own >= rows:
+                    c[r.C_STATUS] |= r.BAD_INDEX
+                    return
+                i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
+                for e in range(width):
+                    y[o + e] = x[i + e]
 
 
 @inlined
-def _add_rows(indices: Any, n: int, rows: int, width: int, x: Any, g: Any) -> None:
-    for k in range(n):
+def _often(row: Any) -> int:
+    """Rows without a look at whether to stop."""
+    return max(1, AT_ONCE // max(1, row[r.G_SIZE]))
+
+
+@inlined
+def _add_rows(indices: Any, begin: int, end: int, rows: int, width: int, x: Any, g: Any) -> None:
+    for k in range(begin, end):
         i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
         for e in range(width):
             x[i + e] += g[o + e]
+
+
+@inlined
+def _finish_rows(indices: Any, begin: int, end: int, rows: int, width: int, x: Any, wide: Any, adds: bool) -> None:
+    """Zero the rows of ``wide``, and before that add them to those of ``x``, if it is to be."""
+    for k in range(begin, end):
+        i = unsigned(_row_of(indices, k, rows)) * width
+        for e in range(width):
+            if adds:
+                x[i + e] += converted(wide[i + e], x[i + e])
+            wide[i + e] = 0.0
 
 
 @compiled
@@ -122,7 +142,7 @@ def scatter(block: int, address: int, one: Any) -> None:
     """
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
     size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
-    lanes = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1
+    lanes, often = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1, _often(row)
     out, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
     listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
     step, table_step, out_step = row[r.G_REFS + 2 * r.REF + 3], row[r.G_REFS + r.REF + 3], row[r.G_REFS + 3]
@@ -136,17 +156,13 @@ def scatter(block: int, address: int, one: Any) -> None:
             for lane in range(first, first + together):
                 indices = pointer(listed + 8 * lane * step, int64(0))
                 g = pointer(out + size * lane * out_step, one)
-                if plain:
-                    _add_rows(indices, n, rows, width, x, g)
-                    continue
-                if turn == 1:
-                    _add_rows(indices, n, rows, width, wide, g)
-                    continue
-                for k in range(n):
-                    i = unsigned(_row_of(indices, k, rows)) * width
-                    for e in range(width):
-                        if turn == 2:
-                            x[i + e] += converted(wide[i + e], one)
-                        wide[i + e] = 0.0
-            if stops(c):
-                return
+                for begin in range(0, n, often):
+                    if stops(c):
+                        return
+                    end = min(begin + often, n)
+                    if plain:
+                        _add_rows(indices, begin, end, rows, width, x, g)
+                    elif turn == 1:
+                        _add_rows(indices, begin, end, rows, width, wide, g)
+                    else:
+                        _finish_rows(indices, begin, end, rows, width, x, wide, turn == 2)

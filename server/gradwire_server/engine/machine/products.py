@@ -16,6 +16,9 @@ from gradwire_server.engine.machine.memory import called, item_size, pointer, un
 AT_ONCE = 1 << 29
 """Multiplications without a look at whether to stop, about a fortieth of a second."""
 
+OFTEN = 256
+"""Products of a stack without a look at whether to stop."""
+
 SMALL = 512
 """Multiplications that loops do sooner than a call of BLAS."""
 
@@ -75,27 +78,64 @@ def _blas(q: Any, m: int, n: int, k: int, a: int, b: int, c: int, s: Any, beta: 
 
 
 @called
-def _matrix(q: Any, row: Any, m: int, n: int, k: int, a: int, b: int, c: int, added: int, one: Any) -> None:
-    """One product of a stack."""
-    s = pointer(row, int64(0))
-    size = item_size(one)
-    x, y, z = pointer(a, one), pointer(b, one), pointer(c, one)
-    gradient = s[r.P_GRADIENT]
-    strides = pointer(row + 8 * r.P_STRIDES, int64(0))
-    careful = gradient != 0 and q[r.C_STATUS] & r.BAD_VALUE != 0
-    if careful or m * n * k <= SMALL:
-        _loops(m, n, k, x, y, z, strides, added, gradient if careful else 0, one)
-        return
-    if k == 1 and strides[1] == 1:
-        _outer(m, n, x, y, z, strides, added)
-        return
-    beta = one if added else one - one
+def _parts(q: Any, m: int, n: int, k: int, a: int, b: int, c: int, s: Any, beta: Any, size: int) -> None:
+    """The product by BLAS, in parts of rows between which it may stop."""
     part = max(1, AT_ONCE // max(1, n * k))
     for first in range(0, m, part):
         if stops(q):
             return
-        rows = min(part, m - first)
-        _blas(q, rows, n, k, a + first * strides[2] * size, b, c + first * strides[0] * size, strides, beta)
+        _blas(q, min(part, m - first), n, k, a + first * s[2] * size, b, c + first * s[0] * size, s, beta)
+
+
+@called
+def _all_finite(p: Any, n: int, stride: int) -> bool:
+    bad = False
+    for i in range(n):
+        bad = bad | (p[i * stride] - p[i * stride] != 0)
+    return not bad
+
+
+@called
+def _carefully(q: Any, m: int, n: int, k: int, a: int, b: int, c: int, s: Any, gradient: int, one: Any) -> None:
+    """Add a product one of whose factors, which is no gradient, may not be finite.
+
+    BLAS takes what is finite; other columns of A, or rows of B, are taken by loops, one at a time.
+    """
+    size, begin = item_size(one), 0
+    for end in range(k + 1):
+        x, y = a + end * s[3] * size, b + end * s[4] * size
+        if end < k:
+            sound = _all_finite(pointer(y, one), n, s[5]) if gradient == 1 else _all_finite(pointer(x, one), m, s[2])
+            if sound:
+                continue
+        if end > begin:
+            _parts(q, m, n, end - begin, a + begin * s[3] * size, b + begin * s[4] * size, c, s, one, size)
+        if stops(q):
+            return
+        if end < k:
+            _loops(m, n, 1, pointer(x, one), pointer(y, one), pointer(c, one), s, 1, gradient, one)
+        begin = end + 1
+
+
+@called
+def _matrix(q: Any, row: Any, m: int, n: int, k: int, a: int, b: int, c: int, added: int, one: Any) -> None:
+    """One product of a stack."""
+    s = pointer(row, int64(0))
+    gradient, strides = s[r.P_GRADIENT], pointer(row + 8 * r.P_STRIDES, int64(0))
+    x, y, z = pointer(a, one), pointer(b, one), pointer(c, one)
+    careful = gradient != 0 and q[r.C_STATUS] & r.BAD_VALUE != 0
+    if m * n * k <= SMALL:
+        _loops(m, n, k, x, y, z, strides, added, gradient if careful else 0, one)
+    elif careful:
+        if not added:
+            for i in range(m):
+                for j in range(n):
+                    z[i * strides[0] + j * strides[1]] = one - one
+        _carefully(q, m, n, k, a, b, c, strides, gradient, one)
+    elif k == 1 and strides[1] == 1:
+        _outer(m, n, x, y, z, strides, added)
+    else:
+        _parts(q, m, n, k, a, b, c, strides, one if added else one - one, item_size(one))
 
 
 @compiled
@@ -113,6 +153,8 @@ def product(block: int, address: int, one: Any) -> None:
     if m * n == 0:
         return
     for index in range(strided.count(d, r.NEST, rank, lanes)):
+        if index % OFTEN == 0 and stops(q):
+            return
         ci, ai, bi, rest = c, a, b, index
         for loop in range(rank - 1, -1, -1):
             rest, i = divmod(rest, strided.length(d, r.NEST, loop, lanes))

@@ -61,7 +61,7 @@ def run(job: Job, checkpoint: Checkpoint, threads: Threads = ONE) -> Evaluation:
             compute(room, threads)
     status = room.work[r.W_STATUS]
     if status & r.BAD_INDEX:
-        raise index_refusal(job, room)
+        raise index_refusal(job)
     loss = _loss(job, room, results, losses)
     report = None
     if status or not (bound.question.separate or isfinite(loss)):

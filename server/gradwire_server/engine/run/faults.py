@@ -13,27 +13,40 @@ import numpy as np
 from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.explain.nonfinite import NonFinite
 from gradwire_server.engine.explain.report import bad_sum, explain_non_finite
-from gradwire_server.engine.graph.graph import Array
+from gradwire_server.engine.graph.graph import Array, Input
+from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
+from gradwire_server.engine.lowering.question import facts_of
 from gradwire_server.engine.reference.arrangement import IndexRangeError
 from gradwire_server.engine.reference.interpreter import out_of_range
 from gradwire_server.engine.run.job import Job
-from gradwire_server.engine.run.room import Room
 from gradwire_server.errors import Refusal
 
 MAX_EXPLAINED = 64
 """Examples that are explained at most; only rounding lets the reference find nothing where the machine did."""
 
 
-def index_refusal(job: Job, room: Room) -> Refusal:
-    """The refusal of the row index that the lowest chunk found out of range."""
-    checked = job.program.checked
-    faults = room.faults[room.faults[:, 0] > 0]
-    node, example, place, index = room.lead_fault() if not len(faults) else faults[0].tolist()
-    table, indices = checked.graph.operands_of(node)
-    position = np.unravel_index(place, checked.shape(indices)) if checked.shape(indices) else ()
-    error = IndexRangeError(tuple(int(i) for i in position), index, checked.shape(table)[0])
-    return out_of_range(checked, node, error, example if checked.per_example[indices] else None)
+def index_refusal(job: Job) -> Refusal:
+    """The refusal of a row index that is out of range: that of the lowest example, then of the first node."""
+    checked, arrays = job.program.checked, job.query.arrays
+    graph, found = checked.graph, []
+    needed = facts_of(checked, job.bound.question).needed
+    for node in np.flatnonzero(needed & (graph.opcodes == Opcode.TAKE)).tolist():
+        table, indices = graph.operands_of(node)
+        content, rows = graph.contents[indices], checked.shape(table)[0] if checked.shape(table) else 0
+        if isinstance(content, Input):
+            wrong = np.argwhere((arrays[content.name] < -rows) | (arrays[content.name] >= rows))
+            if len(wrong):
+                place = tuple(wrong[0].tolist())
+                found.append((place[0] if content.per_example else -1, node, place))
+    example, node, place = min(found)
+    table, indices = graph.operands_of(node)
+    content = graph.contents[indices]
+    assert isinstance(content, Input)  # noqa: S101  (as found above)
+    index = int(arrays[content.name][place])
+    position = place if example < 0 else place[1:]
+    error = IndexRangeError(position, index, checked.shape(table)[0])
+    return out_of_range(checked, node, error, None if example < 0 else example)
 
 
 class Search:
@@ -64,8 +77,11 @@ class Search:
         if not job.program.facts.batched:
             return self._explain(None) if status & (bad | r.BAD_SUM) else self._sum(loss, totals)
         tile, examples = job.lanes, job.examples
-        for number in np.flatnonzero(self._flags & bad).tolist():
-            found = self._within(number * tile, min(examples, (number + 1) * tile), known=True)
+        flagged = np.flatnonzero(self._flags & bad).tolist()
+        # What examples share may have a gradient that is not finite of all together, or of some alone.
+        for number in flagged or range(job.blocks if status & bad else 0):
+            end = min(examples, (number + 1) * tile)
+            found = self._within(number * tile, end, known=bool(flagged))
             if found is not None:
                 return found
         if status & bad:

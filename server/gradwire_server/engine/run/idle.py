@@ -16,7 +16,7 @@ class IdleRooms:
     """Idle rooms of all programs; those that were used last stay. Safe to share among threads."""
 
     def __init__(self, most: int) -> None:
-        self._left = most
+        self._most = self._left = most
         self._rooms: OrderedDict[Room, Bound] = OrderedDict()
         self._lock = Lock()
 
@@ -31,7 +31,9 @@ class IdleRooms:
         return bound.new_room()
 
     def keep(self, bound: Bound, room: Room) -> None:
-        """Keep a room for the next request of this kind."""
+        """Keep a room for the next request of this kind, unless it alone takes more than rooms may."""
+        if room.nbytes > self._most:
+            return
         with self._lock:
             bound.rooms.append(room)
             self._rooms[room] = bound

@@ -92,7 +92,7 @@ def layout_of(
     a_thread = (tile * own + sizes.scratch + sums) * itemsize
     a_thread += 8 * (sizes.wide + tile * sizes.wide_of_lane + len(code.modes) * 2 + r.C_BUFFERS)
     once = (sum(sizes.own[buffer] for buffer in OF_ALL) + examples * sum(sizes.kept.values())) * itemsize
-    once += 8 * (chunks * (sums + 5) + tiles) + len(code.data.constants) * itemsize + results
+    once += 8 * (chunks * (sums + 1) + tiles) + len(code.data.constants) * itemsize + results
 
     threads = max(1, min(threads, chunks, round(cost / SECONDS_PER_THREAD)))
     while threads > 1 and once + threads * a_thread > limit:

@@ -68,8 +68,6 @@ class Room:
         self.losses = array("d", bytes(8 * max(1, layout.chunks)))
         self.flags = np.zeros(layout.tiles, np.int64)
         """[tiles], what was found in each; see ``rows``."""
-        self.faults = np.zeros((max(1, layout.chunks), 4), np.int64)
-        """[chunks, 4], node, example, position and value of a row index that is out of range."""
         self.work = _integers(self._work(layout, sums))
         """The block that threads share."""
         self.work_address = self.work.buffer_info()[0]
@@ -99,8 +97,8 @@ class Room:
             layout.examples, layout.tile, layout.tiles, layout.chunks
         )  # fmt: skip
         work[[r.W_SUMS, r.W_SUMS_BUFFER]] = sums, Own.SUMS
-        work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS, r.W_FAULTS]] = (
-            address(self.sums), self.losses.buffer_info()[0], address(self.flags), address(self.faults)
+        work[[r.W_TOTALS, r.W_LOSSES, r.W_FLAGS]] = (
+            address(self.sums), self.losses.buffer_info()[0], address(self.flags)
         )  # fmt: skip
         work[r.W_YIELD] = kernels.yielding()
         for number, section in enumerate(self._code.sections):
@@ -144,11 +142,6 @@ class Room:
         given = array("q", handles)
         for block in self.blocks:
             block[len(block) - len(given) :] = given
-
-    def lead_fault(self) -> list[int]:
-        """Node, example, position and value of a row index that is out of range for all examples."""
-        block = self.blocks[0]
-        return [block[at] for at in (r.C_NODE, r.C_EXAMPLE, r.C_POSITION, r.C_INDEX)]
 
     def free(self) -> None:
         """Give up the storage; nothing can run in it any more."""

@@ -70,9 +70,9 @@ def wiring_of(
         at = r.C_BUFFERS + 2 * number
         if own.role is Role.SOURCE:
             sources.append((names[own.node], at))
-        elif own.role is not Role.SUM:
+        elif own.role in (Role.GRADIENT, Role.OUTPUT):
             places.setdefault(own, []).append(at)
-        elif layout.direct:
+        elif own.role is Role.SUM and layout.direct:
             places.setdefault(own._replace(role=Role.GRADIENT), []).append(at)
     results = list(places)
     numbers = {own: number for number, own in enumerate(results)}
