@@ -106,8 +106,8 @@ class Expression:
 
     def _repr_svg_(self) -> str | None:
         """The graph of a scalar as a picture, for notebooks; None, and so the text, where there is no picture."""
-        from gradwire._drawing import svg_of  # noqa: PLC0415  (it needs graphs, and they this class)
-        from gradwire._graph import graph  # noqa: PLC0415  (as above)
+        from gradwire._graphs.graph import graph  # noqa: PLC0415  (as above)
+        from gradwire._pictures.drawing import svg_of  # noqa: PLC0415  (it needs graphs, and they this class)
 
         return svg_of(graph(self)) if self.shape == () else None
 

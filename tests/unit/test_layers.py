@@ -65,7 +65,7 @@ RULES = [
     ("service", files(SERVER / "service"), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS))),
     (
         "client",
-        [path for path in files(CLIENT) if path.name != "_local.py"],
+        [path for path in files(CLIENT) if path.name != "local.py"],
         ("gradwire_server", "prometheus_client", "pydantic", "structlog"),
     ),
 ]
@@ -158,9 +158,9 @@ def test_what_holds_values_of_the_engine_has_few_fields() -> None:
 
 
 def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:
-    top = list(imports(CLIENT / "_local.py", top_level=True))
+    top = list(imports(CLIENT / "_transports" / "local.py", top_level=True))
     assert not [module for module in top if module.startswith("gradwire_server")]
-    assert [module for module in imports(CLIENT / "_local.py") if module.startswith("gradwire_server")]
+    assert [module for module in imports(CLIENT / "_transports" / "local.py") if module.startswith("gradwire_server")]
 
 
 @pytest.mark.parametrize("package", [CLIENT, SERVER])

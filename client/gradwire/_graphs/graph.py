@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradwire import _packing as packing
 from gradwire._errors import InvalidGraphError
 from gradwire._expression import Expression, checked_name, postorder
+from gradwire._graphs import packing
 from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
