@@ -15,8 +15,7 @@ with gw.connect("localhost:50051") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gradwire._expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
-from gradwire import _functions
+from gradwire._expressions.expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
 from gradwire._calls.computation import Options
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
@@ -39,7 +38,8 @@ from gradwire._errors import (
     UnimplementedError,
     UsageError,
 )
-from gradwire._functions import *  # noqa: F403  (its __all__ is the list)
+from gradwire._expressions import functions as _functions
+from gradwire._expressions.functions import *  # noqa: F403  (its __all__ is the list)
 from gradwire._graphs.graph import graph
 from gradwire._transports.address import Connection
 

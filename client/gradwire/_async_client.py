@@ -16,7 +16,7 @@ from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.steps import seconds
 from gradwire._calls.stream import MAX_PENDING, Stream
-from gradwire._expression import Expression
+from gradwire._expressions.expression import Expression
 from gradwire._transports.address import LOCAL, Connection, address
 from gradwire._transports.base_asyncio import AsyncTransport, send_within
 from gradwire._transports.grpc_asyncio import AsyncGrpcTransport

@@ -14,7 +14,7 @@ from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.stream import Stream
 from gradwire._calls.untraced import untraced
-from gradwire._expression import Expression
+from gradwire._expressions.expression import Expression
 from gradwire._transports.address import LOCAL, Connection, address
 from gradwire._transports.base import Transport, send_within
 from gradwire.v1 import graph_pb2

@@ -6,7 +6,7 @@ from gradwire._calls.computation import problem_of
 from gradwire._calls.results import ServerInfo, decode_info
 from gradwire._calls.steps import Steps, Unary
 from gradwire._errors import InvalidRequestError
-from gradwire._expression import Expression
+from gradwire._expressions.expression import Expression
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 

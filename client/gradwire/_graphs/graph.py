@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression, checked_name, postorder
+from gradwire._expressions.expression import Expression, checked_name, postorder
+from gradwire._expressions.primitives import as_expression
 from gradwire._graphs import packing
-from gradwire._primitives import as_expression
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 Outputs = Mapping[str, Expression] | Sequence[Expression | str] | str | None

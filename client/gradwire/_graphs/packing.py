@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire._expression import Expression
+from gradwire._expressions.expression import Expression
 from gradwire.v1 import graph_pb2 as pb
 
 PACKED_FROM = 256

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from gradwire._arrays import INT64, MAX_INDEX, dtype_of, holds_integers
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression, Shape, checked_name
+from gradwire._expressions.expression import Expression, Shape, checked_name
 from gradwire._numbers import real, whole
 
 MAX_EXACT = 2**53

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwire import _functions as gw
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression, Operand
-from gradwire._primitives import Axis, axes_of
+from gradwire._expressions import functions as gw
+from gradwire._expressions.expression import Expression, Operand
+from gradwire._expressions.primitives import Axis, axes_of
 
 _UFUNCS: Mapping[np.ufunc, Callable[..., Expression]] = {
     np.absolute: gw.abs,

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression
-from gradwire._numbers import real
-from gradwire._primitives import (
+from gradwire._expressions.expression import Expression
+from gradwire._expressions.primitives import (
     Axis,
     add,
     as_expression,
@@ -28,8 +27,9 @@ from gradwire._primitives import (
     take,
     tanh,
 )
-from gradwire._primitives import max as max_over
-from gradwire._primitives import sum as sum_over
+from gradwire._expressions.primitives import max as max_over
+from gradwire._expressions.primitives import sum as sum_over
+from gradwire._numbers import real
 
 Operand = Expression | ArrayLike
 

@@ -1,6 +1,6 @@
 """Every function on expressions, by the name that ``gradwire`` exports it under."""
 
-from gradwire._composed import (
+from gradwire._expressions.composed import (
     abs,  # noqa: A004  (NumPy's names; one writes gw.abs)
     clip,
     divide,
@@ -27,7 +27,7 @@ from gradwire._composed import (
     subtract,
     var,
 )
-from gradwire._primitives import (
+from gradwire._expressions.primitives import (
     add,
     constant,
     exp,

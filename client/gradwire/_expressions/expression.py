@@ -249,14 +249,14 @@ class Expression:
     # NumPy's functions on expressions.
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: object, **kwargs: object) -> Expression:
-        from gradwire._numpy import apply_ufunc  # noqa: PLC0415  (it needs the functions, and they this class)
+        from gradwire._expressions.numpy_functions import apply_ufunc  # noqa: PLC0415  (it needs the functions, and they this class)
 
         return apply_ufunc(ufunc, method, inputs, kwargs)
 
     def __array_function__(
         self, func: Callable[..., object], types: object, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> object:
-        from gradwire._numpy import apply_function  # noqa: PLC0415  (as above)
+        from gradwire._expressions.numpy_functions import apply_function  # noqa: PLC0415  (as above)
 
         return apply_function(func, args, kwargs)
 
@@ -322,4 +322,4 @@ def _formula(root: Expression) -> str:
 
 
 # The operators call the functions, and the functions make expressions: one of the two imports comes last.
-from gradwire import _functions as functions  # noqa: E402
+from gradwire._expressions import functions  # noqa: E402
