@@ -15,7 +15,6 @@ with gw.connect("localhost:50051") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gradwire._expressions.expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
 from gradwire._calls.computation import Options
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
@@ -39,8 +38,11 @@ from gradwire._errors import (
     UsageError,
 )
 from gradwire._expressions import functions as _functions
+from gradwire._expressions import numpy_functions as _numpy_functions  # noqa: F401  (it fills a table)
+from gradwire._expressions.expression import Expression
 from gradwire._expressions.functions import *  # noqa: F403  (its __all__ is the list)
 from gradwire._graphs.graph import graph
+from gradwire._pictures import notebook as _notebook  # noqa: F401  (as above)
 from gradwire._transports.address import Connection
 
 __all__ = [

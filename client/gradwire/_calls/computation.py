@@ -17,8 +17,8 @@ from gradwire._calls.results import CheckReport, Result, Trace, decode_check, de
 from gradwire._calls.steps import Answer, Compute, Steps, Unary
 from gradwire._errors import GradwireError, GraphNotFoundError, InvalidGraphError, InvalidRequestError
 from gradwire._expressions.expression import Expression
-from gradwire._expressions.primitives import input as input_
-from gradwire._expressions.primitives import parameter
+from gradwire._expressions.sources import input as input_
+from gradwire._expressions.sources import parameter
 from gradwire._graphs.graph import Outputs, build_graph, output_names, trace_function
 from gradwire._numbers import real, whole
 from gradwire.v1 import gradient_service_pb2 as pb
