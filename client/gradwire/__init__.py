@@ -15,11 +15,10 @@ with gw.connect("localhost:50051") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from gradwire._expression import Expression  # isort: skip  (the functions are made for it, and it is imported first)
-from gradwire import _functions
-from gradwire._address import Connection
+from gradwire._calls.computation import Options
+from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
+from gradwire._calls.stream import Stream
 from gradwire._client import Client, ValueAndGrad, connect
-from gradwire._computation import Options
 from gradwire._errors import (
     AuthenticationError,
     CancelledError,
@@ -38,10 +37,13 @@ from gradwire._errors import (
     UnimplementedError,
     UsageError,
 )
-from gradwire._functions import *  # noqa: F403  (its __all__ is the list)
-from gradwire._graph import graph
-from gradwire._results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
-from gradwire._stream import Stream
+from gradwire._expressions import functions as _functions
+from gradwire._expressions import numpy_functions as _numpy_functions  # noqa: F401  (it fills a table)
+from gradwire._expressions.expression import Expression
+from gradwire._expressions.functions import *  # noqa: F403  (its __all__ is the list)
+from gradwire._graphs.graph import graph
+from gradwire._pictures import notebook as _notebook  # noqa: F401  (as above)
+from gradwire._transports.address import Connection
 
 __all__ = [
     "AsyncClient",
@@ -86,13 +88,13 @@ __all__ += _functions.__all__
 # What only some programs need is imported when it is first asked for: it takes as long as all the rest.
 if TYPE_CHECKING:
     from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
-    from gradwire._drawing import save_picture
+    from gradwire._pictures.drawing import save_picture
 else:
     _LATER = {
         "AsyncClient": "_async_client",
         "AsyncStream": "_async_client",
         "AsyncValueAndGrad": "_async_client",
-        "save_picture": "_drawing",
+        "save_picture": "_pictures.drawing",
     }
 
     def __getattr__(name: str) -> object:

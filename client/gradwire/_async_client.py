@@ -9,16 +9,19 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _address, _attempts
-from gradwire._aio import AsyncGrpcTransport, AsyncLocalTransport, AsyncTransport, send_within
 from gradwire._arrays import Array, merged
-from gradwire._client import info, register
-from gradwire._computation import Computation, Loss, Options, Tracing
-from gradwire._expression import Expression
-from gradwire._loops import PerLoop
-from gradwire._results import CheckReport, Result, ServerInfo, Trace
-from gradwire._steps import seconds
-from gradwire._stream import MAX_PENDING, Stream
+from gradwire._calls.computation import Computation, Loss, Options, Tracing
+from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.queries import info, register
+from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
+from gradwire._calls.steps import seconds
+from gradwire._calls.stream import MAX_PENDING, Stream
+from gradwire._expressions.expression import Expression
+from gradwire._transports.address import LOCAL, Connection, address
+from gradwire._transports.base_asyncio import AsyncTransport, send_within
+from gradwire._transports.grpc_asyncio import AsyncGrpcTransport
+from gradwire._transports.local_asyncio import AsyncLocalTransport
+from gradwire._transports.loops import PerLoop
 from gradwire.v1 import graph_pb2
 
 
@@ -82,14 +85,14 @@ class AsyncStream:
         **named: ArrayLike,
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
-        deadline = _attempts.Deadline(seconds(timeout))
+        deadline = Deadline(seconds(timeout))
         try:
             async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
                 future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            raise _attempts.too_late() from None
+            raise too_late() from None
 
     async def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
@@ -117,11 +120,9 @@ class AsyncClient:
         UsageError: The arguments make no sense.
     """
 
-    def __init__(self, target: str, **options: Unpack[_address.Connection]) -> None:
-        to = _address.address(target, **options)
-        self._transport: AsyncTransport = (
-            AsyncLocalTransport() if to.target == _address.LOCAL else AsyncGrpcTransport(to)
-        )
+    def __init__(self, target: str, **options: Unpack[Connection]) -> None:
+        to = address(target, **options)
+        self._transport: AsyncTransport = AsyncLocalTransport() if to.target == LOCAL else AsyncGrpcTransport(to)
 
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
         """A callable that gives the loss and its gradients; see ``Client.value_and_grad``."""

@@ -8,22 +8,20 @@ from typing import Any, Self, Unpack
 
 from numpy.typing import ArrayLike
 
-from gradwire import _address
 from gradwire._arrays import Array, merged
-from gradwire._computation import Computation, Loss, Options, Tracing, problem_of
-from gradwire._errors import InvalidRequestError
-from gradwire._expression import Expression
-from gradwire._results import CheckReport, Result, ServerInfo, Trace, decode_info
-from gradwire._steps import Steps, Unary
-from gradwire._stream import Stream
-from gradwire._transport import Transport, send_within
-from gradwire._untraced import untraced
-from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire._calls.computation import Computation, Loss, Options, Tracing
+from gradwire._calls.queries import info, register
+from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
+from gradwire._calls.stream import Stream
+from gradwire._calls.untraced import untraced
+from gradwire._expressions.expression import Expression
+from gradwire._transports.address import LOCAL, Connection, address
+from gradwire._transports.base import Transport, send_within
 from gradwire.v1 import graph_pb2
 
 
 @untraced
-def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
+def connect(target: str, **options: Unpack[Connection]) -> Client:
     """A client of the server at ``target``; it connects at the first call.
 
     Args:
@@ -36,12 +34,12 @@ def connect(target: str, **options: Unpack[_address.Connection]) -> Client:
     Raises:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.
     """
-    to = _address.address(target, **options)
-    if to.target == _address.LOCAL:
-        from gradwire._local import LocalTransport  # noqa: PLC0415  (other targets do not need it)
+    to = address(target, **options)
+    if to.target == LOCAL:
+        from gradwire._transports.local import LocalTransport  # noqa: PLC0415  (other targets do not need it)
 
         return Client(LocalTransport())
-    from gradwire._grpc import GrpcTransport  # noqa: PLC0415  (gRPC takes long to import, also for who only writes graphs)
+    from gradwire._transports.grpc_blocking import GrpcTransport  # noqa: PLC0415  (gRPC takes long to import, also for who only writes graphs)
 
     return Client(GrpcTransport(to))
 
@@ -193,18 +191,3 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def register(loss: Expression | graph_pb2.Graph, ties: str) -> Steps[str]:
-    """The course of ``Client.register``."""
-    if not isinstance(loss, Expression | graph_pb2.Graph):
-        raise InvalidRequestError(f"register takes an expression or a graph; found {type(loss).__name__}")
-    response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem_of(loss, ties, None).graph))
-    graph_id: str = response.graph_id
-    return graph_id
-
-
-def info() -> Steps[ServerInfo]:
-    """The course of ``Client.info``."""
-    response = yield Unary("GetServerInfo", pb.GetServerInfoRequest())
-    return decode_info(response)

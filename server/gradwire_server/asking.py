@@ -11,7 +11,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
-from gradwire import _address, _channel, _meaning
+from gradwire._transports.address import address
+from gradwire._transports.channel import new_request_id, opened
+from gradwire._transports.meaning import error_of
 from gradwire_server.help import human, is_bytes
 from gradwire_server.settings import Target
 
@@ -29,15 +31,15 @@ def health(target: Target) -> str:
         GradwireError: It does not answer.
     """
     with _told_in_flags():
-        to, request_id = _address.address(target.address, **_options(target)), _channel.new_request_id()
-        with _channel.opened(to) as channel:
+        to, request_id = address(target.address, **_options(target)), new_request_id()
+        with opened(to) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
                 response = stub.Check(
                     health_pb2.HealthCheckRequest(), timeout=target.timeout, metadata=to.metadata(request_id)
                 )
             except grpc.RpcError as error:
-                raise _meaning.error_of(error, to, request_id) from None
+                raise error_of(error, to, request_id) from None
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
     return status
 
@@ -75,7 +77,7 @@ def _flag(option: re.Match[str]) -> str:
     return f"--{option[1].replace('_', '-')}"
 
 
-def _options(target: Target) -> _address.Connection:
+def _options(target: Target) -> gw.Connection:
     return {
         "tls": target.tls,
         "ca": target.ca,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gradwire as gw
-from gradwire._stream import MAX_PENDING
+from gradwire._calls.stream import MAX_PENDING
 from tests.integration.server_process import ServerProcess
 from tests.losses import hinge, hinge_by_hand, perceptron, sum_of_squares
 

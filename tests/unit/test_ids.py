@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import gradwire as gw
-from gradwire._graph import build_graph
+from gradwire._graphs.graph import build_graph
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire_server.errors import Reason, Refusal

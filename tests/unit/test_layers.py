@@ -25,6 +25,18 @@ WINGS = {
 APART = {("lowering", "reference"), ("explain", "lowering"), ("explain", "machine")}
 """What a wing leaves alone even so."""
 
+SDK_WINGS = {
+    "_expressions": "expressions: what did the user write?",
+    "_graphs": "graphs: what does the contract have for an expression?",
+    "_pictures": "pictures: what does a graph look like?",
+    "_calls": "calls: what is asked, and what is the answer?",
+    "_transports": "transports: how do calls reach an engine, and their answers come back?",
+}
+"""Of the SDK, likewise."""
+
+SDK_GROUND = {"_arrays.py", "_errors.py", "_numbers.py"}
+"""What all wings of the SDK stand on."""
+
 LINES, FUNCTION_LINES, FIELDS = 400, 60, 10
 """At most, of a file, a function and what only holds values."""
 
@@ -65,7 +77,7 @@ RULES = [
     ("service", files(SERVER / "service"), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS))),
     (
         "client",
-        [path for path in files(CLIENT) if path.name != "_local.py"],
+        [path for path in files(CLIENT) if path.name != "local.py"],
         ("gradwire_server", "prometheus_client", "pydantic", "structlog"),
     ),
 ]
@@ -76,13 +88,37 @@ def test_no_import_crosses(rule: str, paths: list[Path], forbidden: tuple[str, .
     assert crossing(paths, forbidden) == [], rule
 
 
-def inside_the_engine(path: Path) -> set[Path]:
-    """Files of the engine that a file of it imports, those for types alone included."""
+def inside(folder: Path, path: Path) -> set[Path]:
+    """Files of a folder that a file of it imports, those for types alone included."""
+    root = next(parent.parent for parent in (CLIENT, SERVER) if folder.is_relative_to(parent))
     found = set()
     for module in imports(path):
-        place = SERVER.parent.joinpath(*module.split("."))
+        place = root.joinpath(*module.split("."))
         found |= {place.with_suffix(".py"), place / "__init__.py"}
-    return {file for file in found if file.is_relative_to(ENGINE) and file.exists()}
+    return found & set(files(folder))
+
+
+def inside_the_engine(path: Path) -> set[Path]:
+    return inside(ENGINE, path)
+
+
+def in_a_circle(folder: Path) -> list[str]:
+    """Files that import each other, or stand on some that do."""
+    left = {path: inside(folder, path) for path in files(folder)}
+    while free := {path for path, needs in left.items() if not needs & left.keys()}:
+        left = {path: needs for path, needs in left.items() if path not in free}
+    return sorted(path.relative_to(folder).as_posix() for path in left)
+
+
+def said_in(package: Path) -> str:
+    """The docstring of a package, which has nothing else."""
+    [said] = ast.parse((package / "__init__.py").read_text()).body
+    assert isinstance(said, ast.Expr)
+    return str(ast.literal_eval(said.value))
+
+
+def long_files(folder: Path) -> list[str]:
+    return [path.name for path in files(folder) if len(path.read_text().splitlines()) > LINES]
 
 
 def wing(path: Path) -> str:
@@ -106,9 +142,7 @@ def test_a_wing_imports_only_wings_below_it_and_says_its_question(name: str, que
         if wing(other) not in below or other == ENGINE / "__init__.py"
     }
     assert crossed == set()
-    [said] = ast.parse((ENGINE / name / "__init__.py").read_text()).body
-    assert isinstance(said, ast.Expr)
-    assert ast.literal_eval(said.value).lower().startswith(question)
+    assert said_in(ENGINE / name).lower().startswith(question)
 
 
 def test_what_all_wings_stand_on_imports_none() -> None:
@@ -116,11 +150,9 @@ def test_what_all_wings_stand_on_imports_none() -> None:
     assert [path.name for path in ground if any(map(wing, inside_the_engine(path)))] == []
 
 
-def test_no_files_of_the_engine_import_each_other() -> None:
-    left = {path: inside_the_engine(path) for path in files(ENGINE)}
-    while free := {path for path, needs in left.items() if not needs & left.keys()}:
-        left = {path: needs for path, needs in left.items() if path not in free}
-    assert sorted(path.relative_to(ENGINE).as_posix() for path in left) == []
+@pytest.mark.parametrize("folder", [ENGINE, CLIENT], ids=["engine", "sdk"])
+def test_no_files_import_each_other(folder: Path) -> None:
+    assert in_a_circle(folder) == []
 
 
 def compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -129,7 +161,7 @@ def compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def test_files_and_functions_of_the_engine_are_short() -> None:
-    assert [path.name for path in files(ENGINE) if len(path.read_text().splitlines()) > LINES] == []
+    assert long_files(ENGINE) == []
     long = [
         f"{path.name}: {function.name}"
         for path in files(ENGINE)
@@ -157,10 +189,33 @@ def test_what_holds_values_of_the_engine_has_few_fields() -> None:
     assert [kind for kind in kinds if kind[1] > FIELDS] == []
 
 
+def test_the_sdk_has_these_wings_and_short_files() -> None:
+    assert {path.parent.name for path in CLIENT.glob("*/__init__.py")} == {*SDK_WINGS, "v1"}
+    assert long_files(CLIENT) == []
+
+
+@pytest.mark.parametrize(("name", "question"), SDK_WINGS.items())
+def test_a_wing_of_the_sdk_imports_only_wings_below_it_and_says_its_question(name: str, question: str) -> None:
+    order = list(SDK_WINGS)
+    allowed = set(order[: order.index(name) + 1])
+    crossed = {
+        (path.name, other.relative_to(CLIENT).as_posix())
+        for path in files(CLIENT / name)
+        for other in inside(CLIENT, path)
+        if (other.name not in SDK_GROUND if other.parent == CLIENT else other.parent.name not in allowed)
+    }
+    assert crossed == set()
+    assert said_in(CLIENT / name).lower() == question
+
+
+def test_what_all_wings_of_the_sdk_stand_on_imports_none() -> None:
+    assert {other.name for name in SDK_GROUND for other in inside(CLIENT, CLIENT / name)} <= SDK_GROUND
+
+
 def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:
-    top = list(imports(CLIENT / "_local.py", top_level=True))
+    top = list(imports(CLIENT / "_transports" / "local.py", top_level=True))
     assert not [module for module in top if module.startswith("gradwire_server")]
-    assert [module for module in imports(CLIENT / "_local.py") if module.startswith("gradwire_server")]
+    assert [module for module in imports(CLIENT / "_transports" / "local.py") if module.startswith("gradwire_server")]
 
 
 @pytest.mark.parametrize("package", [CLIENT, SERVER])

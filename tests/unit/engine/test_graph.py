@@ -12,7 +12,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 
 import gradwire as gw
-from gradwire._graph import build_graph
+from gradwire._graphs.graph import build_graph
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.engine.graph.checking import check_graph

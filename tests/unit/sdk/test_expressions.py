@@ -244,3 +244,16 @@ def test_expressions_can_be_copied_and_sent_to_other_processes(again: Callable[[
         s = s + 1
     loss = gw.maximum(gw.sum(gw.take(W, [0, 2]), axis=0).named("total"), s * s)
     assert gw.graph(again(loss)) == gw.graph(loss)
+
+
+def test_a_pickle_has_the_bytes_that_it_always_had() -> None:
+    score = gw.sum(gw.parameter("w", (2,)) * gw.input("x", (2,), per_example=True)).named("score")
+    said = (
+        b"cgradwire._expression\n_rebuilt\np0\n((lp1\n(Vparameter\np2\n(I2\ntp3\n(lp4\n(dp5\nVw\np6\nNtp7\n"
+        b"a(Vinput\np8\n(I2\ntp9\n(lp10\n(dp11\nVper_example\np12\nI01\nsVx\np13\nNtp14\n"
+        b"a(Vmul\np15\ng3\n(lp16\nI0\naI1\na(dp17\nV\np18\nNtp19\n"
+        b"a(Vsum\np20\n(t(lp21\nI2\na(dp22\nVaxes\np23\n(I0\ntp24\nsVkeepdims\np25\nI00\nsVscore\np26\nNtp27\n"
+        b"atp28\nRp29\n."
+    )
+    assert pickle.dumps(score, 0) == said
+    assert gw.graph(pickle.loads(said)) == gw.graph(score)  # noqa: S301  (the test's own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradwire._holders import LARGE_GRAPH, PATIENCE, TRUSTED, Holders
+from gradwire._calls.holders import LARGE_GRAPH, PATIENCE, TRUSTED, Holders
 
 
 def runs(holders: Holders, times: int) -> list[int]:

@@ -11,11 +11,14 @@ import gradwire as gw
 
 ONLY_SOME = {
     "gradwire._async_client",
-    "gradwire._aio",
-    "gradwire._channel",
-    "gradwire._drawing",
-    "gradwire._grpc",
-    "gradwire._local",
+    "gradwire._pictures.drawing",
+    "gradwire._transports.base_asyncio",
+    "gradwire._transports.channel",
+    "gradwire._transports.grpc_asyncio",
+    "gradwire._transports.grpc_blocking",
+    "gradwire._transports.local",
+    "gradwire._transports.local_asyncio",
+    "gradwire._transports.loops",
     "gradwire.v1.gradient_service_pb2_grpc",
     *("asyncio", "concurrent.futures", "difflib", "grpc", "json", "logging", "ssl", "uuid"),
     *("gradwire_server", "igraph", "matplotlib", "numba", "pandas", "torch"),
@@ -43,14 +46,14 @@ def test_a_loss_is_written_without_grpc() -> None:
 
 def test_the_engine_in_the_process_and_pictures_are_no_part_of_a_remote_client() -> None:
     found = imported("import gradwire; gradwire.connect('localhost:1').close()")
-    assert "gradwire._grpc" in found
-    assert not {"gradwire_server", "gradwire._local", "gradwire._drawing", "difflib"} & found
+    assert "gradwire._transports.grpc_blocking" in found
+    assert not {"gradwire_server", "gradwire._transports.local", "gradwire._pictures.drawing", "difflib"} & found
 
 
 def test_what_is_imported_later_is_there_all_the_same() -> None:
     assert set(gw.__all__) <= set(dir(gw))
     assert [gw.AsyncClient.__name__, gw.save_picture.__name__] == ["AsyncClient", "save_picture"]
     program = "from gradwire import *; AsyncClient, AsyncStream, AsyncValueAndGrad, save_picture"
-    assert {"gradwire._async_client", "gradwire._drawing"} <= imported(program)
+    assert {"gradwire._async_client", "gradwire._pictures.drawing"} <= imported(program)
     with pytest.raises(AttributeError, match="module 'gradwire' has no attribute 'AsyncClients'"):
         gw.AsyncClients  # type: ignore[attr-defined]  # noqa: B018  (the mistake)

@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812  (its usual name)
 
 import gradwire as gw
-from gradwire import _packing
-from gradwire._graph import build_graph
+from gradwire._graphs import packing
+from gradwire._graphs.graph import build_graph
 from gradwire.v1 import graph_pb2
 
 RANDOM = np.random.default_rng(5)
@@ -31,8 +31,8 @@ ARRAYS: dict[str, Any] = {
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pack also where there is little to pack."""
-    monkeypatch.setattr(_packing, "PACKED_FROM", 1)
-    monkeypatch.setattr(_packing, "SAVED", -100)
+    monkeypatch.setattr(packing, "PACKED_FROM", 1)
+    monkeypatch.setattr(packing, "SAVED", -100)
 
 
 def kinds(graph: graph_pb2.Graph) -> Counter[str]:
@@ -158,7 +158,7 @@ def chain(scalar: gw.Expression, length: int) -> gw.Expression:
 
 
 def test_few_operations_stay_nodes_of_their_own() -> None:
-    most = _packing.PACKED_FROM - 1
+    most = packing.PACKED_FROM - 1
     assert kinds(gw.graph(chain(gw.parameter("s"), most))) == {"parameter": 1, "constant": 1, "add": most}
     assert swarms(gw.graph(chain(gw.parameter("s"), most + 1)))
 

@@ -15,7 +15,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 import gradwire as gw
 from demo.problem import hinge_loss
-from gradwire import _drawing
+from gradwire._pictures import drawing
 from gradwire.v1 import graph_pb2, tensor_pb2
 from tests.losses import Arrays, perceptron
 
@@ -29,7 +29,7 @@ def texts(figure: Figure) -> list[str]:
 def traced(loss: gw.Expression | graph_pb2.Graph, arrays: Arrays, title: str | None = None) -> Figure:
     with gw.connect("local") as client:
         trace = client.trace(loss, arrays)
-    return _drawing.draw(trace._graph, trace._response, title=title)  # noqa: SLF001  (its messages)
+    return drawing.draw(trace._graph, trace._response, title=title)  # noqa: SLF001  (its messages)
 
 
 def hinge_figure() -> Figure:
@@ -121,7 +121,7 @@ def test_names_and_titles_are_no_formulas(tmp_path: Path) -> None:
     loss = gw.parameter("a$b$") * gw.parameter(r"$\frac$")
     svg = loss._repr_svg_()
     assert svg is not None
-    assert texts(_drawing.draw(loss))[:2] == ["a$b$", "scalar"]
+    assert texts(drawing.draw(loss))[:2] == ["a$b$", "scalar"]
     gw.save_picture(loss, tmp_path / "title.svg", title=r"$\frac$")
 
 
@@ -158,7 +158,7 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
 
 def test_an_expression_is_drawn_as_its_graph(tmp_path: Path) -> None:
     gw.save_picture(hinge_loss(2), tmp_path / "hinge.svg")
-    assert texts(_drawing.draw(hinge_loss(2))) == texts(_drawing.draw(gw.graph(hinge_loss(2))))
+    assert texts(drawing.draw(hinge_loss(2))) == texts(drawing.draw(gw.graph(hinge_loss(2))))
 
 
 def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_name_that_a_trace_does_not_have_is_named() -> None:
 )
 def test_a_graph_that_breaks_the_rules_is_refused(graph: graph_pb2.Graph, words: str) -> None:
     with pytest.raises(gw.GradwireError, match=re.escape(words)):
-        _drawing.draw(graph)
+        drawing.draw(graph)
 
 
 def test_a_notebook_shows_expressions_and_traces() -> None:
@@ -219,7 +219,7 @@ def test_what_has_no_picture_is_shown_as_text() -> None:
         chain = gw.tanh(chain)
     assert gw.sum(chain)._repr_svg_() is None
     with pytest.raises(gw.GradwireError, match=r"302 nodes.*200"):
-        _drawing.draw(gw.graph(gw.sum(chain)))
+        drawing.draw(gw.graph(gw.sum(chain)))
 
 
 def test_packed_operations_are_one_box_that_says_how_many() -> None:
@@ -227,5 +227,5 @@ def test_packed_operations_are_one_box_that_says_how_many() -> None:
     for _ in range(1234):
         chain = gw.tanh(chain)
     assert chain._repr_svg_() is not None
-    assert {"s", "1,234 operations", "take"} <= set(texts(_drawing.draw(chain)))
+    assert {"s", "1,234 operations", "take"} <= set(texts(drawing.draw(chain)))
     assert "1,234 operations" in texts(traced(gw.graph(chain), {"s": 0.0}))

@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import grpc
 
-from gradwire._address import Address, is_loopback
 from gradwire._errors import UsageError
+from gradwire._transports.address import Address, is_loopback
 from gradwire.v1 import gradient_service_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]

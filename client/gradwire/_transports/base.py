@@ -7,11 +7,11 @@ from typing import Protocol, TypeVar
 
 from numpy.typing import ArrayLike
 
-from gradwire._attempts import Deadline
-from gradwire._computation import Computation
-from gradwire._results import Result
-from gradwire._steps import Step, Steps, perform, seconds
-from gradwire._stream import Stream
+from gradwire._calls.computation import Computation
+from gradwire._calls.deadline import Deadline
+from gradwire._calls.results import Result
+from gradwire._calls.steps import Step, Steps, perform, seconds
+from gradwire._calls.stream import Stream
 
 T = TypeVar("T")
 

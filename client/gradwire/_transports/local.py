@@ -15,12 +15,12 @@ from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import NUMBERS, Array
-from gradwire._attempts import Deadline
-from gradwire._computation import Computation, Problem
+from gradwire._calls.computation import Computation, Problem
+from gradwire._calls.deadline import Deadline
+from gradwire._calls.results import NonFinite, Result
+from gradwire._calls.steps import Compute, Step, seconds
+from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, UsageError, from_status
-from gradwire._results import NonFinite, Result
-from gradwire._steps import Compute, Step, seconds
-from gradwire._stream import Stream
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 

@@ -10,15 +10,18 @@ from typing import Any
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire import _address, _attempts, _channel, _meaning
-from gradwire._computation import Computation
+from gradwire._calls.computation import Computation
+from gradwire._calls.results import Result
+from gradwire._calls.steps import Answer, Compute, Step
+from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError
-from gradwire._frames import Assembler, final, request_frames, whole
-from gradwire._grpc_stream import GrpcStream
-from gradwire._results import Result
-from gradwire._steps import Answer, Compute, Step
-from gradwire._stream import Stream
-from gradwire._transport import send_within
+from gradwire._transports import meaning
+from gradwire._transports.address import Address
+from gradwire._transports.attempts import Attempts
+from gradwire._transports.base import send_within
+from gradwire._transports.channel import STREAM_METHOD, new_request_id, opened
+from gradwire._transports.frames import Assembler, final, request_frames, whole
+from gradwire._transports.grpc_stream import GrpcStream
 from gradwire.v1 import graph_pb2
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 
@@ -39,7 +42,7 @@ def is_by_id(step: Step) -> bool:
 class GrpcTransport:
     """A channel to a server, opened at the first call."""
 
-    def __init__(self, address: _address.Address) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
         self._lock = Lock()
         self._channel: grpc.Channel | None = None
@@ -50,13 +53,13 @@ class GrpcTransport:
 
     def send(self, step: Step, timeout: float | None) -> object:
         """See ``Transport``."""
-        attempts, request_id = self.attempts(timeout), _channel.new_request_id()
+        attempts, request_id = self.attempts(timeout), new_request_id()
         while True:
             try:
                 return self._sent(step, attempts.left, request_id)
             except (OverloadedError, UnavailableError) as error:
                 if self._ended.wait(attempts.pause(error)):
-                    raise _meaning.closed() from None
+                    raise meaning.closed() from None
 
     def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:
         """The answer to a step at one attempt."""
@@ -76,7 +79,7 @@ class GrpcTransport:
 
     def _invocation_error(self, error: ValueError) -> Exception:
         """The error that gRPC means which says so of a channel that was closed just now."""
-        return _meaning.closed() if self.is_closed else error
+        return meaning.closed() if self.is_closed else error
 
     def _unary(self, method: Callable[..., Any], request: object, timeout: float | None, request_id: str) -> Any:  # noqa: ANN401  (its response)
         return method(request, timeout=timeout, metadata=self._address.metadata(request_id))
@@ -110,17 +113,17 @@ class GrpcTransport:
         """Whether it was closed."""
         return self._ended.is_set()
 
-    def attempts(self, timeout: float | None = None) -> _attempts.Attempts:
+    def attempts(self, timeout: float | None = None) -> Attempts:
         """The attempts at a call."""
-        return _attempts.Attempts(self._address, timeout)
+        return Attempts(self._address, timeout)
 
     def error(
         self, error: grpc.RpcError, request_id: str, graph: graph_pb2.Graph | None = None, *, by_id: bool = False
     ) -> GradwireError:
         """The error that a failed call means; see ``error_of``."""
         if self.is_closed:
-            return _meaning.closed()
-        return _meaning.error_of(error, self._address, request_id, graph, by_id=by_id)
+            return meaning.closed()
+        return meaning.error_of(error, self._address, request_id, graph, by_id=by_id)
 
     def close(self) -> None:
         """See ``Transport``."""
@@ -135,9 +138,9 @@ class GrpcTransport:
                 raise UsageError("the client is closed; connect again")
             if self._channel is None:
                 self._pid = os.getpid()
-                self._channel = _channel.opened(self._address)
+                self._channel = opened(self._address)
                 self._stub = GradientServiceStub(self._channel)
-                self._streams = self._channel.stream_stream(_channel.STREAM_METHOD)
+                self._streams = self._channel.stream_stream(STREAM_METHOD)
             if self._pid != os.getpid():
                 raise UsageError("this client was used before the process was forked; connect in the child itself")
             return self._stub

@@ -12,7 +12,7 @@ from typing import TypedDict
 
 from gradwire._errors import UsageError
 from gradwire._numbers import whole
-from gradwire._token import Token, token_source
+from gradwire._transports.token import Token, token_source
 
 LOCAL = "local"
 """The target that is no server, but the engine in this process."""

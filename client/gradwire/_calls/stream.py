@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import Array, merged
-from gradwire._attempts import Deadline, too_late
-from gradwire._results import Result
-from gradwire._steps import seconds
-from gradwire._untraced import untraced
+from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.results import Result
+from gradwire._calls.steps import seconds
+from gradwire._calls.untraced import untraced
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

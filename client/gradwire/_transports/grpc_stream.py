@@ -8,14 +8,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import BoundedSemaphore, Event, Lock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._attempts import Attempts, Deadline, too_late
-from gradwire._channel import new_request_id
-from gradwire._computation import Computation, Problem
+from gradwire._calls.computation import Computation, Problem
+from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.results import Result
+from gradwire._calls.steps import Answer, Compute, Step, perform, seconds
+from gradwire._calls.stream import MAX_PENDING, Stream
 from gradwire._errors import (
     CancelledError,
     GradwireError,
@@ -24,13 +26,25 @@ from gradwire._errors import (
     UnavailableError,
     UsageError,
 )
-from gradwire._frames import Assembler, request_frames
-from gradwire._results import Result
-from gradwire._steps import Answer, Compute, perform, seconds
-from gradwire._stream import MAX_PENDING, Stream
+from gradwire._transports.attempts import Attempts
+from gradwire._transports.channel import new_request_id
+from gradwire._transports.frames import Assembler, request_frames
 
-if TYPE_CHECKING:
-    from gradwire._grpc import GrpcTransport
+
+class StreamTransport(Protocol):
+    """What a stream needs of the transport that opened it."""
+
+    def open_stream(self, requests: Iterator[bytes], request_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
+        """A call of StreamGradients with this iterator of frames, and this id."""
+
+    def attempts(self, timeout: float | None = None) -> Attempts:
+        """The attempts at a call."""
+
+    def error(self, error: grpc.RpcError, request_id: str) -> GradwireError:
+        """The error that a failed call means."""
+
+    def send(self, step: Step, timeout: float | None) -> object:
+        """The answer to a step; see ``Transport``."""
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +66,7 @@ Requests = SimpleQueue[_Pending | None]
 class GrpcStream(Stream):
     """See ``Stream``. One thread reads the answers, which come in the order of requests."""
 
-    def __init__(self, transport: GrpcTransport, computation: Computation) -> None:
+    def __init__(self, transport: StreamTransport, computation: Computation) -> None:
         self._transport = transport
         self._computation = computation
         self._slots = BoundedSemaphore(MAX_PENDING)

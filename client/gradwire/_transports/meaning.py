@@ -9,8 +9,6 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from gradwire._address import REQUEST_ID, Address
-from gradwire._channel import SERVICE
 from gradwire._errors import (
     CancelledError,
     DeadlineExceededError,
@@ -23,7 +21,9 @@ from gradwire._errors import (
     from_status,
     of_call,
 )
-from gradwire._proxies import told
+from gradwire._transports.address import REQUEST_ID, Address
+from gradwire._transports.channel import SERVICE
+from gradwire._transports.proxies import told
 from gradwire.v1 import graph_pb2
 
 _STATUS_KEY = "grpc-status-details-bin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address, ip_network
 
-from gradwire._address import Address, hosts, is_loopback
+from gradwire._transports.address import Address, hosts, is_loopback
 
 _NAMED_IN = ("grpc_proxy", "https_proxy", "http_proxy")
 """Variables where gRPC looks for a proxy; the first that is set counts."""

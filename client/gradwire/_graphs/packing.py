@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire._expression import Expression
+from gradwire._expressions.node import Node
 from gradwire.v1 import graph_pb2 as pb
 
 PACKED_FROM = 256
@@ -51,12 +51,12 @@ _PER_EXAMPLE, _ASIDE, _TURN = 1, 2, 4
 """A place is the number of a turn, four times, and 1 if it depends on examples, and 2 if the loss does not need it."""
 
 
-def count(nodes: Iterable[Expression]) -> int:
+def count(nodes: Iterable[Node]) -> int:
     """How many operations of these could be packed."""
     return sum(node.kind in OPS and not node.shape for node in nodes)
 
 
-def pack(nodes: Sequence[Expression], roots: Sequence[Expression]) -> tuple[list[Expression], list[Expression]]:
+def pack(nodes: Sequence[Node], roots: Sequence[Node]) -> tuple[list[Node], list[Node]]:
     """The roots, with the operations on scalars that they need in packed nodes.
 
     Args:
@@ -75,18 +75,18 @@ def pack(nodes: Sequence[Expression], roots: Sequence[Expression]) -> tuple[list
 
 
 class _Packing:
-    def __init__(self, roots: Iterable[Expression]) -> None:
-        self.named: list[Expression] = []
+    def __init__(self, roots: Iterable[Node]) -> None:
+        self.named: list[Node] = []
         """Packed operations that have names."""
         self._kept = {id(root) for root in roots}
         self._places: dict[int, int] = {}
         """Places of expressions, by id."""
         self._groups: defaultdict[int, _Group] = defaultdict(_Group)
         """By place."""
-        self._outcomes: dict[int, Expression] = {}
+        self._outcomes: dict[int, Node] = {}
         """By id, what stands for an expression that is not in the new graph as it was."""
 
-    def add(self, nodes: Iterable[Expression], beside: Collection[int]) -> None:
+    def add(self, nodes: Iterable[Node], beside: Collection[int]) -> None:
         """Add nodes, operands first; of those ``beside``, by id, the loss needs none."""
         ops, places = OPS, self._places
         for node in nodes:
@@ -117,13 +117,13 @@ class _Packing:
             if node.name:
                 self.named.append(node)
 
-    def outcome(self, node: Expression) -> Expression:
+    def outcome(self, node: Node) -> Node:
         """What stands for the node in the new graph."""
         found = self._outcomes.get(id(node))
         if found is None and _is_packed(node):
             group = self._groups[self._places[id(node)]]
-            index = Expression("constant", (), value=np.array(group.result(node), np.int64))
-            found = Expression("take", (), operands=(group.node, index), name=node.name)
+            index = Node("constant", (), value=np.array(group.result(node), np.int64))
+            found = Node("take", (), operands=(group.node, index), name=node.name)
             self._outcomes[id(node)] = found
         return node if found is None else found
 
@@ -134,7 +134,7 @@ class _Packing:
         for group in self._groups.values():
             group.finish()
 
-    def _add_other(self, node: Expression) -> None:
+    def _add_other(self, node: Node) -> None:
         place = _PER_EXAMPLE if node.attributes.get("per_example") else 0
         changed = False
         for operand in node.operands:
@@ -143,7 +143,7 @@ class _Packing:
             changed = changed or packed or id(operand) in self._outcomes
         self._places[id(node)] = place
         if changed:
-            self._outcomes[id(node)] = Expression(
+            self._outcomes[id(node)] = Node(
                 node.kind,
                 node.shape,
                 operands=tuple(map(self.outcome, node.operands)),
@@ -151,7 +151,7 @@ class _Packing:
                 name=node.name,
             )
 
-    def _outside(self, group: _Group, operand: Expression) -> int:
+    def _outside(self, group: _Group, operand: Node) -> int:
         """The code of an argument that is no operation of its group."""
         tensor, index = self._element(operand)
         if tensor.value is not None and not self._is_kept(tensor):
@@ -161,7 +161,7 @@ class _Packing:
             return group.element(other.node, other.result(tensor))
         return group.element(self.outcome(tensor), index)
 
-    def _element(self, node: Expression) -> tuple[Expression, int]:
+    def _element(self, node: Node) -> tuple[Node, int]:
         """The tensor that a scalar is an element of, and which one, row-major."""
         index = 0
         while not self._is_kept(node):
@@ -181,7 +181,7 @@ class _Packing:
                 break
         return node, index
 
-    def _is_kept(self, node: Expression) -> bool:
+    def _is_kept(self, node: Node) -> bool:
         return bool(node.name) or id(node) in self._kept
 
 
@@ -189,7 +189,7 @@ class _Group:
     """The operations of a place, which become one node."""
 
     def __init__(self) -> None:
-        self.node = Expression("scalars", ())
+        self.node = Node("scalars", ())
         """The node. What is in it is not known before all operations are."""
         self.ops = array("i")
         self.arguments = array("q")
@@ -201,7 +201,7 @@ class _Group:
         self.exponents = array("d")
         self._constants: dict[bytes, int] = {}
         """Numbers of constants by their bits, for 0 is not -0."""
-        self._tensors: dict[int, tuple[int, Expression]] = {}
+        self._tensors: dict[int, tuple[int, Node]] = {}
         """Numbers of operands, by id."""
         self._elements = (array("q"), array("q"))
         """The numbers of the tensors that elements are in, and where in them."""
@@ -212,7 +212,7 @@ class _Group:
         """The code of a constant."""
         return self._constants.setdefault(bits, len(self._constants)) + _CONSTANTS
 
-    def element(self, tensor: Expression, index: int) -> int:
+    def element(self, tensor: Node, index: int) -> int:
         """The code of an element of a tensor."""
         number, _ = self._tensors.setdefault(id(tensor), (len(self._tensors), tensor))
         numbers, indices = self._elements
@@ -220,7 +220,7 @@ class _Group:
         indices.append(index)
         return len(indices) - 1 + _ELEMENTS
 
-    def result(self, node: Expression) -> int:
+    def result(self, node: Node) -> int:
         """Where the result has the value of an operation of this group."""
         return self._results.setdefault(self.codes[id(node)], len(self._results))
 
@@ -247,13 +247,13 @@ class _Group:
             "results": [operations + operation for operation in self._results],
         }
 
-    def _operands(self) -> tuple[tuple[Expression, ...], NDArray[np.int64]]:
+    def _operands(self) -> tuple[tuple[Node, ...], NDArray[np.int64]]:
         """The operands, and the positions of the elements in them."""
         numbers, indices = (np.array(column, np.int64) for column in self._elements)
         positions = np.empty_like(indices)
         order = np.argsort(numbers, kind="stable")
         ends = np.cumsum(np.bincount(numbers, minlength=len(self._tensors)))
-        tensors: list[Expression] = []
+        tensors: list[Node] = []
         start = 0
         for (_, tensor), own in zip(self._tensors.values(), np.split(order, ends)[:-1], strict=True):
             operand, positions[own] = _taken(tensor, indices[own])
@@ -271,18 +271,18 @@ class _Group:
         return arities
 
 
-def _taken(tensor: Expression, indices: NDArray[np.int64]) -> tuple[Expression, NDArray[np.int64]]:
+def _taken(tensor: Node, indices: NDArray[np.int64]) -> tuple[Node, NDArray[np.int64]]:
     """A tensor that has these elements of another, and where it has them."""
     if tensor.size <= max(_SMALL, _SPARSE * len(indices)):
         return tensor, indices
     rows, places = np.unique(indices, return_inverse=True)
     if tensor.ndim != 1:
-        tensor = Expression("reshape", (tensor.size,), operands=(tensor,), attributes={"shape": (tensor.size,)})
-    index = Expression("constant", rows.shape, value=rows)
-    return Expression("take", rows.shape, operands=(tensor, index)), places
+        tensor = Node("reshape", (tensor.size,), operands=(tensor,), attributes={"shape": (tensor.size,)})
+    index = Node("constant", rows.shape, value=rows)
+    return Node("take", rows.shape, operands=(tensor, index)), places
 
 
-def _beside(nodes: Sequence[Expression], loss: Expression) -> set[int]:
+def _beside(nodes: Sequence[Node], loss: Node) -> set[int]:
     """The ids of the nodes, which come operands first, that the loss does not need."""
     needed = {id(loss)}
     for node in reversed(nodes):
@@ -291,7 +291,7 @@ def _beside(nodes: Sequence[Expression], loss: Expression) -> set[int]:
     return {id(node) for node in nodes} - needed
 
 
-def _is_packed(node: Expression) -> bool:
+def _is_packed(node: Node) -> bool:
     return node.kind in OPS and not node.shape
 
 

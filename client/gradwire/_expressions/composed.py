@@ -2,69 +2,37 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression
-from gradwire._numbers import real
-from gradwire._primitives import (
-    Axis,
+from gradwire._expressions.expression import (
+    Expression,
+    Operand,
     add,
     as_expression,
-    axes_of,
-    check_elements,
     exp,
     logsumexp,
-    matmul,
     maximum,
+    mean,
     mul,
+    negative,
     power,
     sigmoid,
     softplus,
+    subtract,
     take,
     tanh,
 )
-from gradwire._primitives import max as max_over
-from gradwire._primitives import sum as sum_over
-
-Operand = Expression | ArrayLike
-
-_TINY = 2.0**-126
-"""The smallest normal number of float32; reciprocals of much smaller ones overflow."""
+from gradwire._expressions.expression import max as max_over
+from gradwire._expressions.expression import sum as sum_over
+from gradwire._expressions.shapes import Axis, check_elements
+from gradwire._numbers import real
 
 _LEAST = -1e38
 """About the least number of float32."""
 
 _FAR = 1e20
 """Two numbers beyond it, of either float dtype, are equal or more than 1000 apart."""
-
-
-def subtract(a: Operand, b: Operand) -> Expression:
-    """a - b."""
-    return add(a, negative(b))
-
-
-def negative(x: Operand) -> Expression:
-    """-x."""
-    node = as_expression(x)
-    return as_expression(-node.value) if node.value is not None else mul(node, -1)
-
-
-def divide(a: Operand, b: Operand) -> Expression:
-    """a / b, as a times the reciprocal of b."""
-    node = as_expression(b)
-    if node.value is None:
-        return mul(a, power(node, -1))
-    # Both sides times the same power of two, so that no reciprocal overflows.
-    tiny = (node.value != 0) & (np.abs(node.value) < _TINY)
-    scale = np.where(tiny, 2.0**64, 1.0)
-    with np.errstate(divide="ignore"):
-        reciprocal = np.reciprocal(node.value * scale)
-    return mul(a, scale, reciprocal) if tiny.any() else mul(a, reciprocal)
 
 
 def square(x: Operand) -> Expression:
@@ -77,26 +45,11 @@ def sqrt(x: Operand) -> Expression:
     return power(x, 0.5)
 
 
-def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.abs)
-    """|x| = max(x, -x); its derivative at 0 is 0."""
-    # 0 and -0 tie, so that either may be the maximum; adding 0 makes both 0.
-    return add(maximum(x, negative(x)), 0)
-
-
 def minimum(*operands: Operand) -> Expression:
     """min(a, b, ...) = -max(-a, -b, ...), elementwise; ties as for ``maximum``."""
     if not operands:
         raise InvalidGraphError("minimum of nothing; give at least one operand")
     return negative(maximum(*map(negative, operands)))
-
-
-def min(  # noqa: A001  (NumPy's name; use it as gw.min)
-    x: Operand, axis: Axis = None, *, keepdims: bool = False
-) -> Expression:
-    """Smallest element over axes; ties as for ``max``."""
-    node = as_expression(x)
-    check_elements("min", node, axis)
-    return negative(max_over(negative(node), axis, keepdims=keepdims))
 
 
 def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) -> Expression:
@@ -105,29 +58,10 @@ def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) ->
     return raised if high is None else minimum(raised, high)
 
 
-def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """Mean over axes of one example."""
-    node = as_expression(x)
-    count = math.prod(node.shape[a] for a in axes_of(node, axis))
-    if count == 0:
-        raise InvalidGraphError(f"mean over an empty axis of {node!r}: nothing has no mean")
-    return divide(sum_over(node, axis, keepdims=keepdims), count)
-
-
 def var(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
     """Mean of the squared distance from the mean, over axes of one example (NumPy's ``var`` with ddof 0)."""
     node = as_expression(x)
     return mean(square(subtract(node, mean(node, axis, keepdims=True))), axis, keepdims=keepdims)
-
-
-def dot(a: Operand, b: Operand) -> Expression:
-    """The product of scalars, vectors or matrices that ``np.dot`` gives."""
-    left, right = as_expression(a), as_expression(b)
-    if not left.shape or not right.shape:
-        return mul(left, right)
-    if builtins.max(left.ndim, right.ndim) > 2:
-        raise InvalidGraphError(f"dot of {left!r} and {right!r}: for stacks of matrices use gw.matmul")
-    return matmul(left, right)
 
 
 def relu(x: Operand) -> Expression:

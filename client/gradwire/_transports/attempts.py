@@ -1,13 +1,13 @@
-"""How long a call may take, and when to try it again. No I/O happens here."""
+"""When to try a call again that broke off. No I/O happens here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from random import uniform
-from time import monotonic
 
-from gradwire._address import Address
+from gradwire._calls.deadline import Deadline, too_late
 from gradwire._errors import DeadlineExceededError, GradwireError, OverloadedError, UnavailableError
+from gradwire._transports.address import Address
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.3, 10.0, 3.0
 """Seconds between two attempts: the first pause, the longest, and how many times as long as the last the next one is.
@@ -23,28 +23,6 @@ def _pauses(to: Address) -> Iterator[float]:
     for _ in range(to.max_attempts - 1):
         yield min(pause, LONGEST_PAUSE) * uniform(1 - JITTER, 1 + JITTER)  # noqa: S311  (no secret)
         pause *= GROWTH
-
-
-class Deadline:
-    """When a call that began just now must have ended; ``timeout`` is in seconds, None is no bound."""
-
-    def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else monotonic() + timeout
-
-    @property
-    def left(self) -> float | None:
-        """Seconds until then; None for no bound.
-
-        Raises:
-            DeadlineExceededError: It has passed.
-        """
-        left = None if self._end is None else self._end - monotonic()
-        if left is not None and left <= 0:
-            raise self._too_late()
-        return left
-
-    def _too_late(self) -> DeadlineExceededError:
-        return too_late()
 
 
 class Attempts(Deadline):
@@ -81,8 +59,3 @@ class Attempts(Deadline):
             if left is not None and pause >= left:
                 raise error
         return pause if left is None else min(pause, left)
-
-
-def too_late() -> DeadlineExceededError:
-    """The error of a call that took longer than its timeout."""
-    return DeadlineExceededError("the call took longer than its timeout; give it more time")

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from gradwire import _packing as packing
 from gradwire._errors import InvalidGraphError
-from gradwire._expression import Expression, checked_name, postorder
-from gradwire._primitives import as_expression
+from gradwire._expressions.expression import Expression, as_expression
+from gradwire._expressions.node import Node, checked_name, postorder
+from gradwire._graphs import packing
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 Outputs = Mapping[str, Expression] | Sequence[Expression | str] | str | None
@@ -37,10 +37,10 @@ def graph(loss: Expression, *, ties: str = "zero", outputs: Outputs = None) -> g
 
 
 def build_graph(
-    loss: Expression,
+    loss: Node,
     ties: str,
-    outputs: Mapping[str, Expression],
-    sources: Iterable[Expression] = (),
+    outputs: Mapping[str, Node],
+    sources: Iterable[Node] = (),
     *,
     packed: bool = True,
 ) -> graph_pb2.Graph:
@@ -123,14 +123,14 @@ class _Builder:
         self.places: dict[int, int] = {}
         """Index of each expression's node, by the expression's id; the caller keeps all of them alive."""
         self._names = names
-        self._sources: dict[str, tuple[int, Expression]] = {}
+        self._sources: dict[str, tuple[int, Node]] = {}
         self._constants: dict[tuple[object, ...], int] = {}
 
-    def add(self, node: Expression) -> None:
+    def add(self, node: Node) -> None:
         """Add a node whose operands were added before."""
         self.places[id(node)] = self._place(node)
 
-    def _place(self, node: Expression) -> int:
+    def _place(self, node: Node) -> int:
         name = self._names.get(id(node), node.name)
         if node.kind in ("parameter", "input"):
             if name in self._sources:
@@ -151,7 +151,7 @@ class _Builder:
             return self._constants[key]
         return self._append(node, name)
 
-    def _append(self, node: Expression, name: str) -> int:
+    def _append(self, node: Node, name: str) -> int:
         message = graph_pb2.Node(name=name)
         box = getattr(message, node.kind)
         box.SetInParent()

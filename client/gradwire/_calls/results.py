@@ -179,12 +179,12 @@ class Trace:
             GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
             OSError: The file cannot be written.
         """
-        from gradwire._drawing import save_picture  # noqa: PLC0415  (only pictures need it)
+        from gradwire._pictures.drawing import save_picture  # noqa: PLC0415  (only pictures need it)
 
         save_picture(self._graph, path, self._response, title=title)
 
     def _repr_svg_(self) -> str | None:
-        from gradwire._drawing import svg_of  # noqa: PLC0415  (as above)
+        from gradwire._pictures.drawing import svg_of  # noqa: PLC0415  (as above)
 
         return svg_of(self._graph, self._response)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from gradwire._arrays import decode_tensor
 from gradwire._errors import GradwireError, InvalidGraphError, UsageError
-from gradwire._expression import Expression
-from gradwire._graph import graph as graph_of
-from gradwire._layout import FONT, LINE, Box, Point, Rectangle, layout, missing, width_of
+from gradwire._expressions.expression import Expression
+from gradwire._graphs.graph import graph as graph_of
+from gradwire._pictures.layout import FONT, LINE, Box, Point, Rectangle, layout, missing, width_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 
 if TYPE_CHECKING:

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype, is_text
+from gradwire._calls.holders import Holders
+from gradwire._calls.results import CheckReport, Result, Trace, decode_check, decode_result
+from gradwire._calls.steps import Answer, Compute, Steps, Unary
 from gradwire._errors import GradwireError, GraphNotFoundError, InvalidGraphError, InvalidRequestError
-from gradwire._expression import Expression
-from gradwire._graph import Outputs, build_graph, output_names, trace_function
-from gradwire._holders import Holders
+from gradwire._expressions.expression import Expression
+from gradwire._expressions.sources import input as input_
+from gradwire._expressions.sources import parameter
+from gradwire._graphs.graph import Outputs, build_graph, output_names, trace_function
 from gradwire._numbers import real, whole
-from gradwire._primitives import input as input_
-from gradwire._primitives import parameter
-from gradwire._results import CheckReport, Result, Trace, decode_check, decode_result
-from gradwire._steps import Answer, Compute, Steps, Unary
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 

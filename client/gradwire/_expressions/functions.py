@@ -1,20 +1,14 @@
 """Every function on expressions, by the name that ``gradwire`` exports it under."""
 
-from gradwire._composed import (
-    abs,  # noqa: A004  (NumPy's names; one writes gw.abs)
+from gradwire._expressions.composed import (
     clip,
-    divide,
-    dot,
     gelu,
     hinge_loss,
     leaky_relu,
     log_sigmoid,
     log_softmax,
     logaddexp,
-    mean,
-    min,  # noqa: A004
     minimum,
-    negative,
     relu,
     sigmoid_binary_cross_entropy,
     silu,
@@ -24,29 +18,37 @@ from gradwire._composed import (
     sqrt,
     square,
     squared_error,
-    subtract,
     var,
 )
-from gradwire._primitives import (
+from gradwire._expressions.expression import (
+    abs,  # noqa: A004  (NumPy's names; one writes gw.abs)
     add,
     constant,
+    divide,
+    dot,
     exp,
-    input,  # noqa: A004
     log,
     logsumexp,
     matmul,
     max,  # noqa: A004
     maximum,
+    mean,
+    min,  # noqa: A004
     mul,
-    parameter,
+    negative,
     power,
     reshape,
     sigmoid,
     softplus,
+    subtract,
     sum,  # noqa: A004
     take,
     tanh,
     transpose,
+)
+from gradwire._expressions.sources import (
+    input,  # noqa: A004
+    parameter,
 )
 
 __all__ = [

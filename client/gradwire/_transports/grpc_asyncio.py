@@ -1,100 +1,29 @@
-"""What carries the steps of a call in asyncio."""
+"""Calls over gRPC, in asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire import _address, _attempts, _channel, _meaning
-from gradwire._computation import Computation
+from gradwire._calls.computation import Computation
+from gradwire._calls.results import Result
+from gradwire._calls.steps import Answer, Compute, Step
+from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
-from gradwire._frames import Assembler, final, request_frames, whole
-from gradwire._grpc import GrpcTransport, in_frames, is_by_id
-from gradwire._local import LocalTransport
-from gradwire._loops import PerLoop
-from gradwire._results import Result
-from gradwire._steps import Answer, Compute, Step, Steps, seconds
-from gradwire._stream import Stream
+from gradwire._transports import meaning
+from gradwire._transports.address import Address
+from gradwire._transports.base_asyncio import send_within
+from gradwire._transports.channel import STREAM_METHOD, credentials, new_request_id, options
+from gradwire._transports.frames import Assembler, final, request_frames, whole
+from gradwire._transports.grpc_blocking import GrpcTransport, in_frames, is_by_id
+from gradwire._transports.loops import PerLoop
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
-
-T = TypeVar("T")
-
-
-async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -> T:
-    """Go through the steps, sending each: ``_steps.perform``, with an await."""
-    try:
-        step = next(steps)
-        while True:
-            try:
-                answer = await send(step)
-            except GradwireError as error:
-                step = steps.throw(error)
-            else:
-                step = steps.send(answer)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-
-
-async def send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
-    """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = _attempts.Deadline(seconds(timeout))
-    return await _perform(steps, lambda step: transport.send(step, deadline.left))
-
-
-class AsyncTransport(Protocol):
-    """Carries steps; see ``Transport``."""
-
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
-        """The answer to a step."""
-
-    async def evaluate(
-        self,
-        computation: Computation,
-        values: Mapping[str, ArrayLike],
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-    ) -> Result:
-        """The result of a computation for these arrays."""
-
-    def stream(self, computation: Computation) -> Stream:
-        """A stream, which threads of its own serve."""
-
-    async def close(self) -> None:
-        """Let go of what it holds."""
-
-
-class AsyncLocalTransport:
-    """The engine in this process, on threads."""
-
-    def __init__(self) -> None:
-        self._local = LocalTransport()
-
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
-        """See ``AsyncTransport``."""
-        return await asyncio.to_thread(self._local.send, step, timeout)
-
-    async def evaluate(
-        self,
-        computation: Computation,
-        values: Mapping[str, ArrayLike],
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-    ) -> Result:
-        """See ``AsyncTransport``."""
-        return await asyncio.to_thread(self._local.evaluate, computation, values, timeout)
-
-    def stream(self, computation: Computation) -> Stream:
-        """See ``AsyncTransport``."""
-        return self._local.stream(computation)
-
-    async def close(self) -> None:
-        """See ``AsyncTransport``."""
-        self._local.close()
 
 
 class _Connected(NamedTuple):
@@ -108,15 +37,15 @@ class _Connected(NamedTuple):
 class AsyncGrpcTransport:
     """A channel of ``grpc.aio`` for each event loop, opened at its first call; streams have a blocking one."""
 
-    def __init__(self, address: _address.Address) -> None:
+    def __init__(self, address: Address) -> None:
         self._address = address
         self._connections = PerLoop(self._open)
         self._streams = GrpcTransport(address)
         self._closed = False
 
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (as above)
+    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
         """See ``AsyncTransport``."""
-        attempts, request_id = self._streams.attempts(timeout), _channel.new_request_id()
+        attempts, request_id = self._streams.attempts(timeout), new_request_id()
         while True:
             try:
                 return await self._sent(step, attempts.left, request_id)
@@ -124,7 +53,7 @@ class AsyncGrpcTransport:
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
             if self._closed:
-                raise _meaning.closed()
+                raise meaning.closed()
 
     async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (as above)
         """The answer to a step at one attempt."""
@@ -143,15 +72,15 @@ class AsyncGrpcTransport:
             return Answer(response, {}, request_id)
         except grpc.RpcError as error:
             if self._closed:
-                raise _meaning.closed() from None
+                raise meaning.closed() from None
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
-                raise of_call(_meaning.too_slow(error.details() or "", self._address), request_id) from None
-            raise _meaning.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
+                raise of_call(meaning.too_slow(error.details() or "", self._address), request_id) from None
+            raise meaning.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
-                raise _meaning.closed() from None
+                raise meaning.closed() from None
             raise
 
     async def _in_frames(
@@ -199,13 +128,13 @@ class AsyncGrpcTransport:
         return self._connections.get()
 
     def _open(self) -> _Connected:
-        to, options = self._address, _channel.options(self._address)
+        to = self._address
         channel = (
-            grpc.aio.secure_channel(to.target, _channel.credentials(to), options)
+            grpc.aio.secure_channel(to.target, credentials(to), options(to))
             if to.tls
-            else grpc.aio.insecure_channel(to.target, options)
+            else grpc.aio.insecure_channel(to.target, options(to))
         )
-        return _Connected(channel, GradientServiceStub(channel), channel.stream_stream(_channel.STREAM_METHOD))
+        return _Connected(channel, GradientServiceStub(channel), channel.stream_stream(STREAM_METHOD))
 
 
 _closing: set[asyncio.Task[None]] = set()

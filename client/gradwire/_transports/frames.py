@@ -9,8 +9,8 @@ import numpy as np
 from google.rpc.status_pb2 import Status
 
 from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
+from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
-from gradwire._steps import Answer, Compute
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame, chunk_of
 

@@ -1,0 +1,1 @@
+"""Calls: what is asked, and what is the answer?"""

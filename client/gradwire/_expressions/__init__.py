@@ -1,0 +1,1 @@
+"""Expressions: what did the user write?"""

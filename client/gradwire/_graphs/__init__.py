@@ -1,0 +1,1 @@
+"""Graphs: what does the contract have for an expression?"""

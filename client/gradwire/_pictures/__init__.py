@@ -1,0 +1,1 @@
+"""Pictures: what does a graph look like?"""

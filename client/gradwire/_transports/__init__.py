@@ -1,0 +1,1 @@
+"""Transports: how do calls reach an engine, and their answers come back?"""
