@@ -12,8 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire import _address, _channel, _meaning
-from gradwire_server.help import human, is_bytes
-from gradwire_server.settings import Target
+from gradwire_server.configuration.help import human, is_bytes
+from gradwire_server.configuration.settings import Target
 
 WIDTH = 100
 """Columns of a table, at most."""

@@ -24,9 +24,9 @@ from pydantic_settings import (
 )
 
 from gradwire_server import logs
+from gradwire_server.configuration.help import source
+from gradwire_server.configuration.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.errors import Refusal
-from gradwire_server.help import source
-from gradwire_server.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.version import VERSION
 
 

@@ -58,10 +58,19 @@ def files(folder: Path) -> list[Path]:
 
 
 RULES = [
-    ("engine", files(ENGINE), (*WIRE, "gradwire_server.codec", "gradwire_server.service")),
-    ("codec", files(SERVER / "codec"), ("grpc", "gradwire_server.service")),
+    (
+        "engine",
+        files(ENGINE),
+        (*WIRE, "gradwire_server.codec", "gradwire_server.configuration", "gradwire_server.service"),
+    ),
+    ("codec", files(SERVER / "codec"), ("grpc", "gradwire_server.configuration", "gradwire_server.service")),
+    (
+        "configuration",
+        files(SERVER / "configuration"),
+        (*WIRE, "gradwire_server.codec", "gradwire_server.engine", "gradwire_server.service"),
+    ),
     ("errors", [SERVER / "errors.py"], ("gradwire_server", *WIRE)),
-    ("logic", [SERVER / "service" / f"{name}.py" for name in ("logic", "cache", "limits", "frames")], ("grpc",)),
+    ("logic", [SERVER / "service" / f"{name}.py" for name in ("logic", "cache", "frames")], ("grpc",)),
     ("service", files(SERVER / "service"), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS))),
     (
         "client",

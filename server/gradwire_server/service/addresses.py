@@ -12,8 +12,8 @@ from functools import partial
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gradwire_server.configuration.settings import Settings, StartError
 from gradwire_server.service.probes import Probe, answers, serve_pages
-from gradwire_server.settings import Settings, StartError
 
 
 def bracketed(host: str) -> str:

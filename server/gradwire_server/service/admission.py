@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradwire_server.configuration.limits import Resource, ServiceLimits
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.limits import Resource, ServiceLimits
 from gradwire_server.service.metrics import Metrics
 from gradwire_server.service.turned_away import TurnedAway
 

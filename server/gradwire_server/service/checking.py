@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from gradwire_server.configuration.settings import Settings
 from gradwire_server.service.addresses import check_addresses
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
 from gradwire_server.service.tracing import Tracing
-from gradwire_server.settings import Settings
 
 
 def check(settings: Settings) -> None:

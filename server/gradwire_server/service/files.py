@@ -12,7 +12,7 @@ from typing import BinaryIO, Generic, TypeVar
 
 import structlog
 
-from gradwire_server.settings import StartError
+from gradwire_server.configuration.settings import StartError
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from threading import Thread
 import structlog
 
 from gradwire_server import logs
-from gradwire_server.settings import Settings, StartError
+from gradwire_server.configuration.settings import Settings, StartError
 
 PID, SERVES, FAILED = "pid", "serves", "failed"
 """What the lines begin with: its process id; that it serves, once a second, and nothing more; why it cannot."""

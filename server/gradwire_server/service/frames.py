@@ -13,9 +13,9 @@ from google.protobuf.wrappers_pb2 import UInt64Value
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
 from gradwire_server import codec
+from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, Evaluation
 from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
-from gradwire_server.service.limits import ServiceLimits
 
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a response, together, in bytes; the others follow in chunks."""

@@ -15,10 +15,10 @@ from typing import Generic, Protocol, TypeVar
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server import codec, engine
+from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.cache import ProgramCache
-from gradwire_server.service.limits import ServiceLimits
 from gradwire_server.version import VERSION
 
 R = TypeVar("R")

@@ -11,8 +11,8 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gradwire_server.configuration.limits import Resource
 from gradwire_server.errors import Reason
-from gradwire_server.service.limits import Resource
 from gradwire_server.version import VERSION
 
 SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)

@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec, engine
+from gradwire_server.configuration.settings import Settings, StartError, is_loopback
 from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.admission import Admission
 from gradwire_server.service.allocator import give_back, keep_freed
@@ -40,7 +41,6 @@ from gradwire_server.service.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.tls import credentials
 from gradwire_server.service.tokens import Tokens
 from gradwire_server.service.tracing import Tracing
-from gradwire_server.settings import Settings, StartError, is_loopback
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
 UNARY = frozenset(f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods if not method.client_streaming)

@@ -10,8 +10,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from gradwire_server.configuration.settings import Settings, StartError, is_loopback
 from gradwire_server.service.files import File, UnusableError, Watched
-from gradwire_server.settings import Settings, StartError, is_loopback
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from gradwire_server.configuration.settings import StartError
 from gradwire_server.service.spans import SPANS
-from gradwire_server.settings import StartError
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:

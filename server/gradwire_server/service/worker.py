@@ -9,8 +9,8 @@ from pathlib import Path
 from prometheus_client import values
 
 from gradwire_server import logs
+from gradwire_server.configuration.settings import Settings
 from gradwire_server.service.server import serve
-from gradwire_server.settings import Settings
 
 
 def run(number: int, settings: Settings, tell_serving: Callable[[], None]) -> None:

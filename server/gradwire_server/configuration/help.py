@@ -15,8 +15,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings, CliSettingsSource
 
-from gradwire_server.sections import Section
-from gradwire_server.settings import TOKEN_FILES
+from gradwire_server.configuration.sections import Section
+from gradwire_server.configuration.settings import TOKEN_FILES
 
 _BYTES = re.compile(r"\(default: (\d{4,})\)")
 _NOTHING = " (default: None)"

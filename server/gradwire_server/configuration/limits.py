@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gradwire_server.configuration.sections import Section
 from gradwire_server.limits import Limits
-from gradwire_server.sections import Section
 
 _ENGINE = Limits()
 

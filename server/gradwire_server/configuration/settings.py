@@ -24,9 +24,9 @@ from pydantic_settings import (
 )
 
 from gradwire_server import cores
+from gradwire_server.configuration.limits import ServiceLimits
+from gradwire_server.configuration.sections import Section
 from gradwire_server.errors import shown
-from gradwire_server.sections import Section
-from gradwire_server.service.limits import ServiceLimits
 
 PREFIX = "GRADWIRE_"
 
