@@ -14,8 +14,8 @@ from pydantic_settings import SettingsError
 
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.configuration.settings import Settings, StartError
-from gradwire_server.service.tls import credentials
-from gradwire_server.service.tokens import Tokens
+from gradwire_server.service.security.tls import credentials
+from gradwire_server.service.security.tokens import Tokens
 from tests.pem import pair
 
 AUTHORITY = trustme.CA()

@@ -10,7 +10,7 @@ from prometheus_client import values
 
 from gradwire_server import logs
 from gradwire_server.configuration.settings import Settings
-from gradwire_server.service.server import serve
+from gradwire_server.service.process.server import serve
 
 
 def run(number: int, settings: Settings, tell_serving: Callable[[], None]) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from gradwire_server.configuration.limits import Resource, ServiceLimits
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.metrics import Metrics
-from gradwire_server.service.turned_away import TurnedAway
+from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
+from gradwire_server.service.capacity.turned_away import TurnedAway
+from gradwire_server.service.telemetry.metrics import Metrics
 
 SETTINGS = {
     Resource.CALLS: "max_calls",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gradwire_server.errors import Reason, refuse
-from gradwire_server.service.metrics import Metrics, Stage
-from gradwire_server.service.time_limit import TimeLimit
+from gradwire_server.service.capacity.waits import TimeLimit
+from gradwire_server.service.telemetry.metrics import Metrics, Stage
 
 
 class Arrivals(TimeLimit):

@@ -18,7 +18,7 @@ from gradwire_server import codec, engine
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
-from gradwire_server.service.cache import ProgramCache
+from gradwire_server.service.requests.cache import ProgramCache
 from gradwire_server.version import VERSION
 
 R = TypeVar("R")

@@ -30,10 +30,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created
 from prometheus_client.multiprocess import mark_process_dead
 
 from gradwire_server.configuration.settings import Settings, StartError
-from gradwire_server.service import forkserver
-from gradwire_server.service.addresses import announce, bracketed, reserve, serve_metrics
-from gradwire_server.service.processes import Processes
-from gradwire_server.service.sums import Sums
+from gradwire_server.service.process import forkserver
+from gradwire_server.service.process.addresses import announce, bracketed, reserve, serve_metrics
+from gradwire_server.service.telemetry.processes import Processes
+from gradwire_server.service.telemetry.sums import Sums
 
 SETTLED, FORKS_SETTLED = 1.0, 300.0
 """Seconds after which the end of a worker that serves, or of the process that forks them, is no sign that the next one

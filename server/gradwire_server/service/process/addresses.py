@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gradwire_server.configuration.settings import Settings, StartError
-from gradwire_server.service.probes import Probe, answers, serve_pages
+from gradwire_server.service.telemetry.probes import Probe, answers, serve_pages
 
 
 def bracketed(host: str) -> str:

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TypeVar
 
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.metrics import Metrics, Stage
-from gradwire_server.service.pool import FairPool
+from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
+from gradwire_server.service.capacity.pool import FairPool
+from gradwire_server.service.telemetry.metrics import Metrics, Stage
 
 T = TypeVar("T")
 

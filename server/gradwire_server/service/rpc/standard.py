@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradwire_server.errors import Refusal, shown
-from gradwire_server.service.jobs import Waits
-from gradwire_server.service.status import abort
+from gradwire_server.service.capacity.work import Waits
+from gradwire_server.service.rpc.status import abort
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from gradwire_server.configuration.settings import StartError
-from gradwire_server.service.spans import SPANS
+from gradwire_server.service.telemetry.spans import SPANS
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:

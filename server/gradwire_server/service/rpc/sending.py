@@ -9,8 +9,8 @@ from enum import Enum, auto
 
 import grpc
 
-from gradwire_server.service.metrics import Metrics, Stage
-from gradwire_server.service.time_limit import Task, TimeLimit
+from gradwire_server.service.capacity.waits import Task, TimeLimit
+from gradwire_server.service.telemetry.metrics import Metrics, Stage
 
 LOGGER = "grpc._cython.cygrpc"
 """The logger on which gRPC tells of what it could not send."""

@@ -70,7 +70,7 @@ def main() -> None:
         logs.configure(settings.log_level, settings.log_format)
         try:
             from gradwire_server import codec, engine  # noqa: PLC0415  (the supervisor asks, and needs nothing of it)
-            from gradwire_server.service import worker  # noqa: PLC0415  (as above)
+            from gradwire_server.service.process import worker  # noqa: PLC0415  (as above)
 
             engine.warm(_tell_of_compiling, codec.warm)
         except (ImportError, MemoryError, OSError) as error:

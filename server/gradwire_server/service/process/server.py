@@ -26,21 +26,21 @@ from threadpoolctl import threadpool_limits
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec, engine
 from gradwire_server.configuration.settings import Settings, StartError, is_loopback
-from gradwire_server.service.addresses import announce, bracketed, serve_metrics, taken
-from gradwire_server.service.admission import Admission
-from gradwire_server.service.allocator import give_back, keep_freed
-from gradwire_server.service.arrivals import Arrivals
-from gradwire_server.service.caller import Caller
-from gradwire_server.service.calls import CountedHandlers
-from gradwire_server.service.jobs import Jobs, Waits
-from gradwire_server.service.logic import GradientLogic
-from gradwire_server.service.metrics import CallMetrics, Metrics
-from gradwire_server.service.sending import LOGGER, Sending
-from gradwire_server.service.servicer import GradientServicer
-from gradwire_server.service.standard import HealthServicer, ReflectionServicer
-from gradwire_server.service.tls import credentials
-from gradwire_server.service.tokens import Tokens
-from gradwire_server.service.tracing import Tracing
+from gradwire_server.service.capacity.admission import Admission
+from gradwire_server.service.capacity.arrivals import Arrivals
+from gradwire_server.service.capacity.caller import Caller
+from gradwire_server.service.capacity.work import Jobs, Waits
+from gradwire_server.service.process.addresses import announce, bracketed, serve_metrics, taken
+from gradwire_server.service.process.allocator import give_back, keep_freed
+from gradwire_server.service.requests.logic import GradientLogic
+from gradwire_server.service.rpc.handlers import CountedHandlers
+from gradwire_server.service.rpc.sending import LOGGER, Sending
+from gradwire_server.service.rpc.servicer import GradientServicer
+from gradwire_server.service.rpc.standard import HealthServicer, ReflectionServicer
+from gradwire_server.service.security.tls import credentials
+from gradwire_server.service.security.tokens import Tokens
+from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
+from gradwire_server.service.telemetry.otel import Tracing
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
 UNARY = frozenset(f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods if not method.client_streaming)

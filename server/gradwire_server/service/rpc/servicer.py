@@ -21,16 +21,16 @@ from gradwire.v1.chunks import chunk_of
 from gradwire_server import codec
 from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.admission import Admission
-from gradwire_server.service.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.frames import Assembler, Complete, response_frames
-from gradwire_server.service.jobs import Jobs, Waits
-from gradwire_server.service.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
-from gradwire_server.service.metrics import Metrics, Stage
-from gradwire_server.service.sending import Sending
-from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import abort, error_frame, told
-from gradwire_server.service.time_limit import TimeLimit, current_task
+from gradwire_server.service.capacity.admission import Admission
+from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
+from gradwire_server.service.capacity.waits import TimeLimit, current_task
+from gradwire_server.service.capacity.work import Jobs, Waits
+from gradwire_server.service.requests.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
+from gradwire_server.service.rpc.frames import Assembler, Complete, response_frames
+from gradwire_server.service.rpc.sending import Sending
+from gradwire_server.service.rpc.status import abort, error_frame, told
+from gradwire_server.service.telemetry.metrics import Metrics, Stage
+from gradwire_server.service.telemetry.spans import SPANS
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]

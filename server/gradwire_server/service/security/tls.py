@@ -11,7 +11,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gradwire_server.configuration.settings import Settings, StartError, is_loopback
-from gradwire_server.service.files import File, UnusableError, Watched
+from gradwire_server.service.security.files import File, UnusableError, Watched
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -1,4 +1,4 @@
-"""Spans of the parts of a call's work; ``tracing`` says who wants them."""
+"""Spans of the parts of a call's work; ``otel`` says who wants them."""
 
 from __future__ import annotations
 

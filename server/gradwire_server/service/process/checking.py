@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gradwire_server.configuration.settings import Settings
-from gradwire_server.service.addresses import check_addresses
-from gradwire_server.service.tls import credentials
-from gradwire_server.service.tokens import Tokens
-from gradwire_server.service.tracing import Tracing
+from gradwire_server.service.process.addresses import check_addresses
+from gradwire_server.service.security.tls import credentials
+from gradwire_server.service.security.tokens import Tokens
+from gradwire_server.service.telemetry.otel import Tracing
 
 
 def check(settings: Settings) -> None:

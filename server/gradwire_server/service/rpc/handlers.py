@@ -17,22 +17,22 @@ from google.protobuf.message_factory import GetMessageClass
 from structlog.contextvars import bind_contextvars, get_contextvars
 
 from gradwire_server.errors import Reason, Refusal, refuse, shown
-from gradwire_server.service import request_ids
-from gradwire_server.service.admission import Admission
-from gradwire_server.service.arrivals import Arrivals
-from gradwire_server.service.handlers import Method, method_of, only_message
-from gradwire_server.service.metrics import CallMetrics, MethodMetrics, Stage
-from gradwire_server.service.sending import Ending, Sending
-from gradwire_server.service.spans import SPANS
-from gradwire_server.service.status import Packed, abort, pack
-from gradwire_server.service.time_limit import Task, current_task
-from gradwire_server.service.tokens import OPEN, Tokens
-from gradwire_server.service.tracing import CallSpan, start_call
-from gradwire_server.service.turned_away import TurnedAway
+from gradwire_server.service.capacity.admission import Admission
+from gradwire_server.service.capacity.arrivals import Arrivals
+from gradwire_server.service.capacity.turned_away import TurnedAway
+from gradwire_server.service.capacity.waits import Task, current_task
+from gradwire_server.service.rpc.methods import Method, method_of, only_message
+from gradwire_server.service.rpc.sending import Ending, Sending
+from gradwire_server.service.rpc.status import Packed, abort, pack
+from gradwire_server.service.security.tokens import OPEN, Tokens
+from gradwire_server.service.telemetry import request_ids
+from gradwire_server.service.telemetry.metrics import CallMetrics, MethodMetrics, Stage
+from gradwire_server.service.telemetry.otel import CallSpan, start_call
+from gradwire_server.service.telemetry.spans import SPANS
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
-    from gradwire_server.service.handlers import Context
+    from gradwire_server.service.rpc.methods import Context
 
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:

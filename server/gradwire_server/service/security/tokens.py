@@ -13,7 +13,7 @@ import structlog
 from grpc_health.v1 import health
 
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.files import File, UnusableError, Watched
+from gradwire_server.service.security.files import File, UnusableError, Watched
 
 OPEN = f"/{health.SERVICE_NAME}/"
 """What methods begin with that need no token: orchestrators and load balancers, who ask for the health, have none."""
