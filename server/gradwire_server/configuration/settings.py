@@ -99,7 +99,7 @@ class Access(Section):
     """Listen in plaintext also where other machines reach it: for networks that encrypt by themselves."""
 
 
-class Work(Section):
+class Operation(Section):
     """How it works and how it ends."""
 
     workers: int = Field(default=1, gt=0, le=1024)
@@ -136,7 +136,7 @@ class Log(Section):
     """Form of the lines. Default: text on a terminal, JSON elsewhere."""
 
 
-class Settings(ServiceLimits, Log, Work, Access, Addresses, Options):
+class Settings(ServiceLimits, Log, Operation, Access, Addresses, Options):
     """Serve on this machine.
 
     Every option may also stand in the environment, as GRADWIRE_PORT for --port, or in the file that --config names, as

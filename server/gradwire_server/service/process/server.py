@@ -27,9 +27,9 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec, engine
 from gradwire_server.configuration.settings import Settings, StartError, is_loopback
 from gradwire_server.service.capacity.admission import Admission
-from gradwire_server.service.capacity.arrivals import Arrivals
 from gradwire_server.service.capacity.caller import Caller
-from gradwire_server.service.capacity.work import Jobs, Waits
+from gradwire_server.service.capacity.waits import Arrivals, Waits
+from gradwire_server.service.capacity.work import Work
 from gradwire_server.service.process.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.process.allocator import give_back, keep_freed
 from gradwire_server.service.requests.logic import GradientLogic
@@ -101,7 +101,7 @@ class Server:
         self._waits, self._arrivals = Waits(), Waits()
         metrics = self._metrics = Metrics(self._registry)
         self._admission = Admission(settings, metrics)
-        self._jobs = Jobs(settings.threads_of_worker, settings.max_seconds, metrics)
+        self._work = Work(settings.threads_of_worker, settings.max_seconds, metrics)
         threads = engine.Threads(settings.threads_of_worker)
         logic = GradientLogic(settings, metrics, settings.workers, threads)
         services = [SERVICE, HEALTH, *([] if settings.no_reflection else [REFLECTION])]
@@ -111,7 +111,7 @@ class Server:
         sending = Sending(settings.max_stall, metrics)
         logging.getLogger(LOGGER).addFilter(sending)
         servicer = GradientServicer(
-            logic, self._jobs, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
+            logic, self._work, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
         )
         self._handlers = CountedHandlers(
             services,
@@ -187,7 +187,7 @@ class Server:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
         stopped = asyncio.create_task(stop.wait())
         compiling = partial(engine.warm, self._tell_of_compiling, codec.warm)
-        warm = asyncio.create_task(self._jobs.run(Caller(None), COMPILING_SECONDS, compiling))
+        warm = asyncio.create_task(self._work.run(Caller(None), COMPILING_SECONDS, compiling))
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if not warm.done():
             return False
@@ -202,7 +202,7 @@ class Server:
         """End at once: nothing was served yet, and nothing interrupts a compiler."""
         await self._grpc.stop(None)
         self._log.info("stopped")
-        return self._jobs.close(0)
+        return self._work.close(0)
 
     def _listen(self) -> str:
         host, port = bracketed(self._settings.host), self._settings.port
@@ -223,7 +223,7 @@ class Server:
         self._arrivals.end(PATIENCE)
         asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
         await self._grpc.stop(grace)
-        stopped = await asyncio.to_thread(self._jobs.close, grace - (monotonic() - start))
+        stopped = await asyncio.to_thread(self._work.close, grace - (monotonic() - start))
         self._admission.tell()
         self._handlers.refused.tell()
         if not stopped:

@@ -18,9 +18,8 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.capacity.admission import Admission
-from gradwire_server.service.capacity.arrivals import Arrivals
 from gradwire_server.service.capacity.turned_away import TurnedAway
-from gradwire_server.service.capacity.waits import Task, current_task
+from gradwire_server.service.capacity.waits import Arrivals, Task, current_task
 from gradwire_server.service.rpc.methods import Method, method_of, only_message
 from gradwire_server.service.rpc.sending import Ending, Sending
 from gradwire_server.service.rpc.status import Packed, abort, pack

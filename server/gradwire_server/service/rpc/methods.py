@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.capacity.arrivals import Arrivals
+from gradwire_server.service.capacity.waits import Arrivals
 from gradwire_server.service.rpc.status import abort, told
 
 if TYPE_CHECKING:

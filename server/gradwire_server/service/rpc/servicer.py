@@ -23,8 +23,8 @@ from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.capacity.admission import Admission
 from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.capacity.waits import TimeLimit, current_task
-from gradwire_server.service.capacity.work import Jobs, Waits
+from gradwire_server.service.capacity.waits import TimeLimit, Waits, current_task
+from gradwire_server.service.capacity.work import Work
 from gradwire_server.service.requests.logic import SMALL, GradientLogic, Prepared, ProgramRequest, reply_too_large
 from gradwire_server.service.rpc.frames import Assembler, Complete, response_frames
 from gradwire_server.service.rpc.sending import Sending
@@ -112,7 +112,7 @@ class GradientServicer:
     def __init__(
         self,
         logic: GradientLogic,
-        jobs: Jobs,
+        work: Work,
         admission: Admission,
         waits: Waits,
         arrivals: Waits,
@@ -122,7 +122,7 @@ class GradientServicer:
     ) -> None:
         self._logic = logic
         self._limits = logic.limits.of_engine()
-        self._jobs = jobs
+        self._work = work
         self._admission = admission
         self._waits = waits
         """Streams waiting for their next request."""
@@ -216,12 +216,12 @@ class GradientServicer:
         try:
             self._admission.admit(caller, len(raw))
             if step is None:
-                step = await self._jobs.run(caller, _seconds(len(raw)), lambda: self._begun(caller, kind, raw, begin))
+                step = await self._work.run(caller, _seconds(len(raw)), lambda: self._begun(caller, kind, raw, begin))
             if isinstance(step, First):
                 step = await self._prepare(caller, step.cost, step.memory, step.run)
             checked = step
             self._admission.reserve(caller, checked.memory, COPIES * checked.reply)
-            reply = await self._jobs.run(caller, checked.cost, lambda: self._reply(caller, checked))
+            reply = await self._work.run(caller, checked.cost, lambda: self._reply(caller, checked))
         except BaseException:
             self._admission.release(caller)
             raise
@@ -244,7 +244,7 @@ class GradientServicer:
                 return run(caller.checkpoint)
 
         self._admission.reserve(caller, memory)
-        result = await self._jobs.run(caller, cost, prepare)
+        result = await self._work.run(caller, cost, prepare)
         self._admission.give_back(caller, memory)
         return result
 
@@ -437,7 +437,7 @@ class GradientServicer:
             if len(frame.head.framed) <= SMALL:
                 return assembler.feed(frame)
         caller.name = context.peer()
-        return await self._jobs.run(caller, _seconds(len(raw)), lambda: assembler.feed(assembler.parse(raw)))
+        return await self._work.run(caller, _seconds(len(raw)), lambda: assembler.feed(assembler.parse(raw)))
 
     async def _compute_framed(
         self,
@@ -470,16 +470,16 @@ class GradientServicer:
         if prepared is None:
             seconds, found = _seconds(request.ByteSize()), None
             if request.HasField("graph"):
-                found = await self._jobs.run(caller, seconds, lambda: self._logic.find(request))
+                found = await self._work.run(caller, seconds, lambda: self._logic.find(request))
             if isinstance(found, codec.Preparation):
                 prepared = await self._prepare(caller, *found, lambda _: prepare(None))
             else:
                 known = found
-                prepared = await self._jobs.run(caller, seconds, lambda: prepare(known))
+                prepared = await self._work.run(caller, seconds, lambda: prepare(known))
         checked = prepared
         self._check_cost(checked.cost)
         self._admission.reserve_in_place(caller, checked.job.memory, checked.reply_bytes)
-        frames = await self._jobs.run(caller, checked.cost, lambda: answer(checked))
+        frames = await self._work.run(caller, checked.cost, lambda: answer(checked))
         self._admission.answered(caller, checked.reply_bytes)
         return frames
 

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradwire_server.errors import Refusal, shown
-from gradwire_server.service.capacity.work import Waits
+from gradwire_server.service.capacity.waits import Waits
 from gradwire_server.service.rpc.status import abort
 
 
