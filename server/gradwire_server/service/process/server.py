@@ -33,10 +33,13 @@ from gradwire_server.service.capacity.work import Work
 from gradwire_server.service.process.addresses import announce, bracketed, serve_metrics, taken
 from gradwire_server.service.process.allocator import give_back, keep_freed
 from gradwire_server.service.requests.logic import GradientLogic
+from gradwire_server.service.rpc.answering import Answering
 from gradwire_server.service.rpc.handlers import CountedHandlers
 from gradwire_server.service.rpc.sending import LOGGER, Sending
 from gradwire_server.service.rpc.servicer import GradientServicer
 from gradwire_server.service.rpc.standard import HealthServicer, ReflectionServicer
+from gradwire_server.service.rpc.streams import Streams
+from gradwire_server.service.rpc.unary import UnaryCalls
 from gradwire_server.service.security.tls import credentials
 from gradwire_server.service.security.tokens import Tokens
 from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
@@ -110,9 +113,9 @@ class Server:
         self._grpc = grpc.aio.server(options=_options(settings, shares=tell_serving is not None))
         sending = Sending(settings.max_stall, metrics)
         logging.getLogger(LOGGER).addFilter(sending)
-        servicer = GradientServicer(
-            logic, self._work, self._admission, self._waits, self._arrivals, metrics, sending, settings.max_stall
-        )
+        answering = Answering(logic, self._work, self._admission, metrics)
+        streams = Streams(answering, self._waits, self._arrivals, sending, settings.max_stall)
+        servicer = GradientServicer(answering.planner, UnaryCalls(answering), streams)
         self._handlers = CountedHandlers(
             services,
             calls,

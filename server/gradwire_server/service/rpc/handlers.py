@@ -22,7 +22,7 @@ from gradwire_server.service.capacity.turned_away import TurnedAway
 from gradwire_server.service.capacity.waits import Arrivals, Task, current_task
 from gradwire_server.service.rpc.methods import Method, method_of, only_message
 from gradwire_server.service.rpc.sending import Ending, Sending
-from gradwire_server.service.rpc.status import Packed, abort, pack
+from gradwire_server.service.rpc.status import Context, Packed, abort, pack
 from gradwire_server.service.security.tokens import OPEN, Tokens
 from gradwire_server.service.telemetry import request_ids
 from gradwire_server.service.telemetry.metrics import CallMetrics, MethodMetrics, Stage
@@ -31,8 +31,6 @@ from gradwire_server.service.telemetry.spans import SPANS
 from gradwire_server.version import VERSION
 
 if TYPE_CHECKING:
-    from gradwire_server.service.rpc.methods import Context
-
     Handler = grpc.RpcMethodHandler[Any, Any]
 else:
     Handler = grpc.RpcMethodHandler

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
@@ -16,10 +16,7 @@ from structlog.contextvars import bind_contextvars
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.capacity.waits import Arrivals
-from gradwire_server.service.rpc.status import abort, told
-
-if TYPE_CHECKING:
-    Context = grpc.aio.ServicerContext[Any, Any]
+from gradwire_server.service.rpc.status import Context, abort, told
 
 Behaviour = Callable[..., Awaitable[Any]]
 """Unary: behaviour(message, context). Otherwise: behaviour(context)."""

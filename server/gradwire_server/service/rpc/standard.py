@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradwire_server.errors import Refusal, shown
 from gradwire_server.service.capacity.waits import Waits
-from gradwire_server.service.rpc.status import abort
+from gradwire_server.service.rpc.status import Context, abort
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
@@ -37,7 +37,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._changed = asyncio.Event()
 
     async def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         """Tell the status."""
         if request.service not in self._services:
@@ -47,7 +47,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         return self._response(request)
 
     async def Watch(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+        self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> None:
         """Tell the status, and every change of it, until the server drains."""
         told = None
@@ -80,7 +80,7 @@ class ReflectionServicer:
     async def ServerReflectionInfo(  # noqa: N802
         self,
         requests: AsyncIterator[reflection_pb2.ServerReflectionRequest],
-        context: grpc.aio.ServicerContext[Any, Any],
+        context: Context,
     ) -> AsyncIterator[reflection_pb2.ServerReflectionResponse]:
         """Describe the services, until the server drains."""
         try:

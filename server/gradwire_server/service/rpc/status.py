@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from urllib.parse import quote
 
 import grpc
@@ -13,6 +13,11 @@ from google.rpc.status_pb2 import Status
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server.errors import Finding, Reason, Refusal
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
+else:
+    Context = grpc.aio.ServicerContext
 
 DOMAIN = "gradwire"
 
@@ -108,7 +113,7 @@ def pack(refusal: Refusal) -> Packed:
     return Packed(CODES[refusal.reason], status.message, status.SerializeToString())
 
 
-async def abort(context: grpc.aio.ServicerContext[bytes, bytes], refusal: Refusal | Packed) -> NoReturn:
+async def abort(context: Context, refusal: Refusal | Packed) -> NoReturn:
     """End the call with the refusal's status."""
     code, message, details = pack(refusal) if isinstance(refusal, Refusal) else refusal
     await context.abort(code, message, (*(context.trailing_metadata() or ()), ("grpc-status-details-bin", details)))
