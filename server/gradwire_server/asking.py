@@ -14,8 +14,8 @@ import gradwire as gw
 from gradwire._transports.address import address
 from gradwire._transports.channel import new_request_id, opened
 from gradwire._transports.meaning import error_of
-from gradwire_server.help import human, is_bytes
-from gradwire_server.settings import Target
+from gradwire_server.configuration.help import human, is_bytes
+from gradwire_server.configuration.settings import Target
 
 WIDTH = 100
 """Columns of a table, at most."""

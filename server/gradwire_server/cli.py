@@ -24,9 +24,9 @@ from pydantic_settings import (
 )
 
 from gradwire_server import logs
+from gradwire_server.configuration.help import source
+from gradwire_server.configuration.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.errors import Refusal
-from gradwire_server.help import source
-from gradwire_server.settings import PREFIX, Settings, StartError, Target, unknown_variables
 from gradwire_server.version import VERSION
 
 
@@ -139,16 +139,16 @@ def _serve(settings: Settings) -> None:
         )
     try:
         if settings.check:
-            from gradwire_server.service.checking import check  # noqa: PLC0415  (as below)
+            from gradwire_server.service.process.checking import check  # noqa: PLC0415  (as below)
 
             check(settings)
             print("these options are fine")  # noqa: T201  (asked for)
         elif settings.workers > 1:
-            from gradwire_server.service.supervisor import supervise  # noqa: PLC0415  (a parent needs no gRPC)
+            from gradwire_server.service.process.supervisor import supervise  # noqa: PLC0415  (a parent needs no gRPC)
 
             supervise(settings)
         else:
-            from gradwire_server.service.server import serve  # noqa: PLC0415  (as above)
+            from gradwire_server.service.process.server import serve  # noqa: PLC0415  (as above)
 
             serve(settings)
     except StartError as error:

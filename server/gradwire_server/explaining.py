@@ -11,7 +11,7 @@ import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server import codec, engine
-from gradwire_server.service.logic import GradientLogic
+from gradwire_server.service.requests.logic import GradientLogic
 
 _EXPECTED = "expected an object of JSON, in UTF-8: a TraceGraphRequest or a Graph"
 

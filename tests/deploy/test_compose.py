@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from gradwire_server.service.supervisor import MARGIN
-from gradwire_server.settings import PREFIX, Settings
+from gradwire_server.configuration.settings import PREFIX, Settings
+from gradwire_server.service.process.supervisor import MARGIN
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

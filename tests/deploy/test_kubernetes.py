@@ -18,7 +18,7 @@ import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
-from gradwire_server.service.supervisor import MARGIN
+from gradwire_server.service.process.supervisor import MARGIN
 from tests.integration.raw import channel
 from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.losses import hinge

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server.service.server import STREAMS
+from gradwire_server.service.process.server import STREAMS
 from tests.faults.conftest import Faults
 from tests.faults.crowd import percentile, rss
 from tests.hostile.http2 import connected

@@ -18,8 +18,8 @@ import atheris
 import grpc
 
 from gradwire_server import codec, engine, logs
-from gradwire_server.service.server import Server
-from gradwire_server.settings import Settings
+from gradwire_server.configuration.settings import Settings
+from gradwire_server.service.process.server import Server
 from tests.fuzzing import targets
 from tests.fuzzing.mutation import mutate
 from tests.fuzzing.script import script_of

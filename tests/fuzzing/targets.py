@@ -12,12 +12,12 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
+from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import unhurried
 from gradwire_server.errors import Reason, Refusal
-from gradwire_server.service import request_ids
-from gradwire_server.service.limits import ServiceLimits
-from gradwire_server.service.logic import GradientLogic
-from gradwire_server.service.status import CODES
+from gradwire_server.service.requests.logic import GradientLogic
+from gradwire_server.service.rpc.status import CODES
+from gradwire_server.service.telemetry import request_ids
 from tests.fuzzing import oracle
 from tests.fuzzing.script import STREAM, script_of, sendings
 from tests.integration.raw import SERVICE, refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradwire_server import __main__
-from gradwire_server.service.logic import Prepared
+from gradwire_server.service.requests.logic import Prepared
 
 SECRET = "the-value-of-w-is-98765.4321"  # noqa: S105  (of no use to anybody)
 

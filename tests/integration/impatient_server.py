@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradwire_server import __main__
-from gradwire_server.service import supervisor
+from gradwire_server.service.process import supervisor
 
 if __name__ == "__main__":
     supervisor.SILENCE = 5.0

@@ -14,8 +14,8 @@ import pytest
 import trustme
 
 import gradwire as gw
-from gradwire_server.service.limits import ServiceLimits
-from gradwire_server.settings import Settings
+from gradwire_server.configuration.limits import ServiceLimits
+from gradwire_server.configuration.settings import Settings
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning
 from tests.integration.test_lifecycle import gradwire
 from tests.pem import authority_file, pair

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gradwire_server.service.probes import OPEN
+from gradwire_server.service.telemetry.probes import OPEN
 from tests.integration.server_process import DEADLINE, PAGES_HOST, ServerProcess, beginning, compiling, listening
 from tests.integration.waiting import eventually
 

@@ -12,7 +12,7 @@ import pytest
 
 import gradwire as gw
 from gradwire_server import asking
-from gradwire_server.settings import Target
+from gradwire_server.configuration.settings import Target
 from tests.integration.server_process import ServerProcess
 
 VARIABLES = ["grpc_proxy", "https_proxy", "http_proxy"]

@@ -160,7 +160,8 @@ def _exemplars(server: ServerProcess) -> dict[str, str]:
 )
 def test_nothing_is_imported_where_nobody_asks(environment: dict[str, str]) -> None:
     code = (
-        "import sys; from gradwire_server.service.tracing import Tracing; import gradwire_server.service.server\n"
+        "import sys; import gradwire_server.service.process.server\n"
+        "from gradwire_server.service.telemetry.otel import Tracing\n"
         "with Tracing(): print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run(

@@ -9,7 +9,7 @@ from gradwire._graphs.graph import build_graph
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire_server.errors import Reason, Refusal
-from gradwire_server.service.logic import GradientLogic
+from gradwire_server.service.requests.logic import GradientLogic
 
 TENSORS = {f"x{i}": tensor_pb2.Tensor(values=[0.1 * i]) for i in range(4)}
 

@@ -12,7 +12,7 @@ from time import thread_time
 
 import pytest
 
-from gradwire_server.service.pool import TIERS, FairPool
+from gradwire_server.service.capacity.pool import TIERS, FairPool
 
 SHORT, LONG = TIERS[0], 2 * TIERS[-1]
 
@@ -49,7 +49,7 @@ def test_callers_take_turns_however_much_each_brings() -> None:
 
 def test_what_work_takes_beyond_its_estimate_puts_its_caller_off(monkeypatch: pytest.MonkeyPatch) -> None:
     # All of it is long, and has one thread.
-    monkeypatch.setattr("gradwire_server.service.pool.TIERS", (1e-6, 2e-6, 3e-6))
+    monkeypatch.setattr("gradwire_server.service.capacity.pool.TIERS", (1e-6, 2e-6, 3e-6))
     pool = FairPool(1)
     order: list[str] = []
 
@@ -127,7 +127,7 @@ def test_work_of_each_tier_waits_for_none_of_longer_ones() -> None:
 
 def test_work_of_a_tier_has_one_thread_more_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     # So long that nothing comes to count as longer while the test runs.
-    monkeypatch.setattr("gradwire_server.service.pool.TIERS", (1000.0, 2000.0, 3000.0))
+    monkeypatch.setattr("gradwire_server.service.capacity.pool.TIERS", (1000.0, 2000.0, 3000.0))
     pool = FairPool(1)
     ends = [hold(pool, 10_000), hold(pool, 2000)]
     waiting = [pool.submit(name, 2000, ends[1].is_set) for name in "ab"]

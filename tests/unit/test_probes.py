@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from gradwire_server.service import probes
+from gradwire_server.service.telemetry import probes
 
 
 async def test_a_loop_that_runs_answers_and_one_that_is_stuck_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from gradwire_server.configuration.settings import Settings, Target
 from gradwire_server.engine import OPS
-from gradwire_server.service.metrics import CallMetrics, Metrics
-from gradwire_server.settings import Settings, Target
+from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -12,10 +12,10 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 from pydantic_settings import SettingsError
 
-from gradwire_server.service.limits import ServiceLimits
-from gradwire_server.service.tls import credentials
-from gradwire_server.service.tokens import Tokens
-from gradwire_server.settings import Settings, StartError
+from gradwire_server.configuration.limits import ServiceLimits
+from gradwire_server.configuration.settings import Settings, StartError
+from gradwire_server.service.security.tls import credentials
+from gradwire_server.service.security.tokens import Tokens
 from tests.pem import pair
 
 AUTHORITY = trustme.CA()
@@ -107,7 +107,7 @@ def test_this_machine_is_served_in_plaintext(host: str) -> None:
 @pytest.mark.parametrize(
     "threads",
     [
-        "from gradwire_server.settings import Settings; print(Settings().threads_of_worker)",
+        "from gradwire_server.configuration.settings import Settings; print(Settings().threads_of_worker)",
         "from gradwire_server.engine import of_process; print(of_process().count)",
     ],
 )

@@ -10,7 +10,7 @@ import gradwire as gw
 from gradwire import _errors
 from gradwire.v1 import errors_pb2
 from gradwire_server.errors import Finding, Reason, Refusal, refuse
-from gradwire_server.service.status import CODES, to_status
+from gradwire_server.service.rpc.status import CODES, to_status
 
 
 def unpacked(status: Status) -> tuple[error_details_pb2.ErrorInfo, list[str]]:

@@ -35,7 +35,9 @@ class LocalTransport:
     def __init__(self) -> None:
         try:
             from gradwire_server import codec, engine, errors  # noqa: PLC0415  (the server is optional)
-            from gradwire_server.service import caller, logic, status  # noqa: PLC0415  (as above)
+            from gradwire_server.service.capacity import caller  # noqa: PLC0415  (as above)
+            from gradwire_server.service.requests import logic  # noqa: PLC0415  (as above)
+            from gradwire_server.service.rpc import status  # noqa: PLC0415  (as above)
         except ImportError as error:
             raise UsageError(f"connect(\"local\") needs {error.name}: pip install 'gradwire[server]'") from error
         self._warm = _Warming(partial(engine.warm, _tell_of_compiling, codec.warm))

@@ -1,0 +1,1 @@
+"""Process: how does the server start, and how does it end?"""

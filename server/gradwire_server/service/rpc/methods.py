@@ -1,0 +1,107 @@
+"""Handlers as generated code makes them, as methods on bytes that all calls have in one form."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, NamedTuple
+
+import grpc
+from google.protobuf.message import Message
+from structlog.contextvars import bind_contextvars
+
+from gradwire_server import codec
+from gradwire_server.errors import Reason, Refusal, refuse
+from gradwire_server.service.capacity.waits import Arrivals
+from gradwire_server.service.rpc.status import Context, abort, told
+
+Behaviour = Callable[..., Awaitable[Any]]
+"""Unary: behaviour(message, context). Otherwise: behaviour(context)."""
+
+NO_MESSAGE = "the call ended before its message was there; send one, whole"
+
+LAST_WORD = 0.1
+"""Seconds in which word comes that a call is cancelled, which seems to end its messages first. So does a message
+larger than gRPC takes: gRPC tells the caller so, but not the server."""
+
+
+class Method(NamedTuple):
+    """What calls of one method do."""
+
+    behaviour: Behaviour
+    serializer: Callable[[Any], bytes] | None = None
+    is_unary: bool = False
+    """Whether it has one request and one response."""
+    refused: str | None = None
+    """Why its calls are refused, of which anybody may make many: the log sums them up."""
+
+
+def method_of(handler: Any, kind: type[Message], arrivals: Arrivals) -> Method:  # noqa: ANN401  (its stubs know no grpc.aio)
+    """What the handler does, on bytes. What does not parse gRPC would answer with UNKNOWN, and log with a trace."""
+    unary, serializer = handler.unary_unary, handler.response_serializer
+    if unary is not None:
+        return Method(unary if handler.request_deserializer is None else _parsing(unary, kind), serializer, True)
+    if handler.unary_stream is not None:
+        return Method(_one_request(handler.unary_stream, kind, arrivals), serializer)
+    behaviour: Any = handler.stream_stream
+    if inspect.isasyncgenfunction(behaviour):
+        return Method(_generator(behaviour, kind), serializer)
+    return Method(partial(behaviour, None), serializer)
+
+
+def _parsing(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
+    """The behaviour of a handler that takes one request."""
+
+    async def parsing(raw: bytes, context: Context) -> object:
+        return await behaviour(await _parse(kind, raw, context), context)
+
+    return parsing
+
+
+def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: Arrivals) -> Behaviour:
+    """The behaviour of a handler that takes one request and writes through its context."""
+
+    async def one_request(context: Context) -> None:
+        raw = await only_message(context, arrivals)
+        await behaviour(await _parse(kind, raw, context), context)
+
+    return one_request
+
+
+def _generator(behaviour: Callable[..., Any], kind: type[Message]) -> Behaviour:
+    """The behaviour of a handler that takes an iterator of requests and yields responses."""
+
+    async def requests(context: Context) -> AsyncIterator[Message]:
+        while (raw := await context.read()) is not grpc.aio.EOF:
+            yield await _parse(kind, raw, context)
+
+    async def generator(context: Context) -> None:
+        async with aclosing(behaviour(requests(context), context)) as responses:
+            async for response in responses:
+                await context.write(response)
+
+    return generator
+
+
+async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
+    try:
+        return codec.parse(kind, raw)
+    except Refusal as refusal:
+        await abort(context, refusal)
+
+
+async def only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
+    """The message of a call that has one, which ends if it does not come, or not in time."""
+    try:
+        with arrivals:
+            message: Any = await context.read()
+    except Refusal as refusal:
+        bind_contextvars(**told(refusal))
+        await abort(context, refusal)
+    if message is grpc.aio.EOF:
+        await asyncio.sleep(LAST_WORD)
+        await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
+    return message

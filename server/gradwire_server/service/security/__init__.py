@@ -1,0 +1,1 @@
+"""Security: who may call, and how do they know whom they call?"""

@@ -1,0 +1,1 @@
+"""Telemetry: what happened, and is it well?"""
