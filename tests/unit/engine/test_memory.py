@@ -44,6 +44,13 @@ def perceptron(builder: Builder) -> None:
     builder.op("logsumexp", h)
 
 
+def wide(builder: Builder) -> None:
+    h = builder.input("x", (256,), per_example=True)
+    for name in "vw":
+        h = builder.op("tanh", builder.op("matmul", builder.parameter(name, (256, 256)), h))
+    builder.op("sum", h)
+
+
 def attention(builder: Builder) -> None:
     q, k, v = (builder.input(name, (24, 16), per_example=True) for name in "qkv")
     w = builder.parameter("m", (16, 16))
@@ -91,6 +98,7 @@ Write = Callable[[Builder], None]
 KINDS: list[tuple[Write, int]] = [
     (hinge, 100_000),
     (perceptron, 3000),
+    (wide, 3000),
     (attention, 500),
     (embedding, 3000),
     (broadcast, 3000),
@@ -140,7 +148,7 @@ def near(job: Job, taken: int) -> bool:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("write", "examples"), KINDS)
 def test_a_job_takes_what_it_says(write: Write, examples: int, dtype: type, reduction: Reduction) -> None:
-    if reduction is Reduction.NONE and write in (embedding, shared):
+    if reduction is Reduction.NONE and write in (embedding, shared, wide):
         examples = 5  # gradients of examples in a large table
     # What is compiled or loaded once is not the job's.
     run(job_of(write, 2, dtype, reduction=reduction), nothing)

@@ -292,3 +292,36 @@ class TestOperandsOfReports:
         report = reported(builder, {"w": [0.5], "empty": np.empty(0)})
         assert (report.phase, report.name, report.value) == (Phase.GRADIENT, "twice", INF)
         assert shown(report) == {"w": 0.5}
+
+
+@pytest.mark.parametrize("reduction", [Reduction.MEAN, Reduction.SUM])
+def test_a_gradient_in_what_examples_share_is_reported_where_the_first_example_has_none(reduction: Reduction) -> None:
+    builder = Builder()
+    root = builder.op("power", builder.parameter("w"), exponent=0.5)
+    builder.op("mul", root, builder.input("x", per_example=True))
+    report = evaluate(builder.program(), {"w": 0.0, "x": np.array([0, 0, 0, 1.0, 1.0])}, reduction=reduction).non_finite
+    assert report is not None
+    assert (report.phase, report.node) == (Phase.GRADIENT, root)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_an_exponent_that_rounds_to_zero_has_no_slope(shape: tuple[int, ...]) -> None:
+    builder = Builder()
+    w = builder.parameter("w", shape)
+    power = builder.op("power", w, exponent=1e-50)
+    builder.op("sum", power)
+    result = evaluate(builder.program(), {"w": np.zeros(shape)}, np.float32)
+    assert result.non_finite is None
+    assert not result.gradients["w"].any()
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_a_product_of_several_passes_back_the_product_of_the_others(shape: tuple[int, ...]) -> None:
+    builder = Builder()
+    a, b, c = (builder.parameter(name, shape) for name in "abc")
+    product = builder.op("mul", builder.op("mul", a, b, c), builder.constant(1e-200))
+    builder.op("sum", product)
+    arrays = {"a": np.full(shape, 1e-300), "b": np.full(shape, 1e200), "c": np.full(shape, 1e200)}
+    report = evaluate(builder.program(), arrays).non_finite
+    assert report is not None
+    assert report.phase is Phase.GRADIENT

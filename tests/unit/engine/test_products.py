@@ -275,3 +275,63 @@ def test_a_gradient_that_overflows_is_reported_at_the_product() -> None:
     report = evaluate(builder.program(), {"w": np.zeros(2), "x": rows}).non_finite
     assert report is not None
     assert (report.phase, report.node, report.example, report.position) == (Phase.GRADIENT, product, 3, (1,))
+
+
+# Of the same elements with strides: every other one, a column of a matrix.
+STRIDED: dict[str, tuple[tuple[int, ...], Any]] = {
+    "every other": ((6,), lambda b, x: b.op("take", x, b.constant(np.array([0, 2, 4])))),
+    "column": ((3, 2), lambda b, x: b.op("take", b.op("transpose", x, axes=(1, 0)), b.constant(np.array(1)))),
+}
+PICKED = {"every other": lambda x: x[:, ::2], "column": lambda x: x[:, :, 1]}
+
+
+@pytest.mark.parametrize("rows", [None, 2])
+@pytest.mark.parametrize("how", STRIDED)
+@pytest.mark.parametrize("reduction", [Reduction.MEAN, Reduction.NONE])
+def test_gradients_of_strided_vectors_of_examples_fall_where_they_belong(
+    how: str, rows: int | None, reduction: Reduction
+) -> None:
+    shape, pick = STRIDED[how]
+    builder, random = Builder(), np.random.default_rng(0)
+    w = builder.parameter("w", (3,) if rows is None else (rows, 3))
+    product = builder.op("matmul", w, pick(builder, builder.input("x", shape, per_example=True)))
+    builder.op("sum", builder.op("tanh", product))
+    arrays = {"w": random.normal(size=(3,) if rows is None else (rows, 3)), "x": random.normal(size=(5, *shape))}
+    result = evaluate(builder.program(), arrays, wrt=("w", "x"), reduction=reduction)
+    tensors = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
+    losses = torch.tanh(PICKED[how](tensors["x"]) @ tensors["w"].reshape(-1, 3).T).sum(1)
+    own_w, own_x = (own.numpy() for own in torch.autograd.grad(losses.sum(), [tensors["w"], tensors["x"]]))
+    if reduction is Reduction.NONE:
+        np.testing.assert_allclose(result.gradients["w"].sum(0), own_w, rtol=1e-12)
+        np.testing.assert_allclose(result.gradients["x"], own_x, rtol=1e-12)
+    else:
+        np.testing.assert_allclose(result.gradients["w"], own_w / 5, rtol=1e-12)
+        np.testing.assert_allclose(result.gradients["x"], own_x / 5, rtol=1e-12)
+
+
+def test_the_gradient_of_a_slice_that_stacks_share_is_their_sum() -> None:
+    builder, random = Builder(), np.random.default_rng(0)
+    p, b = builder.parameter("p", (2, 3, 2)), builder.input("b", (5, 3, 4))
+    matrix = builder.op("take", builder.op("transpose", p, axes=(2, 0, 1)), builder.constant(np.array(0)))
+    builder.op("sum", builder.op("matmul", matrix, b))
+    arrays = {"p": random.normal(size=(2, 3, 2)), "b": random.normal(size=(5, 3, 4))}
+    gradient = evaluate(builder.program(), arrays).gradients["p"]
+    expected = np.zeros((2, 3, 2))
+    expected[:, :, 0] = arrays["b"].sum((0, 2))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("inputs", [40, 200])
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_examples_without_a_gradient_leave_no_trace_in_that_of_a_weight(bad: float, inputs: int) -> None:
+    builder, random = Builder(), np.random.default_rng(0)
+    w, x = builder.parameter("w", (90, inputs)), builder.input("x", (inputs,), per_example=True)
+    builder.op("sum", builder.op("mul", builder.op("matmul", w, x), builder.input("z", per_example=True)))
+    arrays = {"w": random.normal(size=(90, inputs)), "x": random.normal(size=(300, inputs)), "z": np.ones(300)}
+    arrays["z"][[7, 120]], arrays["x"][[7, 120], 3] = 0, bad
+    result = evaluate(builder.program(), arrays)
+    assert result.non_finite is not None
+    assert result.non_finite.example == 7
+    sound = np.setdiff1d(np.arange(300), [7, 120])
+    expected = np.broadcast_to(arrays["x"][sound].sum(0) / 300, (90, inputs))
+    np.testing.assert_allclose(result.gradients["w"], expected, rtol=1e-10, atol=1e-12)

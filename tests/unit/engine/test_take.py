@@ -84,3 +84,11 @@ class TestTake:
         builder = Builder()
         builder.input("i", integer=True)
         assert "int64" in refusal_of(builder).message
+
+    def test_of_several_indices_out_of_range_that_of_the_lowest_example_is_named(self) -> None:
+        builder = Builder()
+        rows = builder.parameter("rows", (5,))
+        i, j = (builder.input(name, per_example=True, integer=True) for name in "ij")
+        builder.op("add", builder.op("take", rows, i), builder.op("take", rows, j))
+        arrays = {"rows": np.ones(5), "i": np.array([0, 0, 0, 9]), "j": np.array([0, 7, 0, 0])}
+        assert "index 7 at position () of example 1 is out of range" in refused(builder, arrays).message
