@@ -14,7 +14,7 @@ buffer    memory that rows name by number; a place in it is where a value is, an
 view      where the elements of a tensor are: buffer, place, offset, strides, distance of two examples
 swarm     the scalars of a stage; a segment of it is one row, a group in that applies one opcode
 leaf      a scalar that a swarm reads and something else gives
-lane      an example of the tile that runs; elements of a lane stand a tile apart
+lane      an example of the tile that runs; a tensor has its lanes one after another, a swarm has lanes side by side
 tile      so many examples as keep all they need in a core's cache; they run together
 chunk     tiles that one thread does in their order, and whose gradients have one sum
 layout    how a request is cut into tiles and chunks, and what time and memory that takes

@@ -73,8 +73,8 @@ def add(x: Any, place: int, at: Lanes, numbers: Any) -> None:
     put(x, place, at, get(x, place, at) + numbers)
 
 
-# In what follows ``k`` is an operation of ``t``, the tape's Operations, ``v`` are values, ``d`` gradients, and ``x`` is
-# scratch; ``at`` are the lanes. Forward an operation sets its value, backward it adds to the gradients of arguments.
+# In what follows ``k`` is an operation of ``t``, the Operations of a swarm, ``v`` are values, ``d`` gradients, ``x`` is
+# scratch, ``at`` are the lanes. Forward an operation sets its value, backward it adds to the gradients of arguments.
 
 
 @inlined
