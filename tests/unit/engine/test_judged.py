@@ -1,0 +1,89 @@
+"""The machine beside the reference, op by op: the same bits where arithmetic decides, a few ulp where functions do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradwire_server.engine.graph.graph import Reduction, Ties
+from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
+from tests.unit.engine.building import Builder, evaluate
+
+EXAMPLES, SHAPE = 19, (3, 5)
+
+EXACT: dict[str, tuple[int, dict[str, Any]]] = {
+    "add": (2, {}),
+    "add of three": (3, {}),
+    "mul": (2, {}),
+    "mul of three": (3, {}),
+    "max": (2, {}),
+    "max of three": (3, {}),
+    "power 2": (1, {"exponent": 2.0}),
+    "power -1": (1, {"exponent": -1.0}),
+    "reshape": (1, {"shape": (5, 3)}),
+    "transpose": (1, {"axes": (1, 0)}),
+    "reduce_max": (1, {"axes": (1,)}),
+}
+NEAR: dict[str, tuple[int, dict[str, Any]]] = {
+    **{name: (1, {}) for name in ("exp", "log", "sigmoid", "tanh", "softplus")},
+    "power 1.5": (1, {"exponent": 1.5}),
+    "power -0.5": (1, {"exponent": -0.5}),
+}
+"""Ops by what they are called here, with their operands and attributes."""
+
+ULP = 4
+"""Units in the last place by which both may differ; each of the two has an error of up to two."""
+
+
+def values_and_gradients(
+    name: str, count: int, attributes: dict[str, Any], dtype: type, ties: Ties, shape: tuple[int, ...]
+) -> tuple[list[Any], list[Any]]:
+    """Of the machine and of the reference: the op's values, and gradients in its operands, for all examples."""
+    builder, random = Builder(), np.random.default_rng(len(name))
+    operands = [builder.input(f"x{i}", shape, per_example=True) for i in range(count)]
+    node = builder.op(name.split(maxsplit=1)[0], *operands, **attributes)
+    builder.op("sum", builder.op("mul", node, builder.input("c", per_example=True)))
+    program = builder.program(ties=ties)
+    # Positive numbers below 1, some of them equal; squared slopes of tanh and sigmoid keep their digits there.
+    arrays: dict[str, Any] = {
+        f"x{i}": np.round(random.uniform(0.05, 0.6, (EXAMPLES, *shape)), 2).astype(dtype) for i in range(count)
+    }
+    arrays["c"] = random.normal(size=EXAMPLES).astype(dtype)
+    names = tuple(f"x{i}" for i in range(count))
+    result = evaluate(program, arrays, dtype, wrt=names, outputs=(node,), reduction=Reduction.NONE)
+    ours = [result.outputs[node], *(result.gradients[own] for own in names)]
+    checked = program.checked
+    inner = program.facts.received(node)
+    wanted = between(checked, [program.facts.by_name[own].node for own in names])
+    theirs: list[list[Any]] = [[] for _ in ours]
+    for example in range(EXAMPLES):
+        one = {own: array[example] for own, array in arrays.items()}
+        values = forward(checked, one, np.dtype(dtype), needed(checked, [checked.graph.loss, inner]))
+        gradients = backward(checked, values, wanted)
+        found = [values[inner], *(gradients[program.facts.by_name[own].node] for own in names)]
+        for kept, array in zip(theirs, found, strict=True):
+            kept.append(np.array(array))
+    return ours, [np.array(arrays) for arrays in theirs]
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ()])
+@pytest.mark.parametrize("ties", list(Ties))
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", EXACT)
+def test_arithmetic_has_the_bits_of_the_reference(name: str, dtype: type, ties: Ties, shape: tuple[int, ...]) -> None:
+    count, attributes = EXACT[name]
+    if not shape and name in ("reshape", "transpose", "reduce_max"):
+        attributes = {"reshape": {"shape": ()}, "transpose": {"axes": ()}, "reduce_max": {}}[name]
+    for ours, theirs in zip(*values_and_gradients(name, count, attributes, dtype, ties, shape), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [SHAPE, ()])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("name", NEAR)
+def test_functions_are_within_a_few_ulp_of_the_reference(name: str, dtype: type, shape: tuple[int, ...]) -> None:
+    count, attributes = NEAR[name]
+    for ours, theirs in zip(*values_and_gradients(name, count, attributes, dtype, Ties.ZERO, shape), strict=True):
+        np.testing.assert_array_max_ulp(ours, theirs, ULP, dtype)
