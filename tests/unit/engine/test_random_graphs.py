@@ -64,7 +64,10 @@ SETTINGS = settings(
 )
 SHAPES: list[Shape] = [(), (1,), (2,), (3,), (2, 3), (3, 1), (1, 3), (3, 3), (2, 2, 3)]
 # Few distinct numbers, so that ties, zeros and equal magnitudes are common.
-NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 1e-9, 1e-300, -30.0, 1e4, 1e200]) | st.floats(-3, 3)
+# Others are so far apart that no function rounds two of them to one: whether that is a tie differs among libraries.
+NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 1e-9, 1e-300, -30.0, 1e4, 1e200]) | st.floats(
+    -3, 3, width=32
+)
 DRAWN = {*OPS, "scalars"}
 KINKED = {"max", "reduce_max"}
 MODERATE = 1e6
