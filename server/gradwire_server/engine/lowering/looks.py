@@ -79,10 +79,10 @@ def _survey(
 
 
 def ranges(views: Iterable[View]) -> Iterator[tuple[View, int]]:
-    """Contiguous views of one buffer as few ranges: where each begins, and how many elements it has."""
+    """Contiguous views as few ranges: where each begins, and how many elements it has."""
     begin, count = None, 0
-    for view in sorted(views, key=lambda view: view.place):
-        if begin is not None and begin.place + count == view.place:
+    for view in sorted(views, key=lambda view: (view.buffer, view.place)):
+        if begin is not None and (begin.buffer, begin.place + count) == (view.buffer, view.place):
             count += view.size
             continue
         if begin is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,29 +92,17 @@ class _Lowering:
         self._write_outputs(stage)
 
     def _look_at_values(self, stage: Stage, swarm: Swarm) -> None:
-        self._look(stage.all_places(), swarm.end, r.BAD_VALUE, lanes=stage.lanes)
+        self._writer.look(stage.all_places(), swarm.end, r.BAD_VALUE, lanes=stage.lanes)
         stored = [self._values[node] for node in stage.stored if not self._looks.values[node]]
-        for view, count in self._apart(stored):
-            self._look(view, count, r.BAD_VALUE, lanes=stage.lanes)
+        for view, count in ranges(stored):
+            self._writer.look(view, count, r.BAD_VALUE, lanes=stage.lanes)
         for source in checked(self._graph.sources, self._checkpoint):
             own = self._facts.needed[source.node] and not source.integer and source.per_example == stage.lanes
             if own and not self._looks.values[source.node]:
                 view = self._buffers.content(source.node)
-                self._look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
+                self._writer.look(view, view.size, r.BAD_VALUE, lanes=stage.lanes)
         if not stage.lanes:
             self._look_at_constants()
-
-    def _apart(self, views: Iterable[View]) -> Iterator[tuple[View, int]]:
-        """Ranges of the views of each buffer."""
-        by_buffer: dict[int, list[View]] = {}
-        for view in views:
-            by_buffer.setdefault(view.buffer, []).append(view)
-        for own in by_buffer.values():
-            yield from ranges(own)
-
-    def _look(self, view: View, count: int, status: int, *, lanes: bool) -> None:
-        if count:
-            self._writer.look(view, count, status, lanes=lanes)
 
     def _look_at_constants(self) -> None:
         count = self._buffers.size(Own.CONSTANTS)
@@ -200,19 +188,19 @@ class _Lowering:
     def _look_at_gradients(self, stage: Stage, swarm: Swarm) -> None:
         everything = stage.opposite(stage.all_places())
         for begin, count in swarm.active_leaves():
-            self._look(everything._replace(place=begin), count, r.BAD_GRADIENT, lanes=stage.lanes)
+            self._writer.look(everything._replace(place=begin), count, r.BAD_GRADIENT, lanes=stage.lanes)
         if stage.lanes:
             extra = everything._replace(buffer=Own.EXTRA)
-            self._look(extra, self._buffers.size(Own.EXTRA), r.BAD_GRADIENT, lanes=True)
+            self._writer.look(extra, self._buffers.size(Own.EXTRA), r.BAD_GRADIENT, lanes=True)
         stored = []
         for root in checked(stage.begun, self._checkpoint):
             view = stage.parallel[root]
             if view.buffer > Own.LOSSES:
-                self._look(view, view.size, r.BAD_GRADIENT, lanes=stage.lanes and view.distance != 0)
+                self._writer.look(view, view.size, r.BAD_GRADIENT, lanes=stage.lanes and view.distance != 0)
             elif view.buffer == stage.gradients and view.place >= swarm.end and not self._looks.gradients[root]:
                 stored.append(view)
-        for view, count in self._apart(stored):
-            self._look(view, count, r.BAD_GRADIENT, lanes=stage.lanes)
+        for view, count in ranges(stored):
+            self._writer.look(view, count, r.BAD_GRADIENT, lanes=stage.lanes)
 
     # Code.
 

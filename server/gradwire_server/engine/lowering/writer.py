@@ -90,9 +90,10 @@ class Writer:
         self.work += count / 4
 
     def look(self, view: View, count: int, status: int, *, lanes: bool) -> None:
-        """A look at whether elements are finite."""
-        self.row(r.FINITE, count, int(lanes), status, *view.ref)
-        self.work += count / 4
+        """A look at whether elements are finite, if there are any."""
+        if count:
+            self.row(r.FINITE, count, int(lanes), status, *view.ref)
+            self.work += count / 4
 
     def elements(self, kind: int, offsets: NDArray[np.int64], place: int, scalars: View, tensor: View) -> None:
         """Scalars that are elements of a tensor, or go into one; or their gradients."""

@@ -38,14 +38,10 @@ def index_refusal(job: Job) -> Refusal:
             wrong = np.argwhere((arrays[content.name] < -rows) | (arrays[content.name] >= rows))
             if len(wrong):
                 place = tuple(wrong[0].tolist())
-                found.append((place[0] if content.per_example else -1, node, place))
-    example, node, place = min(found)
-    table, indices = graph.operands_of(node)
-    content = graph.contents[indices]
-    assert isinstance(content, Input)  # noqa: S101  (as found above)
-    index = int(arrays[content.name][place])
-    position = place if example < 0 else place[1:]
-    error = IndexRangeError(position, index, checked.shape(table)[0])
+                example, position = (place[0], place[1:]) if content.per_example else (-1, place)
+                index = int(arrays[content.name][place])
+                found.append((example, node, IndexRangeError(position, index, rows)))
+    example, node, error = min(found, key=lambda own: own[:2])
     return out_of_range(checked, node, error, None if example < 0 else example)
 
 
