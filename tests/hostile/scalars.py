@@ -57,7 +57,7 @@ COLUMNS: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("exponents-too-many", {"exponents": [2, 2]}, "exponents", ("2 exponents", "1 operations")),
     ("exponent-infinite", {"exponents": [float("inf")]}, "exponents[0]", ("operation 2", "inf", "finite")),
     ("no-op", {"ops": [ADD, 0, POWER]}, "ops[1]", ("no op", "operation 1", "SCALAR_OP_SOFTPLUS")),
-    ("unknown-op", {"ops": [ADD, ADD, 10]}, "ops[2]", ("unknown op 10", "operation 2", "SCALAR_OP_SOFTPLUS")),
+    ("unknown-op", {"ops": [ADD, ADD, 18]}, "ops[2]", ("unknown op 18", "operation 2", "SCALAR_OP_SOFTPLUS")),
     ("negative-op", {"ops": [-(2**31), ADD, 10]}, "ops[0]", (f"op {-(2**31)}", "operation 0")),
     ("no-columns", {"ops": [], "arguments": [], "exponents": [], "results": []}, "results", ("no results",)),
 ]  # fmt: skip

@@ -115,7 +115,7 @@ def test_packed_operations_become_nodes() -> None:
     assert (origins.nodes.tolist(), decoded.loss) == ([0, 4, 5], 5)
 
 
-@pytest.mark.parametrize(("op", "words"), [(0, "no op"), (10, "the unknown op 10"), (-7, "the unknown op -7")])
+@pytest.mark.parametrize(("op", "words"), [(0, "no op"), (18, "the unknown op 18"), (-7, "the unknown op -7")])
 def test_an_unknown_operation_is_named_by_its_number(op: Any, words: str) -> None:
     with pytest.raises(
         Refusal, match=rf"\(nodes\[1\], scalars\) has {words} for operation 17; allowed are SCALAR_OP_ADD,"

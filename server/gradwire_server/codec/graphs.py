@@ -113,7 +113,10 @@ class _Reader:
 
     def read(self, findings: Findings) -> None:
         """Read what nodes have beside names, operands and exponents."""
-        for index in checked(np.flatnonzero(~(_PLAIN[self._kinds] | self._raised)).tolist(), self._checkpoint):
+        # A take whose message ends with its operands is along the first axis.
+        first = (self._kinds == _TAKE) & (self._spans[:, OPERANDS, 1] == self._spans[:, BOX, 1])
+        read = _PLAIN[self._kinds] | self._raised | first
+        for index in checked(np.flatnonzero(~read).tolist(), self._checkpoint):
             if findings.are_enough():
                 break
             node, kind = self._message.nodes[index], _KINDS.get(int(self._kinds[index]))
@@ -228,7 +231,7 @@ _SOURCES: Mapping[str, Callable[[pb.Node, Limits], Content]] = {
 
 def _attribute(node: pb.Node, kind: str, name: str, limits: Limits) -> object:
     value = getattr(getattr(node, kind), name)
-    if isinstance(value, bool):
+    if isinstance(value, int):
         return value
     # An exponent is read here only if it is not set; every list among attributes is of axes.
     return None if name == "exponent" else _axes(value, f".{kind}.{name}", limits)
@@ -237,7 +240,7 @@ def _attribute(node: pb.Node, kind: str, name: str, limits: Limits) -> object:
 _KINDS: Mapping[int, str] = {field.number: field.name for field in pb.Node.DESCRIPTOR.oneofs_by_name["kind"].fields}
 _BOXES: Mapping[str, Any] = {kind: pb.Node.DESCRIPTOR.fields_by_name[kind].message_type for kind in _KINDS.values()}
 _ATTRIBUTES = {kind: [field.name for field in box.fields if field.name != "operands"] for kind, box in _BOXES.items()}
-_SCALARS, _POWER = pb.Node.SCALARS_FIELD_NUMBER, pb.Node.POWER_FIELD_NUMBER
+_SCALARS, _POWER, _TAKE = (getattr(pb.Node, f"{kind}_FIELD_NUMBER") for kind in ("SCALARS", "POWER", "TAKE"))
 
 _OPERATION = np.zeros(max(_KINDS) + 1, np.bool_)
 """By field number of a kind: whether it is an operation; so are the others."""

@@ -16,7 +16,7 @@ from gradwire_server.codec.wire import Bytes, find_fields, read_varints
 from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.graph.graph import Array, Attributes
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.graph.ops import Op
+from gradwire_server.engine.graph.ops import OPS, Op
 from gradwire_server.engine.graph.rules import Inferred, OperandError, Spec
 from gradwire_server.engine.graph.shapes import size
 
@@ -27,10 +27,14 @@ COLUMNS = ("constants", "ops", "arities", "arguments", "exponents", "results")
 
 _FIELDS = {name: pb.Scalars.DESCRIPTOR.fields_by_name[name].number for name in COLUMNS}
 _OPS = [number for number in pb.ScalarOp.values() if number != pb.SCALAR_OP_UNSPECIFIED]
-OPCODES = np.zeros(max(_OPS) + 1, np.int8)
+OPCODES, _LEAST, _MOST = np.zeros((3, max(_OPS) + 1), np.int8)
+"""By code, the opcode, and how many arguments it takes at least and, for those that take any number, 0, at most."""
 for _number in _OPS:
-    OPCODES[_number] = Opcode[pb.ScalarOp.Name(_number).removeprefix("SCALAR_OP_")]
-_ADD, _MAX, _POWER = pb.SCALAR_OP_ADD, pb.SCALAR_OP_MAX, pb.SCALAR_OP_POWER
+    _op = OPS[pb.ScalarOp.Name(_number).removeprefix("SCALAR_OP_").lower()]
+    OPCODES[_number], _LEAST[_number], _MOST[_number] = _op.opcode, _op.min_operands, _op.max_operands or 0
+_USUAL = np.where(_MOST == 0, 2, _MOST)
+"""Arguments where none are told."""
+_POWER = pb.SCALAR_OP_POWER
 
 MAX_POSITIONS = 2**31 - 1
 
@@ -111,16 +115,16 @@ def _described(operation: int, position: int, number: int) -> str:
 def _checked_arities(arities: Array, codes: Array, first: int) -> Array:
     """How many arguments each operation takes."""
     if not len(arities):
-        return np.where(codes <= _MAX, 2, 1)
+        return _USUAL[codes].astype(np.int64)
     if len(arities) != len(codes):
         raise OperandError(
             f"there are {len(arities)} arities for {len(codes)} operations; give one for each, or none for two "
-            "arguments of each add, mul and max and one of each other",
+            "arguments of each add, mul and max and as many of each other as it takes",
             "arities",
         )
-    wrong = _first(np.where(codes <= _MAX, arities < 1, arities != 1))
+    wrong = _first(np.where(_MOST[codes] == 0, arities < 1, arities != _MOST[codes]))
     if wrong is not None:
-        expected = "1 or more" if codes[wrong] <= _MAX else "exactly 1"
+        expected = f"exactly {_MOST[codes[wrong]]}" if _MOST[codes[wrong]] else "1 or more"
         who = _described(wrong, first + wrong, int(codes[wrong]))
         raise OperandError(f"{who} has {arities[wrong]} arguments; it takes {expected}", f"arities[{wrong}]")
     return arities

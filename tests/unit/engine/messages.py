@@ -40,7 +40,7 @@ def op(kind: str, *operands: int, name: str = "", **fields: Any) -> Node:
     box.SetInParent()
     box.operands.extend(operands)
     for field, value in fields.items():
-        if isinstance(value, float | bool):
+        if isinstance(value, float | int):
             setattr(box, field, value)
         else:
             getattr(box, field).extend(value)

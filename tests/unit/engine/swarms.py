@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-OPS = ("", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power")
+OPS = (
+    *("", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sin", "cos", "log1p", "expm1"),
+    *("erf", "less", "equal", "select"),
+)
 """The ops by their codes."""
 
 NARY = {"add", "mul", "max"}
+
+ARITIES = {**dict.fromkeys(OPS[1:], 1), **dict.fromkeys((*NARY, "less", "equal"), 2), "select": 3}
+"""How many arguments each takes where none are told."""
 
 
 def columns(
@@ -21,9 +27,7 @@ def columns(
 ) -> dict[str, Any]:
     """The attributes of a swarm of these operations, each an op, its arguments and the exponent of a power."""
     arities = [len(operation[1]) for operation in operations]
-    usual = all(
-        arity == (2 if operation[0] in NARY else 1) for operation, arity in zip(operations, arities, strict=True)
-    )
+    usual = all(arity == ARITIES[operation[0]] for operation, arity in zip(operations, arities, strict=True))
     return {
         "constants": np.array(constants, np.float64),
         "ops": np.array([OPS.index(operation[0]) for operation in operations], np.int32),
@@ -39,7 +43,7 @@ def operations_of(swarm: Mapping[str, Any]) -> Iterator[tuple[str, list[int], di
     arguments, arities, exponents = map(iter, (swarm["arguments"].tolist(), swarm["arities"], swarm["exponents"]))
     for code in swarm["ops"]:
         op = OPS[code]
-        arity = int(next(arities)) if len(swarm["arities"]) else 2 if op in NARY else 1
+        arity = int(next(arities)) if len(swarm["arities"]) else ARITIES[op]
         own = [next(arguments) for _ in range(arity)]
         yield op, own, {"exponent": float(next(exponents))} if op == "power" else {}
 
@@ -62,15 +66,15 @@ def swarms(draw: st.DrawFn, elements: int, *, ops: Sequence[str] = OPS[1:], size
     operations: list[Any] = []
     for op in draw(st.lists(st.sampled_from(ops), max_size=size)):
         places = st.integers(0, first + len(operations) - 1)
-        if op == "log":
+        if op in ("log", "log1p"):
             operations.append(("softplus", [draw(places)]))
-            operations.append(("log", [first + len(operations) - 1]))
+            operations.append((op, [first + len(operations) - 1]))
         elif op in NARY:
             most = 2 if op == "max" else 4
             operations.append((op, draw(st.lists(places, min_size=1, max_size=most))))
         elif op == "power":
             operations.append((op, [draw(places)], draw(st.sampled_from([0.0, 1.0, 2.0, 3.0]))))
         else:
-            operations.append((op, [draw(places)]))
+            operations.append((op, draw(st.lists(places, min_size=ARITIES[op], max_size=ARITIES[op]))))
     results = draw(st.lists(st.integers(0, first + len(operations) - 1), min_size=1, max_size=4))
     return columns(operations, results, constants)

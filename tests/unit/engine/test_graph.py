@@ -319,7 +319,7 @@ class TestRefusals:
         ("columns", "path", "words"),
         [
             ({"ops": [1, 0, 9]}, "ops[1]", "no op for operation 1; allowed are SCALAR_OP_ADD,"),
-            ({"ops": [1, 2, 10]}, "ops[2]", "the unknown op 10 for operation 2"),
+            ({"ops": [1, 2, 18]}, "ops[2]", "the unknown op 18 for operation 2"),
             ({"ops": [1, -7, 9]}, "ops[1]", "the unknown op -7 for operation 1"),
             ({"arities": [2, 3]}, "arities", "2 arities for 3 operations"),
             ({"arities": [2, 0, 3]}, "arities[1]", "operation 1 (position 4, add) has 0 arguments; it takes 1 or more"),

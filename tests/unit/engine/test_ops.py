@@ -79,11 +79,39 @@ def _largest(*operands: Any) -> Any:
     return largest
 
 
+def _none(value: Any, *operands: Any) -> Any:
+    """A value that PyTorch gives no gradient, with one of zeros in the operands."""
+    return value + sum(operand.nan_to_num() * 0 for operand in operands)
+
+
+def np_take(a: Any, i: Any, axis: int) -> Any:
+    """NumPy's ``take``: the axes of the indices in place of the axis."""
+    there = tuple(axis % a.dim() + k for k in range(i.dim()))
+    return torch.movedim(torch.movedim(a, axis, 0)[i], tuple(range(i.dim())), there)
+
+
+def _scattered(a: Any, i: Any, axis: int, size: int) -> Any:
+    axis %= a.dim() - i.dim() + 1
+    before, after = a.shape[:axis], a.shape[axis + i.dim() :]
+    zeros = torch.zeros(*before, size, *after, dtype=a.dtype)
+    return zeros.index_add(axis, i.reshape(-1) % size, a.reshape(*before, i.numel(), *after))
+
+
+def _sliced(a: Any, own: Any) -> Any:
+    for axis, (start, size, step) in enumerate(own):
+        a = a.index_select(axis, start + step * torch.arange(size))
+    return a
+
+
 UNARY = {
     "sigmoid": torch.sigmoid,
     "exp": torch.exp,
     "tanh": torch.tanh,
     "softplus": lambda a: -F.logsigmoid(-a),
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "expm1": torch.expm1,
+    "erf": torch.erf,
 }
 
 SAMPLES = [
@@ -112,6 +140,86 @@ SAMPLES = [
     Sample("softplus", (np.array([-745.0, -100.0, 100.0, 745.0]),), lambda a: -F.logsigmoid(-a)),
     Sample("tanh", (np.array([-400.0, 400.0]),), torch.tanh),
     *(Sample("log", (operand,), torch.log) for operand in (positive(), positive(2, 3), np.ones((0, 2)))),
+    *(
+        Sample("log1p", (operand,), torch.log1p)
+        for operand in (positive(), positive(2, 3), np.ones((0, 2)), np.array([-0.5, -1e-12, 0.0, 1e-12, 1e9]))
+    ),
+    *(
+        Sample(op, operands, lambda a, b, f=f: _none(f(a, b).to(a.dtype), a, b))
+        for op, f in (("less", torch.lt), ("equal", torch.eq))
+        for operands in (
+            (normal(), normal()),
+            (np.array([1.0, 2.0, 0.0, 3.0]), np.array([2.0, 1.0, -0.0, 3.0])),
+            (np.array([[1.0], [2.0]]), np.array([1.0, 3.0, 2.0])),
+            (normal(0, 3), normal(3)),
+        )
+    ),
+    *(
+        Sample("select", operands, lambda c, a, b: _none(torch.where(c != 0, a, b), c))
+        for operands in (
+            (np.array(1.0), normal(), normal()),
+            (np.array([1.0, 0.0, -0.0, np.nan, 1e-30]), normal(5), normal(5)),
+            (np.array([[0.0], [2.0]]), normal(3), normal(2, 1)),
+            (np.array([[0.0], [2.0]]), normal(), normal(2, 3)),
+            (normal(0, 3), normal(3), normal()),
+        )
+    ),
+    *(
+        Sample("cumsum", (operand,), lambda a, k=axis: a.cumsum(k), {"axis": axis})
+        for operand, axis in (
+            (normal(4), 0),
+            (normal(2, 3), 0),
+            (normal(2, 3), -1),
+            (normal(2, 3, 4), 1),
+            (normal(2, 0), 1),
+            (normal(0, 2), 1),
+        )
+    ),
+    *(
+        Sample("concatenate", operands, lambda *a, k=axis: torch.cat(a, k), {"axis": axis})
+        for operands, axis in (
+            ((normal(3),), 0),
+            ((normal(3), normal(2)), 0),
+            ((normal(3), normal(0), normal(1)), -1),
+            ((normal(2, 3), normal(1, 3)), 0),
+            ((normal(2, 3), normal(2, 1), normal(2, 2)), 1),
+            ((normal(2, 3, 2), normal(2, 1, 2)), 1),
+        )
+    ),
+    *(
+        Sample(
+            "slice",
+            (operand,),
+            lambda a, own=own: _sliced(a, own),
+            {name: [x[i] for x in own] for i, name in enumerate(("starts", "sizes", "steps"))},
+        )
+        for operand, own in (
+            (normal(), ()),
+            (normal(5), ((1, 3, 1),)),
+            (normal(5), ((4, 5, -1),)),
+            (normal(5), ((4, 2, -3),)),
+            (normal(5), ((0, 0, 1),)),
+            (normal(4, 5), ((0, 4, 1), (1, 2, 2))),
+            (normal(4, 5), ((3, 2, -2), (4, 3, -2))),
+            (normal(2, 3, 4), ((1, 1, 1), (0, 3, 1), (3, 4, -1))),
+        )
+    ),
+    Sample("slice", (normal(3, 2),), lambda a: a[1:], {"starts": (-2, 0), "sizes": (2, 2)}),
+    *(
+        Sample("scatter_add", (a, i), lambda a, i, k=axis, n=size: _scattered(a, i, k, n), {"axis": axis, "size": size})
+        for a, i, axis, size in (
+            (normal(), np.array(2), 0, 4),
+            (normal(3), np.array([0, -1, 0]), 0, 4),
+            (normal(3, 2), np.array([0, -1, 0]), 0, 4),
+            (normal(2, 2, 3), np.array([[1, 1], [-4, 3]]), 0, 4),
+            (normal(3, 2, 2), np.array([[1, 1], [-4, 3]]), 1, 4),
+            (normal(3, 2, 2), np.array([[1, 1], [-4, 3]]), -1, 4),
+            (normal(2, 3), np.array([2, 2, 2]), -1, 3),
+            (normal(2), np.array(1), 1, 3),
+            (normal(0, 2), np.zeros(0, np.int64), 0, 3),
+            (normal(2, 0), np.array([1, 1]), 0, 3),
+        )
+    ),
     *(
         Sample("power", (operand,), lambda a, p=p: a**p, {"exponent": p})
         for p in (0.0, 1.0, 2.0, 3.0, -1.0, -2.0, 0.5, 2.5, -0.5)
@@ -197,10 +305,31 @@ SAMPLES = [
         )
     ),
     *(
+        Sample("take", (a, i), lambda a, i, k=axis: np_take(a, i, k), {"axis": axis})
+        for a, i, axis in (
+            (normal(3, 4), np.array(2), 1),
+            (normal(3, 4), np.array(-1), -1),
+            (normal(3, 4, 2), np.array([0, -1, 0, 2]), 1),
+            (normal(3, 4, 2), np.array([[1, 1], [-2, 0]]), -1),
+            (normal(3, 4), np.zeros(0, np.int64), 1),
+        )
+    ),
+    *(
         Sample(op, (normal(*DEEP), normal(*DEEP)), f)
         for op, f in (("add", _total), ("mul", _product), ("max", _largest))
     ),
     *(Sample(op, (normal(*DEEP),), function) for op, function in UNARY.items()),
+    Sample("less", (normal(*DEEP), normal(*DEEP)), lambda a, b: _none((a < b).to(a.dtype), a, b)),
+    Sample(
+        "select", (np.ones(DEEP), normal(*DEEP), normal(*DEEP)), lambda c, a, b: _none(torch.where(c != 0, a, b), c)
+    ),
+    Sample("cumsum", (normal(*DEEP),), lambda a: a.cumsum(31), {"axis": -1}),
+    Sample("concatenate", (normal(*DEEP), normal(*DEEP)), lambda a, b: torch.cat([a, b], 31), {"axis": -1}),
+    Sample("slice", (normal(*DEEP),), lambda a: a[1:], {"starts": (1, *(0,) * 31), "sizes": (1, *DEEP[1:])}),
+    Sample("take", (normal(*DEEP), np.array([1, 0, 1])), lambda a, i: np_take(a, i, 31), {"axis": 31}),
+    Sample(
+        "scatter_add", (normal(*DEEP), np.zeros(2, int)), lambda a, i: _scattered(a, i, 31, 3), {"axis": 31, "size": 3}
+    ),
     Sample("log", (positive(*DEEP),), torch.log),
     Sample("power", (positive(*DEEP),), lambda a: a**2.5, {"exponent": 2.5}),
     Sample("sum", (normal(*DEEP),), lambda a: a.sum((0, 31)), {"axes": (0, -1)}),
@@ -214,6 +343,33 @@ SAMPLES = [
         (normal(2), normal(1, 2), normal()),
         lambda a, b, c: torch.stack([torch.exp(a[1] * b[0, 1]) + c, b[0, 0], a[1] * b[0, 1]]),
         columns([("mul", [1, 3]), ("exp", [5]), ("add", [6, 4])], [7, 2, 5]),
+    ),
+    Sample(
+        "scalars",
+        (normal(2), np.array([0.3, 0.3])),
+        lambda a, b: torch.stack(
+            [
+                _none(torch.tensor(1.0), *a, *b),
+                torch.where(b[0] == b[1], torch.sin(a[0]), a[1]),
+                torch.cos(torch.log1p(b[1])) + torch.erf(a[1]) * torch.expm1(a[0]) + (a[0] < a[1]).to(a.dtype),
+            ]
+        ),
+        columns(
+            [
+                ("equal", [2, 3]),
+                ("sin", [0]),
+                ("select", [4, 5, 1]),
+                ("log1p", [3]),
+                ("cos", [7]),
+                ("erf", [1]),
+                ("expm1", [0]),
+                ("mul", [9, 10]),
+                ("less", [0, 1]),
+                ("add", [8, 11]),
+                ("add", [13, 12]),
+            ],
+            [4, 6, 14],
+        ),
     ),
     Sample(
         "scalars",
@@ -263,12 +419,43 @@ MISUSES = [
     *(Misuse(op, ((2,), int), ("int64", "float"), path="operands[1]") for op in ("add", "mul", "max")),
     *(
         Misuse(op, ((), ()), ("2 operands", "exactly 1"), path="operands")
-        for op in (*UNARY, "log", "sum", "reduce_max", "logsumexp", "reshape", "transpose")
+        for op in (*UNARY, "log", "log1p", "sum", "reduce_max", "logsumexp", "reshape", "transpose", "slice", "cumsum")
     ),
     *(
         Misuse(op, (int,), ("int64", "float"), path="operands[0]")
-        for op in ("sigmoid", "exp", "log", "tanh", "softplus")
+        for op in (*UNARY, "log", "log1p", "cumsum", "slice", "concatenate")
     ),
+    *(Misuse(op, ((),), ("1 operands", "exactly 2"), path="operands") for op in ("less", "equal", "scatter_add")),
+    *(Misuse(op, ((2,), (3,)), ("(2,)", "(3,)", "broadcast"), path="operands") for op in ("less", "equal")),
+    Misuse("select", ((), ()), ("2 operands", "exactly 3"), path="operands"),
+    Misuse("select", ((), (2,), (3,)), ("(2,)", "(3,)", "broadcast"), path="operands"),
+    Misuse("cumsum", ((),), ("scalar", "axis")),
+    Misuse("cumsum", ((2, 3),), ("axis 2", "2 axes"), {"axis": 2}, "axis"),
+    Misuse("concatenate", (), ("0 operands", "1 or more"), path="operands"),
+    Misuse("concatenate", ((), ()), ("scalar", "(1,)"), path="operands[0]"),
+    Misuse("concatenate", ((2, 3),), ("axis -3", "2 axes"), {"axis": -3}, "axis"),
+    Misuse("concatenate", ((2, 3), (2, 4)), ("(2, 3)", "(2, 4)", "axis 0"), path="operands[1]"),
+    Misuse("concatenate", ((2, 3), (2,)), ("(2, 3)", "(2,)"), path="operands[1]"),
+    Misuse("slice", ((2, 3),), ("1 starts", "(2, 3)"), {"starts": [0], "sizes": [2, 3]}, "starts"),
+    Misuse("slice", ((2, 3),), ("0 sizes", "2 axes"), {"starts": [0, 0]}, "sizes"),
+    Misuse("slice", ((2,),), ("2 steps",), {"starts": [0], "sizes": [1], "steps": [1, 1]}, "steps"),
+    Misuse("slice", ((2,),), ("size -1", "negative"), {"starts": [0], "sizes": [-1]}, "sizes[0]"),
+    Misuse("slice", ((2,),), ("step 0",), {"starts": [0], "sizes": [1], "steps": [0]}, "steps[0]"),
+    Misuse("slice", ((2,),), ("start 2", "size 2"), {"starts": [2], "sizes": [1]}, "starts[0]"),
+    Misuse("slice", ((2,),), ("start -3", "size 2"), {"starts": [-3], "sizes": [1]}, "starts[0]"),
+    Misuse("slice", ((4,),), ("3 elements from 1", "5"), {"starts": [1], "sizes": [3], "steps": [2]}, "sizes[0]"),
+    Misuse("slice", ((4,),), ("end with -1",), {"starts": [1], "sizes": [3], "steps": [-1]}, "sizes[0]"),
+    Misuse("slice", ((4,),), ("end with",), {"starts": [0], "sizes": [2**62], "steps": [2**62]}, "sizes[0]"),
+    Misuse("take", ((2, 3), np.array([2])), ("axis 2", "2 axes"), {"axis": 2}, "axis"),
+    Misuse("take", ((2, 3), np.array([3])), ("index 3", "3 rows"), {"axis": 1}, "operands[1]"),
+    Misuse("scatter_add", ((2,), (2,)), ("floats", "int64"), {"size": 2}, "operands[1]"),
+    Misuse("scatter_add", ((2,), np.array([0, 2])), ("index 2", "2 rows"), {"size": 2}, "operands[1]"),
+    Misuse("scatter_add", ((2,), np.array([0, 0])), ("index 0", "0 rows"), {}, "operands[1]"),
+    Misuse("scatter_add", ((2,), np.array([0, 0])), ("size -1", "negative"), {"size": -1}, "size"),
+    Misuse("scatter_add", ((), np.array([0])), ("(1,)", "more axes"), {"size": 1}, "operands"),
+    Misuse("scatter_add", ((3, 2), np.array([0])), ("(1,)", "(3, 2)"), {"size": 1}, "operands"),
+    Misuse("scatter_add", ((3,), np.array([0, 0, 0])), ("axis 1", "1 axes"), {"axis": 1, "size": 1}, "axis"),
+    Misuse("scatter_add", ((1,), np.array([0])), ("at most", "max_tensor_bytes"), {"size": 2**58}),
     Misuse("power", ((),), ("exponent", "not set"), {"exponent": None}, "exponent"),
     Misuse("power", ((),), ("exponent", "nan", "finite"), {"exponent": np.nan}, "exponent"),
     Misuse("power", ((),), ("exponent", "inf", "finite"), {"exponent": np.inf}, "exponent"),
@@ -309,7 +496,8 @@ MISUSES = [
         Misuse("scalars", ((2,),), words, wrong(field, *numbers), path)
         for field, numbers, path, words in (
             ("ops", (1, 0, 9), "ops[1]", ("operation 1", "no op", "SCALAR_OP_ADD", "SCALAR_OP_POWER")),
-            ("ops", (1, 2, 10), "ops[2]", ("operation 2", "unknown op 10")),
+            ("ops", (1, 2, 18), "ops[2]", ("operation 2", "unknown op 18")),
+            ("ops", (1, 15, 17), "arities[1]", ("operation 1 (position 4, less)", "3 arguments", "exactly 2")),
             ("ops", (1, -1, 9), "ops[1]", ("operation 1", "unknown op -1")),
             ("arities", (2, 3), "arities", ("2 arities", "3 operations")),
             ("arities", (2, 0, 3), "arities[1]", ("operation 1 (position 4, add)", "0 arguments", "1 or more")),

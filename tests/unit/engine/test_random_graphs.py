@@ -10,7 +10,7 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import torch
-from autograd.scipy.special import expit, logsumexp
+from autograd.scipy.special import erf, expit, logsumexp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812  (its usual name)
@@ -68,8 +68,11 @@ SHAPES: list[Shape] = [(), (1,), (2,), (3,), (2, 3), (3, 1), (1, 3), (3, 3), (2,
 NUMBERS = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 2.0, -2.0, 1e-9, 1e-300, -30.0, 1e4, 1e200]) | st.floats(
     -3, 3, width=32
 )
+ONE = np.float64(1)
 DRAWN = {*OPS, "scalars"}
-KINKED = {"max", "reduce_max"}
+COMPARING = {"less", "equal", "select"}
+"""They compare sources: of numbers that functions made, libraries differ on which are equal."""
+KINKED = {"max", "reduce_max", *COMPARING}
 MODERATE = 1e6
 """Values beyond which cancellation makes any comparison of gradients vain."""
 
@@ -92,16 +95,24 @@ def graphs(draw: st.DrawFn, *, smooth: bool) -> tuple[Drawn, dict[str, Any]]:
     ops = sorted(DRAWN - KINKED) if smooth else sorted(DRAWN)
     for op in draw(st.lists(st.sampled_from(ops), min_size=1, max_size=12)):
         node = draw(st.integers(0, len(drawn.shapes) - 1))
-        if op == "log":
+        if op in ("log", "log1p"):
             drawn.add(Call("softplus", (node,)))
             node = len(drawn.shapes) - 1
-        call = _call(draw, op, node, drawn.shapes, smooth=smooth)
+        call = _comparison(draw, op, drawn) if op in COMPARING else _call(draw, op, node, drawn.shapes, smooth=smooth)
         if call is not None:
             drawn.add(call)
     return drawn, arrays
 
 
-def _call(  # noqa: PLR0911  (one a form of op)
+def _comparison(draw: st.DrawFn, op: str, drawn: Drawn) -> Call | None:
+    """A comparison of sources; or a choice by a source among any nodes. None if the nodes do not fit."""
+    sources, nodes = st.integers(0, len(drawn.sources) - 1), st.integers(0, len(drawn.shapes) - 1)
+    operands = [draw(sources), *((draw(nodes), draw(nodes)) if op == "select" else (draw(sources),))]
+    fits = _fits(np.broadcast_arrays, *(drawn.shapes[operand] for operand in operands))
+    return Call(op, tuple(operands)) if fits else None
+
+
+def _call(  # noqa: C901, PLR0911, PLR0912  (one a form of op)
     draw: st.DrawFn, op: str, node: int, shapes: list[Shape], *, smooth: bool
 ) -> Call | None:
     """The op on this node and others; None if it does not fit."""
@@ -127,9 +138,24 @@ def _call(  # noqa: PLR0911  (one a form of op)
             return None
         rows = st.integers(-shape[0], shape[0] - 1)
         return Call(op, (node,), {"rows": tuple(draw(st.lists(rows, min_size=1, max_size=4)))})
+    if op in ("cumsum", "concatenate", "slice", "scatter_add") and not shape:
+        return None
+    axis = draw(st.integers(-len(shape), len(shape) - 1)) if shape else 0
+    if op == "cumsum":
+        return Call(op, (node,), {"axis": axis})
+    if op == "concatenate":
+        others = [i for i, other in enumerate(shapes) if _fits(lambda *x: np.concatenate(x, axis), shape, other)]
+        return Call(op, (node, *draw(st.lists(st.sampled_from(others), max_size=2))), {"axis": axis})
+    if op == "slice":
+        own = [draw(st.sampled_from([(0, n, 1), (n - 1, n, -1), (n // 2, n - n // 2, 1), (0, 0, 1)])) for n in shape]
+        return Call(op, (node,), dict(zip(("starts", "sizes", "steps"), zip(*own, strict=True), strict=True)))
+    if op == "scatter_add":
+        rows, count = st.integers(-4, 3), shape[axis]
+        given = tuple(draw(st.lists(rows, min_size=count, max_size=count)))
+        return Call(op, (node,), {"axis": axis, "size": 4, "rows": given})
     if op == "scalars":
         nodes = (node, *draw(st.lists(st.integers(0, len(shapes) - 1), max_size=2)))
-        ops = [op for op in PACKED[1:] if not (smooth and op in KINKED)]
+        ops = [op for op in PACKED[1:] if op not in (KINKED if smooth else COMPARING)]
         return Call(op, nodes, draw(swarms(sum(int(np.prod(shapes[i])) for i in nodes), ops=ops)))
     return Call(op, (node,))
 
@@ -151,6 +177,7 @@ class Library(NamedTuple):
     sigmoid: Callable[[Any], Any]
     softplus: Callable[[Any], Any]
     permute: Callable[[Any, Any], Any]
+    erf: Callable[[Any], Any]
     largest: Callable[[Any, Any, bool], Any]
     log_total: Callable[[Any, Any, bool], Any]
 
@@ -184,6 +211,28 @@ def _scalars(lib: Any, operands: Sequence[Any], attributes: Mapping[str, Any]) -
     return lib.array.stack([found[place] for place in attributes["results"]])
 
 
+def _select(lib: Library, operands: Sequence[Any], _: Mapping[str, Any]) -> Any:
+    # Autograd's ``where`` does not broadcast backward.
+    zeros = lib.constant(np.zeros(np.broadcast_shapes(*(x.shape for x in operands))))
+    c, a, b = (x + zeros for x in operands)
+    return lib.array.where(c != 0, a, b)
+
+
+def _sliced(lib: Library, x: Any, attributes: Mapping[str, Any]) -> Any:
+    for axis, own in enumerate(zip(attributes["starts"], attributes["sizes"], attributes["steps"], strict=True)):
+        start, size, step = own
+        x = lib.array.swapaxes(lib.array.swapaxes(x, 0, axis)[start + step * np.arange(size)], 0, axis)
+    return x
+
+
+def _scattered(lib: Library, x: Any, attributes: Mapping[str, Any]) -> Any:
+    """Entries summed by index, as a product with ones and zeros."""
+    axis, rows = attributes["axis"], list(attributes["rows"])
+    ones = np.zeros((attributes["size"], len(rows)))
+    ones[rows, np.arange(len(rows))] = 1
+    return lib.array.swapaxes(lib.array.tensordot(lib.constant(ones), lib.array.swapaxes(x, 0, axis), 1), 0, axis)
+
+
 WRITE: dict[str, Write] = {
     "add": _fold(lambda a, b: a + b),
     "mul": _fold(lambda a, b: a * b),
@@ -194,6 +243,18 @@ WRITE: dict[str, Write] = {
     "tanh": lambda lib, x, _: lib.array.tanh(x[0]),
     "softplus": lambda lib, x, _: lib.softplus(x[0]),
     "power": lambda _, x, a: x[0] ** a["exponent"],
+    "sin": lambda lib, x, _: lib.array.sin(x[0]),
+    "cos": lambda lib, x, _: lib.array.cos(x[0]),
+    "log1p": lambda lib, x, _: lib.array.log1p(x[0]),
+    "expm1": lambda lib, x, _: lib.array.expm1(x[0]),
+    "erf": lambda lib, x, _: lib.erf(x[0]),
+    "less": lambda lib, x, _: lib.array.where(x[0] < x[1], lib.constant(ONE), lib.constant(0 * ONE)),
+    "equal": lambda lib, x, _: lib.array.where(x[0] == x[1], lib.constant(ONE), lib.constant(0 * ONE)),
+    "select": _select,
+    "cumsum": lambda lib, x, a: lib.array.cumsum(x[0], a["axis"]),
+    "concatenate": lambda lib, x, a: lib.array.concatenate(x, a["axis"]),
+    "slice": lambda lib, x, a: _sliced(lib, x[0], a),
+    "scatter_add": lambda lib, x, a: _scattered(lib, x[0], a),
     "sum": _sum,
     "reduce_max": lambda lib, x, a: lib.largest(x[0], _axes(x[0], a), a["keepdims"]) if x[0].ndim else x[0],
     "logsumexp": lambda lib, x, a: lib.log_total(x[0], _axes(x[0], a), a["keepdims"]) if x[0].ndim else x[0],
@@ -210,6 +271,7 @@ TORCH = Library(
     sigmoid=torch.sigmoid,
     softplus=lambda a: -F.logsigmoid(-a),
     permute=lambda a, axes: a.permute(axes),
+    erf=torch.erf,
     largest=lambda a, axes, keep: a.amax(axes, keepdim=keep),
     log_total=lambda a, axes, keep: a.logsumexp(axes, keepdim=keep),
 )
@@ -219,6 +281,7 @@ NUMPY = Library(
     sigmoid=expit,
     softplus=lambda a: anp.logaddexp(a, 0.0),
     permute=anp.transpose,
+    erf=erf,
     largest=lambda a, axes, keep: anp.max(a, axis=axes, keepdims=keep),
     log_total=lambda a, axes, keep: logsumexp(a, axis=axes, keepdims=keep),
 )

@@ -12,7 +12,7 @@ from gradwire_server.engine.explain import culprits
 from gradwire_server.engine.explain.nonfinite import NonFinite, OperandValue, Phase
 from gradwire_server.engine.graph.checking import Checked
 from gradwire_server.engine.graph.graph import Array, Graph, Shape
-from gradwire_server.engine.graph.opcodes import SOURCES, Opcode
+from gradwire_server.engine.graph.opcodes import ELEMENTWISE, SOURCES, Opcode, marks
 from gradwire_server.engine.graph.shapes import first_true
 from gradwire_server.engine.reference.batches import single
 from gradwire_server.engine.reference.interpreter import Mask, Numbers, backward, between, forward, needed, read, step
@@ -165,8 +165,8 @@ def _inside(graph: Graph, node: int, values: Numbers) -> str:
     if graph.opcode(node) is Opcode.CONSTANT:
         return f"the constant at position {position}"
     # Each operation is a node, and the operations of a packed node stand together.
-    siblings = (graph.origins.sent == graph.sent(node)) & (graph.opcodes > Opcode.CONSTANT)
-    first = graph.origins.position[siblings & (graph.opcodes <= Opcode.POWER)].min()
+    siblings = graph.origins.sent == graph.sent(node)
+    first = graph.origins.position[siblings & marks(ELEMENTWISE)[graph.opcodes]].min()
     own = graph.operands_of(node)
     read = ", ".join(f"{values[operand]:g}" for operand in own[:4]) + (", ..." if len(own) > 4 else "")
     return f"operation {position - first} (position {position}, {name}), {name}({read}),"

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.graph import Graph, Shape
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import Opcode, marks
 from gradwire_server.engine.graph.shapes import size
 
 LONGEST = 16
-"""Arrangements (take, reshape, transpose) that are looked through from an element to the tensor it comes from."""
+"""Arrangements (take, reshape and others) that are looked through from an element to the tensor it comes from."""
 
 NONE = -1
 
-_ARRANGEMENTS = (Opcode.TAKE, Opcode.RESHAPE, Opcode.TRANSPOSE)
+_ARRANGEMENTS = (Opcode.TAKE, Opcode.SLICE, Opcode.RESHAPE, Opcode.TRANSPOSE)
 
 
 class Canonical(NamedTuple):
@@ -81,7 +81,7 @@ def _find_elements(
     place: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Scalars that are an element of their operand, ascending, with their base and place set."""
-    alike = (graph.opcodes == Opcode.RESHAPE) | (graph.opcodes == Opcode.TRANSPOSE)
+    alike = marks((Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.SLICE))[graph.opcodes]
     first = graph.opcodes == Opcode.ELEMENT
     place[first] = graph.numbers[first].astype(np.int64)
     first |= alike & (shape_ids == 0)
@@ -105,17 +105,11 @@ def _by_base(
     elements: NDArray[np.int64], base: NDArray[np.int32], opcodes: NDArray[np.int8], wanted: Sequence[Opcode]
 ) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Tensors that do something wanted, each with the elements that come from it."""
-    found = elements[_marks(wanted)[opcodes[base[elements]]]]
+    found = elements[marks(wanted)[opcodes[base[elements]]]]
     if len(found):
         found = found[np.argsort(base[found], kind="stable")]
         tensors, starts = np.unique(base[found], return_index=True)
         yield from zip(tensors.tolist(), np.split(found, starts[1:]), strict=True)
-
-
-def _marks(wanted: Sequence[Opcode]) -> NDArray[np.bool_]:
-    marks = np.zeros(max(Opcode) + 1, np.bool_)
-    marks[list(wanted)] = True
-    return marks
 
 
 def _root(
@@ -131,12 +125,18 @@ def _root(
             indices: Any = graph.contents[operands[1]]
             if not isinstance(indices, np.ndarray):
                 break
-            row, column = np.divmod(place, size(source[1:]))
-            place = indices.reshape(-1)[row] % source[0] * size(source[1:]) + column
+            axis = graph.attributes.get(tensor, {}).get("axis", 0)
+            inner = size(source[axis + 1 :])
+            outer, entry, column = np.unravel_index(place, (size(source[:axis]), indices.size, inner))
+            place = (outer * source[axis] + indices.reshape(-1)[entry] % source[axis]) * inner + column
+        elif opcode == Opcode.SLICE:
+            own = graph.attributes[tensor]
+            where = zip(own["starts"], own["steps"], np.unravel_index(place, shape), strict=True)
+            place = np.ravel_multi_index([start + step * index for start, step, index in where], source)
         elif opcode == Opcode.TRANSPOSE:
             axes = graph.attributes[tensor]["axes"]
-            where = dict(zip(axes, np.unravel_index(place, shape), strict=True))
-            place = np.ravel_multi_index([where[axis] for axis in range(len(axes))], source)
+            along = dict(zip(axes, np.unravel_index(place, shape), strict=True))
+            place = np.ravel_multi_index([along[axis] for axis in range(len(axes))], source)
         tensor = operands[0]
     return tensor, place
 

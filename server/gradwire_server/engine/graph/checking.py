@@ -44,7 +44,8 @@ class Checked:
 
     graph: Graph
     """With attributes in normal form. SUM, REDUCE_MAX, LOGSUMEXP: ``axes`` (ascending, not negative, all axes if none
-    were sent) and ``keepdims``; RESHAPE: ``shape``; TRANSPOSE: ``axes``."""
+    were sent) and ``keepdims``; RESHAPE: ``shape``; TRANSPOSE: ``axes``; CUMSUM, CONCATENATE: ``axis``; SCATTER_ADD:
+    ``axis`` and ``size``; SLICE: ``starts``, ``sizes`` and ``steps`` for each axis; TAKE: ``axis``, unless it is 0."""
     shape_ids: NDArray[np.int32]
     """[nodes], index into ``shape_table`` of each node's shape for one example."""
     shape_table: tuple[Shape, ...]

@@ -87,7 +87,7 @@ class Graph:
     contents: Mapping[int, Content]
     """By node, in ascending order; of sources, except constants that are float scalars."""
     attributes: Mapping[int, Attributes] = field(default_factory=dict)
-    """By node: ``axes``, ``keepdims``, ``shape``."""
+    """By node: fields of its message beside operands and exponent, such as ``axes``, ``keepdims``, ``shape``."""
     origins: Origins | None = None
     """None where nodes are as sent."""
     loss: int

@@ -11,12 +11,14 @@ from gradwire_server.engine.checkpoints import Checkpoint, checked
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.canonical import NONE, Canonical
 from gradwire_server.engine.graph.graph import Attributes, Content, Graph, Input, Parameter
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import COMPUTING, Opcode, marks
 
 FORM = "gradwire graph 2"
 """Names the form itself, so that a change of it changes every id."""
 
 ADD, ELEMENT = int(Opcode.ADD), int(Opcode.ELEMENT)
+
+_COMPUTING = marks(COMPUTING)
 
 
 def graph_id(graph: Graph, form: Canonical, checkpoint: Checkpoint) -> str:
@@ -34,7 +36,7 @@ def graph_id(graph: Graph, form: Canonical, checkpoint: Checkpoint) -> str:
     roots = np.ones(len(graph), np.bool_)
     roots[graph.operands] = False
     roots[named] = True
-    roots |= (form.opcodes >= Opcode.ADD) & (form.opcodes <= Opcode.MATMUL)
+    roots |= _COMPUTING[form.opcodes]
     count = postorder(np.flatnonzero(roots), graph.starts, graph.operands, form, numbers, order, count)
     order = order[:count]
     arities, edges = tabulate(graph.starts, graph.operands, form, numbers, order)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
 from gradwire_server.engine.graph import shapes
 from gradwire_server.engine.graph.graph import Attributes, Graph, Input, Shape
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import ELEMENTWISE, Opcode
 from gradwire_server.engine.graph.ops import OPS, Op
 from gradwire_server.engine.graph.rules import OperandError, Spec
-from gradwire_server.engine.graph.traversal import infer_elementwise
+from gradwire_server.engine.graph.traversal import ANY, infer_elementwise
 from gradwire_server.errors import Findings, Reason, refuse, shown
 from gradwire_server.limits import Limits, graph_too_large
 
@@ -26,6 +26,11 @@ UNKNOWN = -1
 T = TypeVar("T", int, NDArray[np.int32])
 
 _BY_CODE: Mapping[int, Op] = {op.opcode: op for op in OPS.values()}
+
+_ARITIES = np.zeros(max(Opcode) + 1, np.int8)
+"""By opcode, how many operands elementwise operations take."""
+for _code in ELEMENTWISE:
+    _ARITIES[_code] = _BY_CODE[_code].max_operands or ANY
 
 
 class Inferred(NamedTuple):
@@ -77,7 +82,7 @@ class _Checker:
         scalar[list(graph.contents)] = False
         named = self._wrong_names()
         visits, wrong, index = 0, next(named, None), 0
-        columns = graph.opcodes, graph.starts, graph.operands, graph.numbers, ids, scalar
+        columns = graph.opcodes, graph.starts, graph.operands, graph.numbers, ids, scalar, _ARITIES
         while True:
             index = infer_elementwise(*columns, index)
             while wrong is not None and wrong[0] <= index:

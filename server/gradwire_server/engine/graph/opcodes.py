@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 class Opcode(IntEnum):
-    """Kind of a node. Numbers from ADD to POWER work element by element."""
+    """Kind of a node. The numbers of what graphs have are part of their ids and stay."""
 
     PARAMETER = 0
     INPUT = 1
@@ -32,6 +36,19 @@ class Opcode(IntEnum):
     STACK = 20
     """Vector of scalars; the codec makes it of a packed node's results."""
 
+    EQUAL = 30
+    SIN = 37
+    COS = 38
+    LOG1P = 39
+    EXPM1 = 40
+    ERF = 41
+    LESS = 42
+    SELECT = 43
+    CUMSUM = 44
+    CONCATENATE = 45
+    SLICE = 46
+    SCATTER_ADD = 47
+
     # Special cases of powers, of ties, and of more than two operands, in code only.
     SQUARE = 21
     RECIPROCAL = 22
@@ -43,7 +60,6 @@ class Opcode(IntEnum):
     MIXED = 28
     # Steps of the machine, in code only.
     COPY = 29
-    EQUAL = 30
     SHARE = 31
     SHARE_SPLIT = 32
     WINNER = 33
@@ -56,3 +72,47 @@ class Opcode(IntEnum):
 
 SOURCES = frozenset({Opcode.PARAMETER, Opcode.INPUT, Opcode.CONSTANT})
 """Nodes without operands."""
+
+FUNCTIONS = frozenset(
+    {
+        Opcode.SIGMOID,
+        Opcode.EXP,
+        Opcode.LOG,
+        Opcode.TANH,
+        Opcode.SOFTPLUS,
+        Opcode.SIN,
+        Opcode.COS,
+        Opcode.LOG1P,
+        Opcode.EXPM1,
+        Opcode.ERF,
+    }
+)
+"""Functions of one number."""
+
+ELEMENTWISE = FUNCTIONS | {
+    Opcode.ADD,
+    Opcode.MUL,
+    Opcode.MAX,
+    Opcode.POWER,
+    Opcode.LESS,
+    Opcode.EQUAL,
+    Opcode.SELECT,
+}
+"""Operations that work element by element."""
+
+COMPUTING = ELEMENTWISE | {
+    Opcode.SUM,
+    Opcode.REDUCE_MAX,
+    Opcode.LOGSUMEXP,
+    Opcode.MATMUL,
+    Opcode.CUMSUM,
+    Opcode.SCATTER_ADD,
+}
+"""Operations that make new numbers; the others move those that there are."""
+
+
+def marks(opcodes: Iterable[Opcode]) -> NDArray[np.bool_]:
+    """By number, whether it is one of these."""
+    marked = np.zeros(max(Opcode) + 1, np.bool_)
+    marked[list(opcodes)] = True
+    return marked

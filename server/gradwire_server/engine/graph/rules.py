@@ -128,17 +128,110 @@ def transpose(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
 
 
 def take(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
-    """Rows of the first operand; constant indices must be in range."""
-    rows, indices = specs
-    if not rows.shape:
+    """Entries of the first operand along an axis; constant indices must be in range."""
+    entries, indices = specs
+    if not entries.shape:
         raise OperandError("the first operand is a scalar and has no rows", "operands[0]")
-    count, given = rows.shape[0], indices.constant
+    axis = _normal_axis(attributes.get("axis", 0), entries.shape)
+    _check_indices(indices, entries.shape[axis])
+    # The first axis goes without saying.
+    return entries.shape[:axis] + indices.shape + entries.shape[axis + 1 :], {"axis": axis} if axis else {}
+
+
+def scatter_add(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
+    """Entries that are summed along an axis of a given size; constant indices must be in range."""
+    entries, indices = specs
+    count, rank = attributes["size"], len(indices.shape)
+    if count < 0:
+        raise OperandError(f"size {count} is negative; an axis has at least size 0", "size")
+    result_rank = len(entries.shape) - rank + 1
+    if result_rank < 1:
+        raise OperandError(
+            f"indices of shape {text(indices.shape)} have more axes than the entries of shape {text(entries.shape)}",
+            "operands",
+        )
+    axis = _normal_axis(attributes["axis"], (count,) * result_rank)
+    if entries.shape[axis : axis + rank] != indices.shape:
+        raise OperandError(
+            f"indices of shape {text(indices.shape)} are not for entries of shape {text(entries.shape)}, which has "
+            f"{text(entries.shape[axis : axis + rank])} from axis {axis} on",
+            "operands",
+        )
+    _check_indices(indices, count)
+    return (*entries.shape[:axis], count, *entries.shape[axis + rank :]), {"axis": axis, "size": count}
+
+
+def concatenate(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
+    """Operands of shapes that are equal but for one axis."""
+    first = specs[0].shape
+    if not first:
+        raise OperandError("the operand is a scalar; reshape it to (1,) first", "operands[0]")
+    axis = _normal_axis(attributes["axis"], first)
+    for slot, spec in enumerate(specs):
+        shape = spec.shape
+        if len(shape) != len(first) or shape[:axis] + shape[axis + 1 :] != first[:axis] + first[axis + 1 :]:
+            raise OperandError(
+                f"shapes {text(first)} and {text(shape)} differ beside axis {axis}, along which they would be "
+                "concatenated",
+                f"operands[{slot}]",
+            )
+    return (*first[:axis], sum(spec.shape[axis] for spec in specs), *first[axis + 1 :]), {"axis": axis}
+
+
+def slice_(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
+    """Elements at regular distances along each axis, all of which exist."""
+    shape = specs[0].shape
+    starts, sizes, steps = (list(attributes[name]) for name in ("starts", "sizes", "steps"))
+    for name, found in (("starts", starts), ("sizes", sizes), ("steps", steps)):
+        if len(found) != len(shape) and (found or name != "steps"):
+            raise OperandError(f"{len(found)} {name} are given for shape {text(shape)} with {len(shape)} axes", name)
+    steps = steps or [1] * len(shape)
+    for axis, (length, start, size_, step) in enumerate(zip(shape, starts, sizes, steps, strict=True)):
+        if size_ < 0:
+            raise OperandError(f"size {size_} is negative", f"sizes[{axis}]")
+        if step == 0:
+            raise OperandError("step 0 goes nowhere; give 1 for all elements", f"steps[{axis}]")
+        if size_ == 0:
+            starts[axis], steps[axis] = 0, 1
+            continue
+        if not -length <= start < length:
+            raise OperandError(f"start {start} is out of range for axis {axis} of size {length}", f"starts[{axis}]")
+        starts[axis] = start % length
+        last = starts[axis] + (size_ - 1) * step
+        if not 0 <= last < length:
+            raise OperandError(
+                f"{size_} elements from {starts[axis]} on in steps of {step} end with {last}, out of range for axis "
+                f"{axis} of size {length}",
+                f"sizes[{axis}]",
+            )
+        if size_ == 1:
+            steps[axis] = 1
+    return tuple(sizes), {"starts": tuple(starts), "sizes": tuple(sizes), "steps": tuple(steps)}
+
+
+def cumsum(specs: Sequence[Spec], attributes: Attributes) -> Inferred:
+    """An operand that has the axis; its shape stays."""
+    shape = specs[0].shape
+    if not shape:
+        raise OperandError("the operand is a scalar and has no axis", "operands[0]")
+    return shape, {"axis": _normal_axis(attributes["axis"], shape)}
+
+
+def _check_indices(indices: Spec, count: int) -> None:
+    given = indices.constant
     wrong = None if given is None else first_true((given < -count) | (given >= count))
     if given is not None and wrong is not None:
         raise OperandError(
             f"index {given[wrong]} at position {text(wrong)} is out of range for {count} rows", "operands[1]"
         )
-    return indices.shape + rows.shape[1:], {}
+
+
+def _normal_axis(axis: int, shape: Shape) -> int:
+    """The axis counted from the front; raises OperandError."""
+    rank = len(shape)
+    if not -rank <= axis < rank:
+        raise OperandError(f"axis {axis} is out of range for {rank} axes", "axis")
+    return axis % rank
 
 
 def _normal_axes(axes: Sequence[int], shape: Shape) -> tuple[int, ...]:

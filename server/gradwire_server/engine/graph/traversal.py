@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.opcodes import Opcode
 
-ADD, MAX, POWER = int(Opcode.ADD), int(Opcode.MAX), int(Opcode.POWER)
+POWER = int(Opcode.POWER)
+
+ANY = -1
+"""Arity of operations that take one operand or more."""
 
 
 @compiled
@@ -54,6 +57,7 @@ def infer_elementwise(
     numbers: NDArray[np.float64],
     shape_ids: NDArray[np.int32],
     known: NDArray[np.bool_],
+    arities: NDArray[np.int8],
     first: int,
 ) -> int:
     """Give shapes to elementwise operations on scalars and float tensors of one shape, up to the first other operation.
@@ -65,6 +69,7 @@ def infer_elementwise(
         numbers: [nodes], exponents of powers.
         shape_ids: [nodes], 0 for scalars, above for other float tensors, below for what no such operation takes.
         known: [nodes], whether the shape id is there already.
+        arities: [opcodes], how many operands each elementwise operation takes, or ANY; 0 for other opcodes.
         first: First node to look at; nodes before it have their shape ids.
 
     Returns:
@@ -74,7 +79,7 @@ def infer_elementwise(
         if known[k]:
             continue
         code, arity, shape = opcodes[k], starts[k + 1] - starts[k], 0
-        if not ADD <= code <= POWER or arity < 1 or (arity > 1 and code > MAX):
+        if arity < 1 or (arity != arities[code] and arities[code] != ANY):
             return k
         if code == POWER and not np.isfinite(numbers[k]):
             return k

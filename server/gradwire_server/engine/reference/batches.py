@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.checking import Checked
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import ELEMENTWISE, Opcode, marks
 
 Nodes = int | NDArray[np.int64]
 """A node, or the scalar nodes of a batch."""
+
+
+_ELEMENTWISE = marks(ELEMENTWISE)
 
 
 class Batch(NamedTuple):
@@ -58,7 +61,7 @@ def _grouped(program: Checked, needed: NDArray[np.bool_]) -> tuple[NDArray[np.in
     count_levels(graph.starts, graph.operands, levels)
     nodes = np.flatnonzero(needed & (graph.opcodes > Opcode.CONSTANT))
     opcodes, starts = graph.opcodes[nodes], graph.starts[nodes]
-    scalar = (program.shape_ids[nodes] == 0) & (opcodes <= Opcode.POWER)
+    scalar = (program.shape_ids[nodes] == 0) & _ELEMENTWISE[opcodes]
     # What tells operations of one opcode apart: the exponent, the tensor that elements are of, or the node itself.
     own = np.where(opcodes == Opcode.ELEMENT, graph.operands[starts], nodes).astype(np.float64)
     own[scalar] = np.where(opcodes == Opcode.POWER, graph.numbers[nodes], 0)[scalar]

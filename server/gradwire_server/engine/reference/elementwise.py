@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import accumulate
-from math import isqrt
+from math import erf, isqrt, pi, sqrt
 
 import numpy as np
 
@@ -101,6 +101,34 @@ def _power_vjp(facts: Facts, g: Array, operands: Sequence[Array], out: Array) ->
     return [stop(g, g * (p * _raised(operands[0], p - 1)))]
 
 
+def _indicator(compared: Callable[[Array, Array], Array]) -> Rule:
+    """The rule of a comparison: 1 where it holds, and no gradient."""
+    return Rule(
+        lambda facts, operands: compared(*operands).astype(operands[0].dtype),
+        lambda facts, g, operands, out: [np.zeros(a.shape, g.dtype) for a in operands],
+    )
+
+
+def _select(facts: Facts, operands: Sequence[Array]) -> Array:
+    c, a, b = operands
+    return np.where(c != 0, a, b)
+
+
+def _select_vjp(facts: Facts, g: Array, operands: Sequence[Array], out: Array) -> list[Array]:
+    # As for max, by selection: what is not selected gets exactly 0, whatever g is.
+    c, a, b = operands
+    to_a, to_b = np.where(c != 0, g, 0), np.where(c != 0, 0, g)
+    return [np.zeros(c.shape, g.dtype), unbroadcast(to_a, a.shape), unbroadcast(to_b, b.shape)]
+
+
+_erf_of_each = np.vectorize(erf, otypes=[np.float64])
+
+
+def _erf(a: Array) -> Array:
+    found: Array = _erf_of_each(a).astype(a.dtype)
+    return found
+
+
 def _unary(value: Callable[[Array], Array], vjp: Callable[[Array, Array, Array], Array]) -> Rule:
     """The rule of an op of one operand, from ``value(a)`` and ``vjp(g, a, out)``."""
     return Rule(
@@ -120,4 +148,12 @@ ELEMENTWISE = {
     Opcode.TANH: _unary(np.tanh, lambda g, a, t: g * ((1 - t) * (1 + t))),
     Opcode.SOFTPLUS: _unary(_softplus, lambda g, a, out: g * sigmoid(a)),
     Opcode.POWER: Rule(_power, _power_vjp),
+    Opcode.SIN: _unary(np.sin, lambda g, a, out: g * np.cos(a)),
+    Opcode.COS: _unary(np.cos, lambda g, a, out: -(g * np.sin(a))),
+    Opcode.LOG1P: _unary(np.log1p, lambda g, a, out: g / (1 + a)),
+    Opcode.EXPM1: _unary(np.expm1, lambda g, a, out: g * np.exp(a)),
+    Opcode.ERF: _unary(_erf, lambda g, a, out: g * (2 / sqrt(pi) * np.exp(-np.square(a)))),
+    Opcode.LESS: _indicator(np.less),
+    Opcode.EQUAL: _indicator(np.equal),
+    Opcode.SELECT: Rule(_select, _select_vjp),
 }

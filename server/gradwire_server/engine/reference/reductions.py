@@ -1,4 +1,4 @@
-"""Ops that reduce axes."""
+"""Ops that add up, or compare, along axes."""
 
 from __future__ import annotations
 
@@ -65,8 +65,20 @@ def _logsumexp_vjp(facts: Facts, g: Array, operands: Sequence[Array], out: Array
     return [np.where(out == -np.inf, 0, stop(g, g * (e / total(e, facts.attributes["axes"]))))]
 
 
+def _cumsum(facts: Facts, operands: Sequence[Array]) -> Array:
+    # As for sums, float32 adds up in float64.
+    return np.cumsum(operands[0], facts.attributes["axis"], np.float64).astype(operands[0].dtype)
+
+
+def _cumsum_vjp(facts: Facts, g: Array, operands: Sequence[Array], out: Array) -> list[Array]:
+    # Each element is in the sums from its own on.
+    axis = facts.attributes["axis"]
+    return [np.flip(_cumsum(facts, [np.flip(g, axis)]), axis)]
+
+
 REDUCTIONS = {
     Opcode.SUM: Rule(_sum, _sum_vjp),
     Opcode.REDUCE_MAX: Rule(_reduce_max, _reduce_max_vjp),
     Opcode.LOGSUMEXP: Rule(_logsumexp, _logsumexp_vjp),
+    Opcode.CUMSUM: Rule(_cumsum, _cumsum_vjp),
 }

@@ -17,7 +17,7 @@ class Facts(NamedTuple):
     number: Any
     """Exponent of a power, or flat place of an element; of several elements at once, [elements]."""
     attributes: Attributes
-    """Axes, permutation or shape, in normal form."""
+    """Axes, permutation, shape and the like, in normal form."""
     ties: Ties
     checkpoint: Checkpoint = unhurried
     """Called between the parts of long work; may raise."""

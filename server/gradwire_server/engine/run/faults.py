@@ -31,9 +31,12 @@ def index_refusal(job: Job) -> Refusal:
     checked, arrays = job.program.checked, job.query.arrays
     graph, found = checked.graph, []
     needed = facts_of(checked, job.bound.question).needed
-    for node in np.flatnonzero(needed & (graph.opcodes == Opcode.TAKE)).tolist():
+    indexing = (graph.opcodes == Opcode.TAKE) | (graph.opcodes == Opcode.SCATTER_ADD)
+    for node in np.flatnonzero(needed & indexing).tolist():
         table, indices = graph.operands_of(node)
-        content, rows = graph.contents[indices], checked.shape(table)[0] if checked.shape(table) else 0
+        own = graph.attributes.get(node, {})
+        content, axis = graph.contents[indices], own.get("axis", 0)
+        rows = own["size"] if "size" in own else checked.shape(table)[axis]
         if isinstance(content, Input):
             wrong = np.argwhere((arrays[content.name] < -rows) | (arrays[content.name] >= rows))
             if len(wrong):
