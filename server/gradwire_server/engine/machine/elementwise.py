@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.machine import functions
 from gradwire_server.engine.machine.memory import inlined
 from gradwire_server.engine.machine.vectors import larger, select
 
-ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)
-SQUARE, RECIPROCAL, POWER = int(Opcode.SQUARE), int(Opcode.RECIPROCAL), int(Opcode.POWER)
-EXP, LOG, SIGMOID = int(Opcode.EXP), int(Opcode.LOG), int(Opcode.SIGMOID)
-TANH, SOFTPLUS = int(Opcode.TANH), int(Opcode.SOFTPLUS)
+# As numbers of NumPy: Numba would compile a function anew for each plain integer that it is called with.
+ADD, MUL, MAX, MAX_SPLIT = map(np.int64, [Opcode.ADD, Opcode.MUL, Opcode.MAX, Opcode.MAX_SPLIT])
+SQUARE, RECIPROCAL, POWER = map(np.int64, [Opcode.SQUARE, Opcode.RECIPROCAL, Opcode.POWER])
+EXP, LOG, SIGMOID = map(np.int64, [Opcode.EXP, Opcode.LOG, Opcode.SIGMOID])
+TANH, SOFTPLUS = map(np.int64, [Opcode.TANH, Opcode.SOFTPLUS])
 
 
 @inlined
@@ -57,8 +60,8 @@ def arithmetic_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> An
 
 
 @inlined
-def function(opcode: int, x: Any) -> Any:
-    """What a function gives of a number."""
+def value(opcode: int, x: Any, y: Any, one: Any) -> Any:
+    """What an operation or a function gives of its arguments, which are numbers."""
     if opcode == EXP:
         return functions.exp(x)
     if opcode == LOG:
@@ -67,23 +70,27 @@ def function(opcode: int, x: Any) -> Any:
         return functions.sigmoid(x)
     if opcode == TANH:
         return functions.tanh(x)
-    return functions.softplus(x)
+    if opcode == SOFTPLUS:
+        return functions.softplus(x)
+    return arithmetic(opcode, x, y, one)
 
 
 @inlined
-def function_back(opcode: int, g: Any, x: Any, y: Any, one: Any) -> Any:
-    """What a function passes back of the gradient ``g`` to its argument ``x``; ``y`` is its value."""
+def passed_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
+    """What an operation or a function passes back of its gradient ``g`` to its arguments; ``z`` is its value."""
     zero = one - one
     if opcode == EXP:
-        return stopped(g, g * y, zero)
+        return stopped(g, g * z, zero), zero
     if opcode == LOG:
-        return stopped(g, g / x, zero)
+        return stopped(g, g / x, zero), zero
     if opcode == SIGMOID:
-        return stopped(g, g * (y * (one - y)), zero)
+        return stopped(g, g * (z * (one - z)), zero), zero
     if opcode == TANH:
-        # (1 - y)(1 + y) keeps the digits that 1 - y^2 loses where |y| is near 1.
-        return stopped(g, g * ((one - y) * (one + y)), zero)
-    return stopped(g, g * functions.sigmoid(x), zero)
+        # (1 - z)(1 + z) keeps the digits that 1 - z^2 loses where |z| is near 1.
+        return stopped(g, g * ((one - z) * (one + z)), zero), zero
+    if opcode == SOFTPLUS:
+        return stopped(g, g * functions.sigmoid(x), zero), zero
+    return arithmetic_back(opcode, g, x, y, z, one)
 
 
 @inlined

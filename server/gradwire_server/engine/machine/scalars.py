@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine.elementwise import (
@@ -15,6 +17,7 @@ from gradwire_server.engine.machine.elementwise import (
     MAX,
     MAX_SPLIT,
     MUL,
+    POWER,
     arithmetic,
     arithmetic_back,
     power,
@@ -24,7 +27,8 @@ from gradwire_server.engine.machine.elementwise import (
 from gradwire_server.engine.machine.memory import inlined, unsigned
 from gradwire_server.engine.machine.vectors import lanes_of, larger, line, load, select, store
 
-PRODUCT, TOTAL, GREATEST_SPLIT = int(Opcode.PRODUCT), int(Opcode.TOTAL), int(Opcode.GREATEST_SPLIT)
+PRODUCT, TOTAL = map(np.int64, [Opcode.PRODUCT, Opcode.TOTAL])
+GREATEST, GREATEST_SPLIT = map(np.int64, [Opcode.GREATEST, Opcode.GREATEST_SPLIT])
 
 
 class Operations(NamedTuple):
@@ -78,13 +82,37 @@ def add(x: Any, place: int, at: Lanes, numbers: Any) -> None:
 
 
 @inlined
-def few(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
-    """An operation on one argument or two."""
-    put(v, t.first + k, at, arithmetic(opcode, get(v, t.a[k], at), get(v, t.b[k], at), at.one))
+def forward(opcode: int, run: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
+    """One operation."""
+    if opcode == POWER:
+        put(v, t.first + k, at, power(get(v, t.a[k], at), t.exponents[t.b[k]]))
+    elif opcode == TOTAL and run == r.RANGES:
+        _sum_of_range(k, t, v, at)
+    elif opcode >= PRODUCT:
+        _many(opcode, k, t, v, at)
+    else:
+        put(v, t.first + k, at, arithmetic(opcode, get(v, t.a[k], at), get(v, t.b[k], at), at.one))
 
 
 @inlined
-def few_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+def backward(opcode: int, run: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+    """What one operation adds to the gradients of its arguments."""
+    if opcode == POWER:
+        _power_back(k, t, v, d, at)
+    elif opcode == TOTAL and run == r.RANGES:
+        _sum_of_range_back(k, t, d, at)
+    elif opcode == TOTAL:
+        _sum_back(k, t, d, at)
+    elif opcode == PRODUCT:
+        _product_back(k, t, v, d, x, at)
+    elif opcode >= GREATEST:
+        _largest_back(opcode, k, t, v, d, at)
+    else:
+        _few_back(opcode, k, t, v, d, at)
+
+
+@inlined
+def _few_back(opcode: int, k: int, t: Operations, v: Any, d: Any, at: Lanes) -> None:
     """What an operation on one argument or two adds to their gradients."""
     i, j, o = t.a[k], t.b[k], t.first + k
     first, second = arithmetic_back(opcode, get(d, o, at), get(v, i, at), get(v, j, at), get(v, o, at), at.one)
@@ -116,14 +144,7 @@ def spread_back(opcode: int, k: int, t: Operations, run: int, v: Any, d: Any, at
 
 
 @inlined
-def raised(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
-    """POWER."""
-    put(v, t.first + k, at, power(get(v, t.a[k], at), t.exponents[t.b[k]]))
-
-
-@inlined
-def raised_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
-    """POWER, backward."""
+def _power_back(k: int, t: Operations, v: Any, d: Any, at: Lanes) -> None:
     exponent = t.exponents[t.b[k]]
     if exponent != 0:
         g = get(d, t.first + k, at)
@@ -131,7 +152,7 @@ def raised_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: 
 
 
 @inlined
-def many(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
+def _many(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
     """An operation on arguments that are listed, from the first to the last."""
     result = get(v, t.lists[t.a[k]], at)
     for m in range(unsigned(t.a[k]) + unsigned(1), unsigned(t.b[k])):
@@ -146,7 +167,7 @@ def many(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
 
 
 @inlined
-def sum_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+def _sum_back(k: int, t: Operations, d: Any, at: Lanes) -> None:
     """TOTAL of arguments that are listed, backward."""
     g = get(d, t.first + k, at)
     for m in range(unsigned(t.a[k]), unsigned(t.b[k])):
@@ -154,7 +175,7 @@ def sum_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lan
 
 
 @inlined
-def sum_of_range(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
+def _sum_of_range(k: int, t: Operations, v: Any, at: Lanes) -> None:
     """TOTAL of arguments that stand one after another."""
     result = get(v, t.a[k], at)
     for place in range(unsigned(t.a[k]) + unsigned(1), unsigned(t.b[k])):
@@ -163,7 +184,7 @@ def sum_of_range(opcode: int, k: int, t: Operations, v: Any, at: Lanes) -> None:
 
 
 @inlined
-def sum_of_range_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+def _sum_of_range_back(k: int, t: Operations, d: Any, at: Lanes) -> None:
     """TOTAL of arguments that stand one after another, backward."""
     g = get(d, t.first + k, at)
     for place in range(unsigned(t.a[k]), unsigned(t.b[k])):
@@ -171,7 +192,7 @@ def sum_of_range_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any
 
 
 @inlined
-def product_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+def _product_back(k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
     """PRODUCT, backward."""
     g, next_, zero = get(d, t.first + k, at), unsigned(1), at.one - at.one
     begin, last = unsigned(t.a[k]), unsigned(t.b[k]) - next_
@@ -192,7 +213,7 @@ def product_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at:
 
 
 @inlined
-def largest_back(opcode: int, k: int, t: Operations, v: Any, d: Any, x: Any, at: Lanes) -> None:
+def _largest_back(opcode: int, k: int, t: Operations, v: Any, d: Any, at: Lanes) -> None:
     """GREATEST or GREATEST_SPLIT, backward."""
     g, z, zero = get(d, t.first + k, at), get(v, t.first + k, at), at.one - at.one
     tied = zero

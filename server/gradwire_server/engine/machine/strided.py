@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import int64
 
 from gradwire_server.engine.compiled import compiled
@@ -18,7 +19,7 @@ from gradwire_server.engine.machine.vectors import lanes_of, larger, line, load,
 CHUNK = 512
 """Numbers that pass through scratch at a time."""
 
-LOAD, ADD, ADD_WIDE, LARGEST = range(4)
+LOAD, ADD, ADD_WIDE, LARGEST = map(np.int64, range(4))
 """What becomes of an element: it is read, added to, added to in float64, or kept if it is the largest."""
 
 

@@ -20,8 +20,6 @@ from gradwire_server.engine.machine.calls import CHUNK, call, call_back
 from gradwire_server.engine.machine.control import address_of, stops
 from gradwire_server.engine.machine.elementwise import (
     ADD,
-    EXP,
-    LOG,
     MAX,
     MAX_SPLIT,
     MUL,
@@ -30,17 +28,14 @@ from gradwire_server.engine.machine.elementwise import (
     SIGMOID,
     SOFTPLUS,
     SQUARE,
-    TANH,
-    arithmetic,
-    arithmetic_back,
-    function,
-    function_back,
+    passed_back,
+    value,
 )
 from gradwire_server.engine.machine.memory import inlined, invoke, item_size, pointer, unsigned
-from gradwire_server.engine.machine.scalars import PRODUCT, TOTAL, Lanes, Operations
+from gradwire_server.engine.machine.scalars import GREATEST, GREATEST_SPLIT, PRODUCT, TOTAL, Lanes, Operations
 from gradwire_server.engine.machine.vectors import lanes_of, line, store
 
-GREATEST, GREATEST_SPLIT, MIXED = int(Opcode.GREATEST), int(Opcode.GREATEST_SPLIT), int(Opcode.MIXED)
+MIXED = int(Opcode.MIXED)
 
 AHEAD = 2048
 """Gradients that are set to zero at a time, so that they are in the cache when they are added to."""
@@ -79,68 +74,40 @@ def _zero(d: Any, begin: int, end: int) -> None:
 
 
 @inlined
-def _forward_group(operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
+def _forward(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
     """The operations from ``begin`` on, all of one opcode: vectors of lanes, then other lanes one by one."""
     ones = line(t.one)
-    count, step = lanes_of(ones), unsigned(end - begin if run == r.RANGES else 1)
+    count = lanes_of(ones)
+    if opcode in (MUL, ADD, MAX, MAX_SPLIT) and run > r.RANGES and w == 1:
+        n = unsigned(end - begin)
+        whole = n - n % count
+        for lane in range(unsigned(0), whole, count):
+            ops.spread(opcode, begin, t, run, v, Lanes(w, lane, ones))
+        begin += int64(whole)
+    step = unsigned(end - begin if run == r.RANGES and opcode < PRODUCT else 1)
     lanes = step * w
     whole = lanes - lanes % count
     if whole:
         for k in range(unsigned(begin), unsigned(end), step):
             for lane in range(unsigned(0), whole, count):
-                operation(opcode, k, t, v, Lanes(w, lane, ones))
+                ops.forward(opcode, run, k, t, v, Lanes(w, lane, ones))
     if lanes == unsigned(1):
         for k in range(unsigned(begin), unsigned(end)):
-            operation(opcode, k, t, v, Lanes(unsigned(1), unsigned(0), t.one))
+            ops.forward(opcode, run, k, t, v, Lanes(unsigned(1), unsigned(0), t.one))
         return
     for lane in range(whole, lanes):
         for k in range(unsigned(begin), unsigned(end), step):
-            operation(opcode, k, t, v, Lanes(w, lane, t.one))
+            ops.forward(opcode, run, k, t, v, Lanes(w, lane, t.one))
 
 
 @inlined
-def _backward_group(
-    operation: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int
-) -> None:
+def _backward(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
     """Gradients of the operations from ``begin`` on, all of one opcode, from the last to the first."""
     ones = line(t.one)
-    count, step = lanes_of(ones), unsigned(end - begin if run == r.RANGES else 1)
-    lanes, steps = step * w, unsigned(end - begin)
-    whole = lanes - lanes % count
-    if whole:
-        for m in range(unsigned(0), steps, step):
-            for lane in range(unsigned(0), whole, count):
-                operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, ones))
-    if lanes == unsigned(1):
-        for m in range(steps):
-            operation(opcode, unsigned(end) - unsigned(1) - m, t, v, d, x, Lanes(unsigned(1), unsigned(0), t.one))
-        return
-    for lane in range(whole, lanes):
-        for m in range(unsigned(0), steps, step):
-            operation(opcode, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, t.one))
-
-
-@inlined
-def _forward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, w: int) -> None:
-    """Operations on two arguments."""
-    if run > r.RANGES and w == 1:
-        ones = line(t.one)
-        count, n = lanes_of(ones), unsigned(end - begin)
+    count = lanes_of(ones)
+    if opcode in (MUL, ADD, MAX, MAX_SPLIT) and run > r.RANGES and w == 1:
+        n, total = unsigned(end - begin), ones - ones
         whole = n - n % count
-        for lane in range(unsigned(0), whole, count):
-            ops.spread(opcode, begin, t, run, v, Lanes(w, lane, ones))
-        begin += int64(whole)
-    _forward_group(ops.few, opcode, begin, end, run, t, v, w)
-
-
-@inlined
-def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
-    """Gradients of operations on two arguments."""
-    if run > r.RANGES and w == 1:
-        ones = line(t.one)
-        count, n = lanes_of(ones), unsigned(end - begin)
-        whole = n - n % count
-        total = ones - ones
         for lane in range(unsigned(0), whole, count):
             total = total + ops.spread_back(opcode, begin, t, run, v, d, Lanes(w, lane, ones))
         store(x, unsigned(0), total)
@@ -148,7 +115,48 @@ def _backward_pairs(opcode: int, begin: int, end: int, run: int, t: Any, v: Any,
         for lane in range(count):
             d[common] += x[lane]
         begin += int64(whole)
-    _backward_group(ops.few_back, opcode, begin, end, run, t, v, d, x, w)
+    step, steps = unsigned(end - begin if run == r.RANGES and opcode < PRODUCT else 1), unsigned(end - begin)
+    lanes = step * w
+    whole = lanes - lanes % count
+    if whole:
+        for m in range(unsigned(0), steps, step):
+            for lane in range(unsigned(0), whole, count):
+                ops.backward(opcode, run, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, ones))
+    if lanes == unsigned(1):
+        for m in range(steps):
+            k = unsigned(end) - unsigned(1) - m
+            ops.backward(opcode, run, k, t, v, d, x, Lanes(unsigned(1), unsigned(0), t.one))
+        return
+    for lane in range(whole, lanes):
+        for m in range(unsigned(0), steps, step):
+            ops.backward(opcode, run, unsigned(end) - step - m, t, v, d, x, Lanes(w, lane, t.one))
+
+
+@inlined
+def _each(loop: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any, x: Any, w: int) -> None:
+    """A loop of its own for each opcode, which is a constant in it."""
+    if opcode == MUL:
+        loop(MUL, begin, end, run, t, v, d, x, w)
+    elif opcode == ADD:
+        loop(ADD, begin, end, run, t, v, d, x, w)
+    elif opcode == MAX:
+        loop(MAX, begin, end, run, t, v, d, x, w)
+    elif opcode == MAX_SPLIT:
+        loop(MAX_SPLIT, begin, end, run, t, v, d, x, w)
+    elif opcode == SQUARE:
+        loop(SQUARE, begin, end, run, t, v, d, x, w)
+    elif opcode == RECIPROCAL:
+        loop(RECIPROCAL, begin, end, run, t, v, d, x, w)
+    elif opcode == POWER:
+        loop(POWER, begin, end, run, t, v, d, x, w)
+    elif opcode == PRODUCT:
+        loop(PRODUCT, begin, end, run, t, v, d, x, w)
+    elif opcode == TOTAL:
+        loop(TOTAL, begin, end, run, t, v, d, x, w)
+    elif opcode == GREATEST:
+        loop(GREATEST, begin, end, run, t, v, d, x, w)
+    else:
+        loop(GREATEST_SPLIT, begin, end, run, t, v, d, x, w)
 
 
 @inlined
@@ -158,38 +166,10 @@ def _forward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any) ->
     # What was written last is not read again: in a chain all would wait for memory.
     last, y = base + unsigned(begin), one
     for k in range(unsigned(begin), unsigned(end)):
-        opcode, i = opcodes[k], t.a[k]
-        x = y if i == last else v[i]
-        if opcode == MUL:
-            y = arithmetic(MUL, x, v[t.b[k]], one)
-        elif opcode == ADD:
-            y = arithmetic(ADD, x, v[t.b[k]], one)
-        elif opcode in (MAX, MAX_SPLIT):
-            y = arithmetic(MAX, x, v[t.b[k]], one)
-        elif opcode == SQUARE:
-            y = arithmetic(SQUARE, x, x, one)
-        elif opcode == RECIPROCAL:
-            y = arithmetic(RECIPROCAL, x, x, one)
-        elif opcode == EXP:
-            y = function(EXP, x)
-        elif opcode == LOG:
-            y = function(LOG, x)
-        elif opcode == SIGMOID:
-            y = function(SIGMOID, x)
-        elif opcode == TANH:
-            y = function(TANH, x)
-        else:
-            y = function(SOFTPLUS, x)
+        i = t.a[k]
+        y = value(int64(opcodes[k]), y if i == last else v[i], v[t.b[k]], one)
         last = base + k
         v[last] = y
-
-
-@inlined
-def _pair_back(opcode: int, g: Any, i: int, j: int, v: Any, d: Any, one: Any) -> Any:
-    """Add to the gradient of the second argument; gives that of the first."""
-    first, second = arithmetic_back(opcode, g, v[i], v[j], one, one)
-    d[j] += second
-    return d[i] + first
 
 
 @inlined
@@ -200,30 +180,12 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any, d
     last, total = base + unsigned(end), one - one
     for m in range(n):
         k = unsigned(end) - step - m
-        opcode, i, j, o = opcodes[k], t.a[k], t.b[k], base + k
+        opcode, i, j, o = int64(opcodes[k]), t.a[k], t.b[k], base + k
         g = total if last == o else d[o]
-        if opcode == MUL:
-            total = _pair_back(MUL, g, i, j, v, d, one)
-        elif opcode == ADD:
-            total = _pair_back(ADD, g, i, j, v, d, one)
-        elif opcode == MAX:
-            total = _pair_back(MAX, g, i, j, v, d, one)
-        elif opcode == MAX_SPLIT:
-            total = _pair_back(MAX_SPLIT, g, i, j, v, d, one)
-        elif opcode == SQUARE:
-            total = d[i] + arithmetic_back(SQUARE, g, v[i], one, one, one)[0]
-        elif opcode == RECIPROCAL:
-            total = d[i] + arithmetic_back(RECIPROCAL, g, one, one, v[o], one)[0]
-        elif opcode == EXP:
-            total = d[i] + function_back(EXP, g, one, v[o], one)
-        elif opcode == LOG:
-            total = d[i] + function_back(LOG, g, v[i], one, one)
-        elif opcode == SIGMOID:
-            total = d[i] + function_back(SIGMOID, g, one, v[o], one)
-        elif opcode == TANH:
-            total = d[i] + function_back(TANH, g, one, v[o], one)
-        else:
-            total = d[i] + function_back(SOFTPLUS, g, v[i], one, one)
+        first, second = passed_back(opcode, g, v[i], v[j], v[o], one)
+        if opcode in (MUL, ADD, MAX, MAX_SPLIT):
+            d[j] += second
+        total = d[i] + first
         last = unsigned(i)
         d[last] = total
 
@@ -232,31 +194,12 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any, d
 def group(block: int, address: int, opcode: int, begin: int, end: int, run: int, one: Any) -> None:
     """The operations from ``begin`` on, all of one opcode."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
-    t, w = _table(row, one), unsigned(c[r.C_LANES])
+    t, w, x = _table(row, one), unsigned(c[r.C_LANES]), pointer(c[r.C_SCRATCH], one)
     v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
     if SIGMOID <= opcode <= SOFTPLUS:
-        call(c, opcode, begin, end, run, t, v, pointer(c[r.C_SCRATCH], one), w)
-    elif opcode == MUL:
-        _forward_pairs(MUL, begin, end, run, t, v, w)
-    elif opcode == SQUARE:
-        _forward_group(ops.few, SQUARE, begin, end, run, t, v, w)
-    elif opcode == RECIPROCAL:
-        _forward_group(ops.few, RECIPROCAL, begin, end, run, t, v, w)
-    elif opcode == ADD:
-        _forward_pairs(ADD, begin, end, run, t, v, w)
-    elif opcode in (MAX, MAX_SPLIT):
-        _forward_pairs(MAX, begin, end, run, t, v, w)
-    elif opcode == POWER:
-        _forward_group(ops.raised, POWER, begin, end, r.NONE, t, v, w)
-    elif opcode == PRODUCT:
-        _forward_group(ops.many, PRODUCT, begin, end, r.NONE, t, v, w)
-    elif opcode == TOTAL:
-        if run == r.RANGES:
-            _forward_group(ops.sum_of_range, TOTAL, begin, end, r.NONE, t, v, w)
-        else:
-            _forward_group(ops.many, TOTAL, begin, end, r.NONE, t, v, w)
+        call(c, opcode, begin, end, run, t, v, x, w)
     else:
-        _forward_group(ops.many, GREATEST, begin, end, r.NONE, t, v, w)
+        _each(_forward, opcode, begin, end, run, t, v, v, x, w)
 
 
 @compiled
@@ -268,31 +211,8 @@ def group_back(block: int, address: int, opcode: int, begin: int, end: int, run:
     d = pointer(address_of(c, row, r.S_REFS + r.REF, item_size(one)), one)
     if SIGMOID <= opcode <= SOFTPLUS:
         call_back(c, opcode, begin, end, run, t, v, d, x, w)
-    elif opcode == MUL:
-        _backward_pairs(MUL, begin, end, run, t, v, d, x, w)
-    elif opcode == SQUARE:
-        _backward_group(ops.few_back, SQUARE, begin, end, run, t, v, d, x, w)
-    elif opcode == RECIPROCAL:
-        _backward_group(ops.few_back, RECIPROCAL, begin, end, run, t, v, d, x, w)
-    elif opcode == ADD:
-        _backward_pairs(ADD, begin, end, run, t, v, d, x, w)
-    elif opcode == MAX:
-        _backward_pairs(MAX, begin, end, run, t, v, d, x, w)
-    elif opcode == MAX_SPLIT:
-        _backward_pairs(MAX_SPLIT, begin, end, run, t, v, d, x, w)
-    elif opcode == POWER:
-        _backward_group(ops.raised_back, POWER, begin, end, r.NONE, t, v, d, x, w)
-    elif opcode == PRODUCT:
-        _backward_group(ops.product_back, PRODUCT, begin, end, r.NONE, t, v, d, x, w)
-    elif opcode == TOTAL:
-        if run == r.RANGES:
-            _backward_group(ops.sum_of_range_back, TOTAL, begin, end, r.NONE, t, v, d, x, w)
-        else:
-            _backward_group(ops.sum_back, TOTAL, begin, end, r.NONE, t, v, d, x, w)
-    elif opcode == GREATEST:
-        _backward_group(ops.largest_back, GREATEST, begin, end, r.NONE, t, v, d, x, w)
     else:
-        _backward_group(ops.largest_back, GREATEST_SPLIT, begin, end, r.NONE, t, v, d, x, w)
+        _each(_backward, opcode, begin, end, run, t, v, d, x, w)
 
 
 @inlined

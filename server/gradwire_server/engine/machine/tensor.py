@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba import int64
 
@@ -12,12 +12,22 @@ from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.machine import functions, strided
 from gradwire_server.engine.machine.control import address_of, lengthened, stops
 from gradwire_server.engine.machine.elementwise import (
-    arithmetic,
-    arithmetic_back,
-    function,
-    function_back,
+    ADD,
+    EXP,
+    LOG,
+    MAX,
+    MAX_SPLIT,
+    MUL,
+    POWER,
+    RECIPROCAL,
+    SIGMOID,
+    SOFTPLUS,
+    SQUARE,
+    TANH,
+    passed_back,
     power,
     power_back,
+    value,
 )
 from gradwire_server.engine.machine.memory import (
     address_in,
@@ -32,10 +42,7 @@ from gradwire_server.engine.machine.memory import (
 )
 from gradwire_server.engine.machine.strided import CHUNK
 
-ADD, MUL, MAX, MAX_SPLIT = int(Opcode.ADD), int(Opcode.MUL), int(Opcode.MAX), int(Opcode.MAX_SPLIT)
-SQUARE, RECIPROCAL, POWER = int(Opcode.SQUARE), int(Opcode.RECIPROCAL), int(Opcode.POWER)
-EXP, LOG, SIGMOID = int(Opcode.EXP), int(Opcode.LOG), int(Opcode.SIGMOID)
-TANH, SOFTPLUS, COPY, EQUAL = int(Opcode.TANH), int(Opcode.SOFTPLUS), int(Opcode.COPY), int(Opcode.EQUAL)
+COPY, EQUAL = int(Opcode.COPY), int(Opcode.EQUAL)
 SHIFTED_EXP, LOG_TOTAL, SOFTMAX = int(Opcode.SHIFTED_EXP), int(Opcode.LOG_TOTAL), int(Opcode.SOFTMAX)
 SHARE, SHARE_SPLIT, WINNER = int(Opcode.SHARE), int(Opcode.SHARE_SPLIT), int(Opcode.WINNER)
 BACK = int(Opcode.BACK)
@@ -44,92 +51,85 @@ AT_ONCE = 1 << 20
 """Elements that are gone through without a look at whether to stop."""
 
 
-@inlined
-def _function(opcode: int, x: Any, z: Any, n: int) -> None:
-    for k in range(n):
-        z[k] = function(opcode, x[k])
+class _Elements(NamedTuple):
+    """Numbers of operands and result; those of an operand that a step does not have are the ones before."""
+
+    x: Any
+    y: Any
+    z: Any
+    out: Any
+    number: Any
+    one: Any
 
 
 @inlined
-def _function_back(opcode: int, g: Any, x: Any, z: Any, n: int, one: Any) -> None:
-    # Of its argument and its value a function needs one; both are ``x`` here.
+def _values(opcode: int, p: _Elements, n: int) -> None:
     for k in range(n):
-        z[k] = function_back(opcode, g[k], x[k], x[k], one)
+        p.out[k] = value(opcode, p.x[k], p.y[k], p.one)
 
 
 @inlined
-def _arithmetic(opcode: int, x: Any, y: Any, z: Any, n: int, one: Any) -> None:
+def _powers(opcode: int, p: _Elements, n: int) -> None:
     for k in range(n):
-        z[k] = arithmetic(opcode, x[k], y[k], one)
+        p.out[k] = power(p.x[k], p.number)
 
 
 @inlined
-def _first_back(opcode: int, g: Any, x: Any, y: Any, z: Any, n: int, one: Any) -> None:
-    """What goes back to the first argument."""
+def _gradients(opcode: int, p: _Elements, n: int) -> None:
+    # Of its argument and its value a function needs one: it is there as both.
     for k in range(n):
-        z[k], _ = arithmetic_back(opcode, g[k], x[k], y[k], x[k], one)
+        p.out[k], _ = passed_back(opcode, p.x[k], p.y[k], p.z[k], p.y[k], p.one)
+
+
+@inlined
+def _gradients_of_powers(opcode: int, p: _Elements, n: int) -> None:
+    for k in range(n):
+        p.out[k] = power_back(p.x[k], p.y[k], p.number, p.one)
+
+
+@inlined
+def _each(loop: Any, powers: Any, opcode: int, first: int, second: int, third: int, out: int, n: int, a: Any) -> None:
+    """A loop of its own for each opcode, which is a constant in it."""
+    one, n = converted(1.0, a), unsigned(n)
+    p = _Elements(pointer(first, one), pointer(second, one), pointer(third, one), pointer(out, one), a, one)
+    if opcode == MUL:
+        loop(MUL, p, n)
+    elif opcode == ADD:
+        loop(ADD, p, n)
+    elif opcode == MAX:
+        loop(MAX, p, n)
+    elif opcode == MAX_SPLIT:
+        loop(MAX_SPLIT, p, n)
+    elif opcode == SQUARE:
+        loop(SQUARE, p, n)
+    elif opcode == RECIPROCAL:
+        loop(RECIPROCAL, p, n)
+    elif opcode == EXP:
+        loop(EXP, p, n)
+    elif opcode == LOG:
+        loop(LOG, p, n)
+    elif opcode == SIGMOID:
+        loop(SIGMOID, p, n)
+    elif opcode == TANH:
+        loop(TANH, p, n)
+    elif opcode == SOFTPLUS:
+        loop(SOFTPLUS, p, n)
+    elif opcode == POWER:
+        powers(POWER, p, n)
+    else:
+        strided.move(p.out, p.x, n)
 
 
 @compiled
 def apply(opcode: int, first: int, second: int, third: int, out: int, n: int, number: Any) -> None:
     """Values of ``n`` elements; operands and result are addresses."""
-    one, n = converted(1.0, number), unsigned(n)
-    x, y, z = pointer(first, one), pointer(second, one), pointer(out, one)
-    if opcode == ADD:
-        _arithmetic(ADD, x, y, z, n, one)
-    elif opcode == MUL:
-        _arithmetic(MUL, x, y, z, n, one)
-    elif opcode in (MAX, MAX_SPLIT):
-        _arithmetic(MAX, x, y, z, n, one)
-    elif opcode == SQUARE:
-        _arithmetic(SQUARE, x, x, z, n, one)
-    elif opcode == RECIPROCAL:
-        _arithmetic(RECIPROCAL, x, x, z, n, one)
-    elif opcode == EXP:
-        _function(EXP, x, z, n)
-    elif opcode == LOG:
-        _function(LOG, x, z, n)
-    elif opcode == SIGMOID:
-        _function(SIGMOID, x, z, n)
-    elif opcode == TANH:
-        _function(TANH, x, z, n)
-    elif opcode == SOFTPLUS:
-        _function(SOFTPLUS, x, z, n)
-    elif opcode == POWER:
-        for k in range(n):
-            z[k] = power(x[k], number)
-    else:
-        strided.move(z, x, n)
+    _each(_values, _powers, opcode, first, second, third, out, n, number)
 
 
 @compiled
 def apply_back(opcode: int, first: int, second: int, third: int, out: int, n: int, number: Any) -> None:
     """What goes back to ``n`` elements, of a gradient and up to two operands; all are addresses."""
-    one, n = converted(1.0, number), unsigned(n)
-    g, x, y, z = pointer(first, one), pointer(second, one), pointer(third, one), pointer(out, one)
-    if opcode == BACK + MUL:
-        _first_back(MUL, g, x, x, z, n, one)
-    elif opcode == BACK + MAX:
-        _first_back(MAX, g, x, y, z, n, one)
-    elif opcode == BACK + MAX_SPLIT:
-        _first_back(MAX_SPLIT, g, x, y, z, n, one)
-    elif opcode == BACK + SQUARE:
-        _first_back(SQUARE, g, x, x, z, n, one)
-    elif opcode == BACK + RECIPROCAL:
-        _first_back(RECIPROCAL, g, x, x, z, n, one)
-    elif opcode == BACK + EXP:
-        _function_back(EXP, g, x, z, n, one)
-    elif opcode == BACK + LOG:
-        _function_back(LOG, g, x, z, n, one)
-    elif opcode == BACK + SIGMOID:
-        _function_back(SIGMOID, g, x, z, n, one)
-    elif opcode == BACK + TANH:
-        _function_back(TANH, g, x, z, n, one)
-    elif opcode == BACK + SOFTPLUS:
-        _function_back(SOFTPLUS, g, x, z, n, one)
-    else:
-        for k in range(n):
-            z[k] = power_back(g[k], x[k], number, one)
+    _each(_gradients, _gradients_of_powers, opcode - BACK, first, second, third, out, n, number)
 
 
 @compiled
@@ -226,8 +226,8 @@ def tensor_step(block: int, address: int, one: Any) -> None:
             return
         n = min(step, total - first)
         x = _chunk(c, row, 1, first, n, one)
-        y = _chunk(c, row, 2, first, n, one)
-        w = _chunk(c, row, 3, first, n, one)
+        y = x if row[r.T_ACCESS + 2] == r.ABSENT else _chunk(c, row, 2, first, n, one)
+        w = y if row[r.T_ACCESS + 3] == r.ABSENT else _chunk(c, row, 3, first, n, one)
         into = z + first * size if combine == r.STORED else result
         if combine != r.STORED and opcode == COPY:
             into = x
