@@ -45,10 +45,11 @@ class Bounds:
         start = place * lanes + offset if mode == r.TILE else place + offset
         if mode == r.EXAMPLES:
             start += distance * (self.layout.examples - lanes)
-        last = start + sum((n - 1) * stride for n, stride in loops)
-        assert 0 <= start <= last < self.sizes[buffer], (ref, loops, lanes, start, last, self.sizes[buffer])
+        steps = [(n - 1) * stride for n, stride in loops]
+        lowest, highest = (start + sum(step for step in steps if step * sign > 0) for sign in (-1, 1))
+        assert 0 <= lowest <= highest < self.sizes[buffer], (ref, loops, lanes, lowest, highest, self.sizes[buffer])
 
-    def check_row(self, section: int, row: list[int]) -> None:  # noqa: C901  (a case for each kind)
+    def check_row(self, section: int, row: list[int]) -> None:  # noqa: C901, PLR0912  (a case for each kind)
         lanes = self.layout.tile if section in (1, 2) else 1
         kind = row[0]
 
@@ -75,11 +76,17 @@ class Bounds:
             self.check(row[r.F_REF : r.F_REF + r.REF], [(long(r.F_COUNT), 1)], lanes)
         elif kind in (r.GATHER, r.SCATTER):
             many = lanes if row[r.G_TAKEN + 1] else 1
-            for slot, size in enumerate(
-                (row[r.G_TAKEN] * row[r.G_SIZE], row[r.G_ROWS] * row[r.G_SIZE], row[r.G_TAKEN])
-            ):
+            tables, rows, n, width = row[r.G_TABLES], row[r.G_ROWS], row[r.G_TAKEN], row[r.G_SIZE]
+            for slot, size in enumerate((tables * n * width, tables * rows * width, n)):
                 ref = row[r.G_REFS + slot * r.REF : r.G_REFS + (slot + 1) * r.REF]
                 self.check(ref, [(many, ref[3]), (size, 1)], lanes)
+            assert kind == r.GATHER or rows * width <= self.code.sizes.wide
+        elif kind == r.SCAN:
+            many = lanes if row[r.A_ROWS_LANES] else 1
+            for slot in range(2):
+                ref = row[r.A_REFS + slot * r.REF : r.A_REFS + (slot + 1) * r.REF]
+                self.check(ref, [(many, ref[3]), (row[r.A_TABLES] * row[r.A_ROWS] * row[r.A_SIZE], 1)], lanes)
+            assert row[r.A_SIZE] <= self.code.sizes.wide
         elif kind in (r.ELEMENTS, r.ELEMENTS_BACK, r.STACK, r.STACK_BACK):
             listed = next(a for a in self.code.data.listed if a.ctypes.data == row[r.E_LIST])
             scalars, tensor = (row[r.E_REFS + s * r.REF : r.E_REFS + (s + 1) * r.REF] for s in range(2))

@@ -43,21 +43,21 @@ class Opcode(IntEnum):
     EXPM1 = 40
     ERF = 41
     LESS = 42
-    SELECT = 43
-    CUMSUM = 44
-    CONCATENATE = 45
-    SLICE = 46
-    SCATTER_ADD = 47
+    CUMSUM = 43
+    CONCATENATE = 44
+    SLICE = 45
+    SCATTER_ADD = 46
+    SELECT = 47
 
     # Special cases of powers, of ties, and of more than two operands, in code only.
     SQUARE = 21
     RECIPROCAL = 22
     MAX_SPLIT = 23
-    PRODUCT = 24
-    TOTAL = 25
-    GREATEST = 26
-    GREATEST_SPLIT = 27
-    MIXED = 28
+    PRODUCT = 48
+    TOTAL = 49
+    GREATEST = 50
+    GREATEST_SPLIT = 51
+    MIXED = 52
     # Steps of the machine, in code only.
     COPY = 29
     SHARE = 31

@@ -103,8 +103,9 @@ class Buffers:
         view = View(number, 0, 0, shape, strides, 0, node)
         return view._replace(distance=view.size) if examples else view
 
-    def seed(self) -> View:
-        """The gradient of the loss in itself, which is the first constant."""
+    def number(self, number: float) -> View:
+        """A constant that is no node; the first one is the gradient of the loss in itself."""
+        self.constants.append(np.array([number]))
         return self._reserve(Own.CONSTANTS, -1, ())
 
     def content(self, node: int) -> View:

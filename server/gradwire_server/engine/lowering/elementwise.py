@@ -128,6 +128,32 @@ def _function_back(opcode: Opcode, *, of_value: bool) -> Callable[[Stage, int], 
     return backward
 
 
+def _comparison(opcode: Opcode) -> Callable[[Stage, int], None]:
+    def forward(stage: Stage, node: int) -> None:
+        a, b = stage.operands(node)
+        stage.tensor(opcode, stage.new(node), a, b, shape=stage.checked.shape(node))
+
+    return forward
+
+
+def nothing_back(stage: Stage, node: int) -> None:
+    """No gradient, whatever the operands are."""
+
+
+def select(stage: Stage, node: int) -> None:
+    """Elements of the second operand where the first is not 0, of the third elsewhere."""
+    stage.tensor(Opcode.SELECT, stage.new(node), *stage.operands(node), shape=stage.checked.shape(node))
+
+
+def select_back(stage: Stage, node: int) -> None:
+    """The gradient where an operand was selected, 0 elsewhere."""
+    _, first, second = stage.checked.graph.operands_of(node)
+    g, c, zero = stage.gradient(node), stage.operands(node)[0], stage.buffers.number(0.0)
+    for operand, choices in ((first, (g, zero)), (second, (zero, g))):
+        if stage.wants(operand):
+            stage.back(operand, Opcode.SELECT, c, *choices, shape=g.shape)
+
+
 SPECIAL = {2.0: Opcode.SQUARE, -1.0: Opcode.RECIPROCAL}
 """Exponents that have an opcode of their own."""
 
@@ -160,5 +186,13 @@ PATTERNS = {
     Opcode.TANH: (_function(Opcode.TANH), _function_back(Opcode.TANH, of_value=True)),
     Opcode.SOFTPLUS: (_function(Opcode.SOFTPLUS), _function_back(Opcode.SOFTPLUS, of_value=False)),
     Opcode.POWER: (power, power_back),
+    Opcode.SIN: (_function(Opcode.SIN), _function_back(Opcode.SIN, of_value=False)),
+    Opcode.COS: (_function(Opcode.COS), _function_back(Opcode.COS, of_value=False)),
+    Opcode.LOG1P: (_function(Opcode.LOG1P), _function_back(Opcode.LOG1P, of_value=False)),
+    Opcode.EXPM1: (_function(Opcode.EXPM1), _function_back(Opcode.EXPM1, of_value=False)),
+    Opcode.ERF: (_function(Opcode.ERF), _function_back(Opcode.ERF, of_value=False)),
+    Opcode.LESS: (_comparison(Opcode.LESS), nothing_back),
+    Opcode.EQUAL: (_comparison(Opcode.EQUAL), nothing_back),
+    Opcode.SELECT: (select, select_back),
 }
 """Forward and backward rows by opcode."""

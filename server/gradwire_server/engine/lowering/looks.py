@@ -13,24 +13,20 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.compiled import compiled
 from gradwire_server.engine.graph.checking import Checked
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import FUNCTIONS, Opcode, marks
 from gradwire_server.engine.lowering.question import Facts, Marks
 from gradwire_server.engine.lowering.views import View
 
-OPCODES = max(Opcode) + 1
-
-
-def _marks(*opcodes: Opcode) -> Marks:
-    return np.array([opcode in opcodes for opcode in range(OPCODES)])
-
-
-FORWARD = _marks(Opcode.ADD, Opcode.MUL, Opcode.SUM, Opcode.MATMUL, Opcode.LOG)
+FORWARD = marks([
+    Opcode.ADD, Opcode.MUL, Opcode.SUM, Opcode.MATMUL, Opcode.LOG, Opcode.SIN, Opcode.COS, Opcode.LOG1P, Opcode.CUMSUM,
+    Opcode.SCATTER_ADD,
+])  # fmt: skip
 """[opcodes], ops whose result is not finite where an operand is not. Others have limits at infinity."""
 
-BACKWARD = _marks(
-    Opcode.ADD, Opcode.MUL, Opcode.SUM, Opcode.MATMUL, Opcode.SIGMOID, Opcode.EXP, Opcode.LOG, Opcode.TANH,
-    Opcode.SOFTPLUS, Opcode.POWER, Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.TAKE,
-)  # fmt: skip
+BACKWARD = marks(FUNCTIONS | {
+    Opcode.ADD, Opcode.MUL, Opcode.POWER, Opcode.SUM, Opcode.MATMUL, Opcode.CUMSUM, Opcode.RESHAPE, Opcode.TRANSPOSE,
+    Opcode.TAKE, Opcode.SLICE,
+})  # fmt: skip
 """[opcodes], ops that pass back what is not finite to whatever operand wants a gradient. Others select."""
 
 INPUT, ADD, MAX, POWER = int(Opcode.INPUT), int(Opcode.ADD), int(Opcode.MAX), int(Opcode.POWER)

@@ -49,8 +49,7 @@ class _Lowering:
         self._graph, self._question, self._checkpoint = graph, question, checkpoint
         self._facts = facts = facts_of(graph, question)
         self._buffers, self._writer = Buffers(graph), Writer(checkpoint)
-        self._buffers.constants.append(np.ones(1))
-        self._seed = self._buffers.seed()
+        self._seed = self._buffers.number(1.0)
         self._looks = Looks(graph, facts)
         values = self._values = Values(graph, facts, self._buffers)
         self._opcodes, self._numbers = _with_elements(graph)

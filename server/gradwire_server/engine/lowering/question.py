@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradwire_server.engine.graph.checking import Checked
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import ELEMENTWISE, Opcode, marks
 from gradwire_server.engine.graph.traversal import ancestors, descendants
 
 Marks = NDArray[np.bool_]
+
+_ELEMENTWISE = marks(ELEMENTWISE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,10 @@ def scalar_operations(checked: Checked) -> Marks:
     """Elementwise operations on scalars; one operand of add, mul and max is the operation itself."""
     opcodes = checked.graph.opcodes
     arities = np.diff(checked.graph.starts)
-    elementwise = (opcodes >= Opcode.ADD) & (opcodes <= Opcode.POWER)
+    elementwise = _ELEMENTWISE[opcodes]
     alias = (arities == 1) & (opcodes <= Opcode.MAX)
-    marks: Marks = elementwise & (checked.shape_ids == 0) & ~alias
-    return marks
+    scalar: Marks = elementwise & (checked.shape_ids == 0) & ~alias
+    return scalar
 
 
 def facts_of(checked: Checked, question: Question) -> Facts:

@@ -1,4 +1,4 @@
-"""Rows of ops that reduce axes."""
+"""Rows of ops that add up, or compare, along axes."""
 
 from __future__ import annotations
 
@@ -62,9 +62,25 @@ def log_total_back(stage: Stage, node: int) -> None:
     stage.back(operand, Opcode.SOFTMAX, share, a, most, shape=a.shape)
 
 
+def cumulate(stage: Stage, node: int) -> None:
+    """Sums of the elements up to each."""
+    [a] = stage.operands(node)
+    axis = stage.checked.graph.attributes[node]["axis"]
+    stage.writer.scan(stage.new(node), stage.gathered(a), axis, lanes=stage.lanes, backward=False)
+
+
+def cumulate_back(stage: Stage, node: int) -> None:
+    """Sums of the gradients from each on."""
+    [operand], g = stage.checked.graph.operands_of(node), stage.gradient(node)
+    own = stage.temporary(g.shape)
+    stage.writer.scan(own, g, stage.checked.graph.attributes[node]["axis"], lanes=stage.lanes, backward=True)
+    stage.back(operand, Opcode.COPY, own, shape=g.shape)
+
+
 PATTERNS = {
     Opcode.SUM: (total, total_back),
     Opcode.REDUCE_MAX: (largest, largest_back),
     Opcode.LOGSUMEXP: (log_total, log_total_back),
+    Opcode.CUMSUM: (cumulate, cumulate_back),
 }
 """Forward and backward rows by opcode."""

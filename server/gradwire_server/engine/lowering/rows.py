@@ -38,8 +38,9 @@ FIXED, TILE, EXAMPLES = range(3)
     LOSS,
     CONSTANTS,
     COMBINE,
-) = range(15)
-KINDS = 15
+    SCAN,
+) = range(16)
+KINDS = 16
 """What a row does."""
 
 DIRECT, SPREAD, LOADED, ABSENT = range(4)
@@ -86,9 +87,13 @@ E_LIST, E_COUNT, E_PLACE, E_REFS = range(2, 6)
 """ELEMENTS and STACK: the address of offsets or places, how many, the place of the first scalar, and references to the
 scalars and the tensor."""
 
-G_ROWS, G_TAKEN, G_TAKEN_LANES, G_SIZE, G_REFS = range(2, 7)
-"""GATHER: rows of the table, indices of an example, elements of a row, and references to result, table and
-indices."""
+G_TABLES, G_ROWS, G_TAKEN, G_TAKEN_LANES, G_SIZE, G_REFS = range(2, 8)
+"""GATHER and SCATTER: how many tables of one shape, rows of each, indices of an example, elements of a row, and
+references to entries, tables and indices."""
+
+A_BACKWARD, A_TABLES, A_ROWS, A_ROWS_LANES, A_SIZE, A_REFS = range(2, 8)
+"""SCAN: whether it goes from the last row to the first, how many tables, rows of each, elements of a row, and
+references to the result and the operand."""
 
 F_COUNT, F_LANES, F_NUMBER, F_REF = range(2, 6)
 """FILL and FINITE: how many elements, the number, and a reference."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.checkpoints import Checkpoint
 from gradwire_server.engine.graph.graph import Ties
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import FUNCTIONS, Opcode
 from gradwire_server.engine.lowering import order
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.lowering.question import Marks
@@ -22,7 +22,8 @@ from gradwire_server.engine.lowering.stage import Stage
 
 RANKED = (
     Opcode.MUL, Opcode.SQUARE, Opcode.RECIPROCAL, Opcode.ADD, Opcode.MAX, Opcode.MAX_SPLIT, Opcode.POWER, Opcode.EXP,
-    Opcode.LOG, Opcode.SIGMOID, Opcode.TANH, Opcode.SOFTPLUS, Opcode.PRODUCT, Opcode.TOTAL, Opcode.GREATEST,
+    Opcode.LOG, Opcode.SIGMOID, Opcode.TANH, Opcode.SOFTPLUS, Opcode.SIN, Opcode.COS, Opcode.LOG1P, Opcode.EXPM1,
+    Opcode.ERF, Opcode.LESS, Opcode.EQUAL, Opcode.SELECT, Opcode.PRODUCT, Opcode.TOTAL, Opcode.GREATEST,
     Opcode.GREATEST_SPLIT,
 )  # fmt: skip
 """Opcodes in the order in which their groups take turns; other nodes come last."""
@@ -33,8 +34,9 @@ OTHER = 2 * len(RANKED)
 """The rank of other nodes, behind those of operations with and without a gradient."""
 CODES = int(Opcode.MIXED) + 1
 RANKS_BY_CODE = np.array([RANKED.index(Opcode(code)) if code in RANKED else 0 for code in range(CODES)], np.int8)
-PAIRS = {Opcode.MUL, Opcode.ADD, Opcode.MAX, Opcode.MAX_SPLIT}
-FUNCTIONS = {Opcode.EXP, Opcode.LOG, Opcode.SIGMOID, Opcode.TANH, Opcode.SOFTPLUS}
+PAIRS = {Opcode.MUL, Opcode.ADD, Opcode.MAX, Opcode.MAX_SPLIT, Opcode.LESS, Opcode.EQUAL}
+LISTED = int(Opcode.SELECT)
+"""Opcodes from here on are of operations whose arguments are listed."""
 
 CHAINED = np.array([opcode not in FUNCTIONS for opcode in RANKED] * 2 + [True])
 """[ranks], whether the machine does a group strictly from its first node to its last."""
@@ -42,14 +44,11 @@ CHAINED = np.array([opcode not in FUNCTIONS for opcode in RANKED] * 2 + [True])
 SHORTEST = 16
 """Operations whose arguments stand one after another that are worth a group."""
 
-FEW = np.array([4 if code < Opcode.PRODUCT and code != Opcode.POWER else 0 for code in range(CODES)])
+FEW = np.array([4 if code < LISTED and code != Opcode.POWER else 0 for code in range(CODES)])
 """[opcodes], how many operations are not worth a loop."""
 
 ARGUMENTS = np.array(
-    [
-        -1 if code >= Opcode.PRODUCT else 0 if code == Opcode.POWER else 2 if code in PAIRS else 1
-        for code in range(CODES)
-    ]
+    [-1 if code >= LISTED else 0 if code == Opcode.POWER else 2 if code in PAIRS else 1 for code in range(CODES)]
 )
 """[opcodes], how many arguments an operation has; 0 if it is no matter where they are, -1 if they are listed."""
 
@@ -164,14 +163,14 @@ class Swarm:
             return
         places = self._stage.scalar_places
         self._a, self._b, self._lists, self._standing = order.tabulate(
-            self.nodes, self._codes, self._starts, self._operands, places, int(Opcode.PRODUCT), int(Opcode.TOTAL)
+            self.nodes, self._codes, self._starts, self._operands, places, LISTED, int(Opcode.TOTAL)
         )
         self._own_codes = self._codes[self.nodes]
         powers = np.flatnonzero(self._own_codes == Opcode.POWER)
         self._b[powers] = np.arange(len(powers))
         exponents = self._numbers[self.nodes[powers]]
         self._exponents = exponents, exponents.astype(np.float32)
-        listed = self.nodes[self._own_codes >= Opcode.PRODUCT]
+        listed = self.nodes[self._own_codes >= LISTED]
         longest = int((self._starts[listed + 1] - self._starts[listed]).max(initial=1))
         self._stage.writer.scratch = max(self._stage.writer.scratch, 4096, 16 * longest)
 

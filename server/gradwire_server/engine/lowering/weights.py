@@ -17,6 +17,10 @@ WORTHWHILE = 1 << 14
 """Elements of a weight from which on it is."""
 
 
+MOVED = (Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.TAKE, Opcode.STACK, Opcode.SLICE)
+"""Ops whose values may be views."""
+
+
 class Weights:
     """The products of a graph whose weights qualify: parameters that one product of lanes reads, as a matrix.
 
@@ -45,7 +49,13 @@ class Weights:
             if root is None or not self._facts.lanes[factor] or len(checked.shape(weight)) != 2:
                 continue
             source = isinstance(checked.graph.contents.get(factor), Input)
-            own = self._opcodes[factor] not in (Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.TAKE, Opcode.STACK)
+            own = self._opcodes[factor] not in (
+                Opcode.RESHAPE,
+                Opcode.TRANSPOSE,
+                Opcode.TAKE,
+                Opcode.STACK,
+                Opcode.SLICE,
+            )
             if len(checked.shape(factor)) > 2 or not (source or (own and checked.shape_ids[factor])):
                 continue
             self.products[node] = weight

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from gradwire_server.engine.checkpoints import BETWEEN_CHECKPOINTS, Checkpoint
 from gradwire_server.engine.graph.graph import Array, Shape
-from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.opcodes import FUNCTIONS, Opcode
 from gradwire_server.engine.lowering import rows as r
 from gradwire_server.engine.lowering.addresses import address
 from gradwire_server.engine.lowering.views import Loop, View, access, nest
 
-FUNCTIONS = frozenset(range(Opcode.SIGMOID, Opcode.POWER + 1)) | {Opcode.SHIFTED_EXP, Opcode.SOFTMAX}
+COSTLY = FUNCTIONS | {Opcode.POWER, Opcode.SHIFTED_EXP, Opcode.SOFTMAX}
 FUNCTION_WORK, COPY_WORK = 6, 2
 """Elementary steps that a function takes for an element, and those of an element that is moved by index."""
 
@@ -82,7 +82,7 @@ class Writer:
             *walk.accesses, *refs, *walk.loops,
         )  # fmt: skip
         base = opcode - Opcode.BACK if opcode >= Opcode.BACK else opcode
-        self.work += walk.size * (FUNCTION_WORK if base in FUNCTIONS else 1)
+        self.work += walk.size * (FUNCTION_WORK if base in COSTLY else 1)
 
     def fill(self, view: View, count: int, number: float, *, lanes: bool) -> None:
         """``count`` elements, for each lane if there are any, set to a number."""
@@ -105,16 +105,22 @@ class Writer:
         self.row(r.CONSTANTS, self.address(numbers), len(numbers), place, *scalars.ref)
         self.work += len(numbers)
 
-    def rows_by_index(self, kind: int, out: View, table: View, indices: View, *, lanes: bool) -> None:
-        """Rows of a table by index, or their gradients."""
-        count = prod(table.shape)
-        size = count // table.shape[0] if table.shape[0] else prod(table.shape[1:])
+    def by_index(self, kind: int, entries: View, table: View, axis: int, indices: View, *, lanes: bool) -> None:
+        """Entries of a table along an axis, by index: taken from there, or added to it."""
+        before, count, after = table.shape[:axis], table.shape[axis], table.shape[axis + 1 :]
         if kind == r.SCATTER:
-            self._widen(count, 0)
+            self._widen(count * prod(after), 0)
         self.row(
-            kind, table.shape[0], indices.size, int(lanes), size, *out.ref, *table.ref, *indices.ref
-        )  # fmt: skip
-        self.work += COPY_WORK * out.size + indices.size
+            kind, prod(before), count, indices.size, int(lanes), prod(after), *entries.ref, *table.ref, *indices.ref
+        )
+        self.work += COPY_WORK * entries.size + indices.size
+
+    def scan(self, out: View, operand: View, axis: int, *, lanes: bool, backward: bool) -> None:
+        """Sums of elements up to each along an axis, or from each on; both views have elements one after another."""
+        before, count, after = out.shape[:axis], out.shape[axis], prod(out.shape[axis + 1 :])
+        self._widen(after, 0)
+        self.row(r.SCAN, int(backward), prod(before), count, int(lanes), after, *out.ref, *operand.ref)
+        self.work += COPY_WORK * out.size
 
     def product(
         self, sizes: Sequence[tuple[int, bool]], strides: Sequence[int], views: Sequence[View], stacks: Sequence[Loop],

@@ -8,7 +8,7 @@ from numba import int64
 
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.lowering import rows as r
-from gradwire_server.engine.machine.elementwise import LOG, SOFTPLUS
+from gradwire_server.engine.machine.elementwise import EXP, SIGMOID, TANH
 from gradwire_server.engine.machine.memory import address_in, inlined, invoke, unsigned
 from gradwire_server.engine.machine.scalars import Operations
 
@@ -69,7 +69,7 @@ def call_back(
     c: Any, opcode: int, begin: int, end: int, run: int, t: Operations, v: Any, d: Any, x: Any, w: int
 ) -> None:
     """Gradients ``d`` of the operations from ``begin`` on, all of one function; ``x`` is scratch."""
-    step, of_argument = max(1, CHUNK // int(w)), opcode in (LOG, SOFTPLUS)
+    step, of_argument = max(1, CHUNK // int(w)), opcode not in (EXP, SIGMOID, TANH)
     part, passed = unsigned(CHUNK), unsigned(CHUNK)
     for k in range(begin, end, step):
         rows, o = unsigned(min(step, end - k)), unsigned(t.first + k) * w

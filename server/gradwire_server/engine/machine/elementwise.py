@@ -5,13 +5,14 @@ A gradient of 0 stops: what goes on from it is 0 whatever it would be multiplied
 
 from __future__ import annotations
 
+from math import pi, sqrt
 from typing import Any
 
 import numpy as np
 
 from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.machine import functions
-from gradwire_server.engine.machine.memory import inlined
+from gradwire_server.engine.machine.memory import converted, inlined
 from gradwire_server.engine.machine.vectors import larger, select
 
 # As numbers of NumPy: Numba would compile a function anew for each plain integer that it is called with.
@@ -19,12 +20,23 @@ ADD, MUL, MAX, MAX_SPLIT = map(np.int64, [Opcode.ADD, Opcode.MUL, Opcode.MAX, Op
 SQUARE, RECIPROCAL, POWER = map(np.int64, [Opcode.SQUARE, Opcode.RECIPROCAL, Opcode.POWER])
 EXP, LOG, SIGMOID = map(np.int64, [Opcode.EXP, Opcode.LOG, Opcode.SIGMOID])
 TANH, SOFTPLUS = map(np.int64, [Opcode.TANH, Opcode.SOFTPLUS])
+SIN, COS, LOG1P, EXPM1 = map(np.int64, [Opcode.SIN, Opcode.COS, Opcode.LOG1P, Opcode.EXPM1])
+ERF, LESS, EQUAL, SELECT = map(np.int64, [Opcode.ERF, Opcode.LESS, Opcode.EQUAL, Opcode.SELECT])
+
+DENSITY = 2 / sqrt(pi)
+"""The derivative of the error function at 0."""
 
 
 @inlined
 def stopped(g: Any, onward: Any, zero: Any) -> Any:
     """What goes on from a gradient ``g``: 0 where that is 0."""
     return select(g == zero, zero, onward)
+
+
+@inlined
+def is_function(opcode: int) -> bool:
+    """Whether an opcode is that of a function."""
+    return bool(SIGMOID <= opcode <= SOFTPLUS or SIN <= opcode <= ERF)
 
 
 @inlined
@@ -38,6 +50,10 @@ def arithmetic(opcode: int, x: Any, y: Any, one: Any) -> Any:
         return larger(x, y)
     if opcode == SQUARE:
         return x * x
+    if opcode == LESS:
+        return select(y > x, one, one - one)
+    if opcode == EQUAL:
+        return select(x == y, one, one - one)
     return one / x
 
 
@@ -56,6 +72,8 @@ def arithmetic_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> An
         return select(x > y, g, share), select(y > x, g, share)
     if opcode == SQUARE:
         return stopped(g, g * (x + x), zero), zero
+    if opcode in (LESS, EQUAL):
+        return zero, zero
     return stopped(g, -(g * z) * z, zero), zero
 
 
@@ -72,6 +90,16 @@ def value(opcode: int, x: Any, y: Any, one: Any) -> Any:
         return functions.tanh(x)
     if opcode == SOFTPLUS:
         return functions.softplus(x)
+    if opcode == SIN:
+        return functions.sin(x)
+    if opcode == COS:
+        return functions.cos(x)
+    if opcode == LOG1P:
+        return functions.log1p(x)
+    if opcode == EXPM1:
+        return functions.expm1(x)
+    if opcode == ERF:
+        return functions.erf(x)
     return arithmetic(opcode, x, y, one)
 
 
@@ -90,7 +118,23 @@ def passed_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
         return stopped(g, g * ((one - z) * (one + z)), zero), zero
     if opcode == SOFTPLUS:
         return stopped(g, g * functions.sigmoid(x), zero), zero
+    if opcode == SIN:
+        return stopped(g, g * functions.cos(x), zero), zero
+    if opcode == COS:
+        return stopped(g, -(g * functions.sin(x)), zero), zero
+    if opcode == LOG1P:
+        return stopped(g, g / (one + x), zero), zero
+    if opcode == EXPM1:
+        return stopped(g, g * functions.exp(x), zero), zero
+    if opcode == ERF:
+        return stopped(g, g * (converted(DENSITY, one) * functions.exp(-(x * x))), zero), zero
     return arithmetic_back(opcode, g, x, y, z, one)
+
+
+@inlined
+def selected(c: Any, x: Any, y: Any, one: Any) -> Any:
+    """x where c is not 0, y elsewhere."""
+    return select(c != one - one, x, y)
 
 
 @inlined

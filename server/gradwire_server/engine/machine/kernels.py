@@ -32,6 +32,7 @@ STEPS = {
     r.LOSS: walker.add_losses,
     r.CONSTANTS: walker.constants,
     r.COMBINE: walker.combine,
+    r.SCAN: moves.scan,
 }
 """What does each kind of row."""
 

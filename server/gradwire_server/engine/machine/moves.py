@@ -83,9 +83,19 @@ def _row_of(indices: Any, k: int, rows: int) -> int:
     return own + rows if own < 0 else own
 
 
+@inlined
+def _within(c: Any, indices: Any, begin: int, end: int, rows: int) -> bool:
+    """Whether indices are in range; that one is not is noted."""
+    for k in range(begin, end):
+        if indices[k] < -rows or indices[k] >= rows:
+            c[r.C_STATUS] |= r.BAD_INDEX
+            return False
+    return True
+
+
 @compiled
 def gather(block: int, address: int, one: Any) -> None:
-    """Rows of a table by index; that one is out of range is noted, and ends it."""
+    """Rows of tables by index; that one is out of range is noted, and ends it."""
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
     size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
     lanes, often = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1, _often(row)
@@ -93,19 +103,18 @@ def gather(block: int, address: int, one: Any) -> None:
     listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
     for lane in range(lanes):
         indices = pointer(listed + 8 * lane * row[r.G_REFS + 2 * r.REF + 3], int64(0))
-        x = pointer(table + size * lane * row[r.G_REFS + r.REF + 3], one)
-        y = pointer(out + size * lane * row[r.G_REFS + 3], one)
-        for begin in range(0, n, often):
-            if stops(c):
-                return
-            for k in range(begin, min(begin + often, n)):
-                own = indices[k]
-                if own < -rows or own >= rows:
-                    c[r.C_STATUS] |= r.BAD_INDEX
+        for number in range(row[r.G_TABLES]):
+            first = lane * row[r.G_REFS + r.REF + 3] + number * rows * row[r.G_SIZE]
+            x = pointer(table + size * first, one)
+            y = pointer(out + size * (lane * row[r.G_REFS + 3] + number * n * row[r.G_SIZE]), one)
+            for begin in range(0, n, often):
+                end = min(begin + often, n)
+                if stops(c) or not _within(c, indices, begin, end, rows):
                     return
-                i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
-                for e in range(width):
-                    y[o + e] = x[i + e]
+                for k in range(begin, end):
+                    i, o = unsigned(_row_of(indices, k, rows)) * width, unsigned(k) * width
+                    for e in range(width):
+                        y[o + e] = x[i + e]
 
 
 @inlined
@@ -135,34 +144,59 @@ def _finish_rows(indices: Any, begin: int, end: int, rows: int, width: int, x: A
 
 @compiled
 def scatter(block: int, address: int, one: Any) -> None:
-    """Gradients of rows added to those of the table, in the order of lanes and indices.
+    """Entries added to rows of tables by index, in the order of lanes and indices; one out of range is noted.
 
-    In float32 the rows that are taken add up in float64: they are zeroed first, and in the end each is added once,
+    In float32 the rows that are added to add up in float64: they are zeroed first, and in the end each is added once,
     for its first index, after which it is zero again.
     """
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
     size, rows, n, width = item_size(one), row[r.G_ROWS], row[r.G_TAKEN], unsigned(row[r.G_SIZE])
     lanes, often = c[r.C_LANES] if row[r.G_TAKEN + 1] else 1, _often(row)
-    out, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
+    entries, table = address_of(c, row, r.G_REFS, size), address_of(c, row, r.G_REFS + r.REF, size)
     listed = address_of(c, row, r.G_REFS + 2 * r.REF, 8)
-    step, table_step, out_step = row[r.G_REFS + 2 * r.REF + 3], row[r.G_REFS + r.REF + 3], row[r.G_REFS + 3]
+    step, table_step, entries_step = row[r.G_REFS + 2 * r.REF + 3], row[r.G_REFS + r.REF + 3], row[r.G_REFS + 3]
     # Lanes that add to one table are taken together.
     together = 1 if table_step else lanes
     wide = pointer(c[r.C_WIDE], 1.0)
+    plain = size == 8 or n * together <= r.PLAINLY
     for first in range(0, lanes, together):
-        x = pointer(table + size * first * table_step, one)
-        plain = size == 8 or n * together <= r.PLAINLY
-        for turn in range(1 if plain else 3):
-            for lane in range(first, first + together):
-                indices = pointer(listed + 8 * lane * step, int64(0))
-                g = pointer(out + size * lane * out_step, one)
-                for begin in range(0, n, often):
-                    if stops(c):
-                        return
-                    end = min(begin + often, n)
-                    if plain:
-                        _add_rows(indices, begin, end, rows, width, x, g)
-                    elif turn == 1:
-                        _add_rows(indices, begin, end, rows, width, wide, g)
-                    else:
-                        _finish_rows(indices, begin, end, rows, width, x, wide, turn == 2)
+        for number in range(row[r.G_TABLES]):
+            x = pointer(table + size * (first * table_step + number * rows * row[r.G_SIZE]), one)
+            for turn in range(1 if plain else 3):
+                for lane in range(first, first + together):
+                    indices = pointer(listed + 8 * lane * step, int64(0))
+                    g = pointer(entries + size * (lane * entries_step + number * n * row[r.G_SIZE]), one)
+                    for begin in range(0, n, often):
+                        end = min(begin + often, n)
+                        if stops(c) or not _within(c, indices, begin, end, rows):
+                            return
+                        if plain:
+                            _add_rows(indices, begin, end, rows, width, x, g)
+                        elif turn == 1:
+                            _add_rows(indices, begin, end, rows, width, wide, g)
+                        else:
+                            _finish_rows(indices, begin, end, rows, width, x, wide, turn == 2)
+
+
+@compiled
+def scan(block: int, address: int, one: Any) -> None:
+    """Sums of the rows of tables up to each, or from each on, in float64."""
+    c, row = pointer(block, int64(0)), pointer(address, int64(0))
+    size, rows, width = item_size(one), row[r.A_ROWS], unsigned(row[r.A_SIZE])
+    lanes = c[r.C_LANES] if row[r.A_ROWS_LANES] else 1
+    out, operand = address_of(c, row, r.A_REFS, size), address_of(c, row, r.A_REFS + r.REF, size)
+    wide, often = pointer(c[r.C_WIDE], 1.0), max(1, AT_ONCE // max(1, row[r.A_SIZE]))
+    for lane in range(lanes):
+        for number in range(row[r.A_TABLES]):
+            first = number * rows * row[r.A_SIZE]
+            z = pointer(out + size * (lane * row[r.A_REFS + 3] + first), one)
+            x = pointer(operand + size * (lane * row[r.A_REFS + r.REF + 3] + first), one)
+            for e in range(width):
+                wide[e] = 0.0
+            for k in range(rows):
+                if k % often == 0 and stops(c):
+                    return
+                at = unsigned(rows - 1 - k if row[r.A_BACKWARD] else k) * width
+                for e in range(width):
+                    wide[e] += x[at + e]
+                    z[at + e] = converted(wide[e], one)

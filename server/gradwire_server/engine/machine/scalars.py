@@ -18,10 +18,12 @@ from gradwire_server.engine.machine.elementwise import (
     MAX_SPLIT,
     MUL,
     POWER,
+    SELECT,
     arithmetic,
     arithmetic_back,
     power,
     power_back,
+    selected,
     stopped,
 )
 from gradwire_server.engine.machine.memory import inlined, unsigned
@@ -86,6 +88,9 @@ def forward(opcode: int, run: int, k: int, t: Operations, v: Any, at: Lanes) -> 
     """One operation."""
     if opcode == POWER:
         put(v, t.first + k, at, power(get(v, t.a[k], at), t.exponents[t.b[k]]))
+    elif opcode == SELECT:
+        c, i, j = _choice(k, t)
+        put(v, t.first + k, at, selected(get(v, c, at), get(v, i, at), get(v, j, at), at.one))
     elif opcode == TOTAL and run == r.RANGES:
         _sum_of_range(k, t, v, at)
     elif opcode >= PRODUCT:
@@ -99,6 +104,11 @@ def backward(opcode: int, run: int, k: int, t: Operations, v: Any, d: Any, x: An
     """What one operation adds to the gradients of its arguments."""
     if opcode == POWER:
         _power_back(k, t, v, d, at)
+    elif opcode == SELECT:
+        c, i, j = _choice(k, t)
+        chooser, g, zero = get(v, c, at), get(d, t.first + k, at), at.one - at.one
+        add(d, i, at, selected(chooser, g, zero, at.one))
+        add(d, j, at, selected(chooser, zero, g, at.one))
     elif opcode == TOTAL and run == r.RANGES:
         _sum_of_range_back(k, t, d, at)
     elif opcode == TOTAL:
@@ -141,6 +151,13 @@ def spread_back(opcode: int, k: int, t: Operations, run: int, v: Any, d: Any, at
     first, second = arithmetic_back(opcode, g, line(v[unsigned(common)]), get(v, own, at), zero, at.one)
     add(d, own, at, second)
     return first
+
+
+@inlined
+def _choice(k: int, t: Operations) -> Any:
+    """Places of what a SELECT looks at, and of what it selects from."""
+    begin = unsigned(t.a[k])
+    return t.lists[begin], t.lists[begin + unsigned(1)], t.lists[begin + unsigned(2)]
 
 
 @inlined

@@ -19,8 +19,8 @@ from gradwire_server.engine.machine.vectors import lanes_of, larger, line, load,
 CHUNK = 512
 """Numbers that pass through scratch at a time."""
 
-LOAD, ADD, ADD_WIDE, LARGEST = map(np.int64, range(4))
-"""What becomes of an element: it is read, added to, added to in float64, or kept if it is the largest."""
+LOAD, STORE, ADD, ADD_WIDE, LARGEST = map(np.int64, range(5))
+"""What becomes of an element: it is read, set, added to, added to in float64, or kept if it is the largest."""
 
 
 @inlined
@@ -92,6 +92,9 @@ def _run(kind: int, e: Any, place: int, stride: int, p: Any, at: int, n: int, sc
         else:
             for m in range(n):
                 p[k + m] = e[i + m * s]
+    elif kind == STORE:
+        for m in range(n):
+            e[i + m * s] = p[k + m]
     elif kind == LARGEST:
         if stride == 0:
             e[i] = row_largest(converted(e[i], p[k]), p, at, n, scratch)
@@ -153,12 +156,14 @@ def pass_elements(
 ) -> None:  # fmt: skip
     """``n`` elements of a nest, from the ``first`` on, and as many numbers of ``p``; all three are addresses.
 
-    They are loaded there; or numbers are added to elements, of which several may be one, and which are of float64 if
-    ADD_WIDE; or elements become numbers that are larger, or NaN.
+    They are loaded there, or set to these; or numbers are added to elements, of which several may be one, and which
+    are of float64 if ADD_WIDE; or elements become numbers that are larger, or NaN.
     """
     e, d, q, x = pointer(numbers, one), pointer(nest, int64(0)), pointer(p, one), pointer(scratch, one)
     if kind == LOAD:
         _walk(LOAD, e, d, columns, rank, operand, lanes, first, n, q, 0, x)
+    elif kind == STORE:
+        _walk(STORE, e, d, columns, rank, operand, lanes, first, n, q, 0, x)
     elif kind == ADD:
         _walk(ADD, e, d, columns, rank, operand, lanes, first, n, q, 0, x)
     elif kind == ADD_WIDE:

@@ -20,14 +20,16 @@ from gradwire_server.engine.machine.calls import CHUNK, call, call_back
 from gradwire_server.engine.machine.control import address_of, stops
 from gradwire_server.engine.machine.elementwise import (
     ADD,
+    EQUAL,
+    LESS,
     MAX,
     MAX_SPLIT,
     MUL,
     POWER,
     RECIPROCAL,
-    SIGMOID,
-    SOFTPLUS,
+    SELECT,
     SQUARE,
+    is_function,
     passed_back,
     value,
 )
@@ -78,13 +80,13 @@ def _forward(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: Any
     """The operations from ``begin`` on, all of one opcode: vectors of lanes, then other lanes one by one."""
     ones = line(t.one)
     count = lanes_of(ones)
-    if opcode in (MUL, ADD, MAX, MAX_SPLIT) and run > r.RANGES and w == 1:
+    if opcode in (MUL, ADD, MAX, MAX_SPLIT, LESS, EQUAL) and run > r.RANGES and w == 1:
         n = unsigned(end - begin)
         whole = n - n % count
         for lane in range(unsigned(0), whole, count):
             ops.spread(opcode, begin, t, run, v, Lanes(w, lane, ones))
         begin += int64(whole)
-    step = unsigned(end - begin if run == r.RANGES and opcode < PRODUCT else 1)
+    step = unsigned(end - begin if run == r.RANGES and opcode < SELECT else 1)
     lanes = step * w
     whole = lanes - lanes % count
     if whole:
@@ -105,7 +107,7 @@ def _backward(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: An
     """Gradients of the operations from ``begin`` on, all of one opcode, from the last to the first."""
     ones = line(t.one)
     count = lanes_of(ones)
-    if opcode in (MUL, ADD, MAX, MAX_SPLIT) and run > r.RANGES and w == 1:
+    if opcode in (MUL, ADD, MAX, MAX_SPLIT, LESS, EQUAL) and run > r.RANGES and w == 1:
         n, total = unsigned(end - begin), ones - ones
         whole = n - n % count
         for lane in range(unsigned(0), whole, count):
@@ -115,7 +117,7 @@ def _backward(opcode: int, begin: int, end: int, run: int, t: Any, v: Any, d: An
         for lane in range(count):
             d[common] += x[lane]
         begin += int64(whole)
-    step, steps = unsigned(end - begin if run == r.RANGES and opcode < PRODUCT else 1), unsigned(end - begin)
+    step, steps = unsigned(end - begin if run == r.RANGES and opcode < SELECT else 1), unsigned(end - begin)
     lanes = step * w
     whole = lanes - lanes % count
     if whole:
@@ -149,6 +151,12 @@ def _each(loop: Any, opcode: int, begin: int, end: int, run: int, t: Any, v: Any
         loop(RECIPROCAL, begin, end, run, t, v, d, x, w)
     elif opcode == POWER:
         loop(POWER, begin, end, run, t, v, d, x, w)
+    elif opcode == LESS:
+        loop(LESS, begin, end, run, t, v, d, x, w)
+    elif opcode == EQUAL:
+        loop(EQUAL, begin, end, run, t, v, d, x, w)
+    elif opcode == SELECT:
+        loop(SELECT, begin, end, run, t, v, d, x, w)
     elif opcode == PRODUCT:
         loop(PRODUCT, begin, end, run, t, v, d, x, w)
     elif opcode == TOTAL:
@@ -183,7 +191,7 @@ def _backward_mixed(begin: int, end: int, opcodes: Any, t: Operations, v: Any, d
         opcode, i, j, o = int64(opcodes[k]), t.a[k], t.b[k], base + k
         g = total if last == o else d[o]
         first, second = passed_back(opcode, g, v[i], v[j], v[o], one)
-        if opcode in (MUL, ADD, MAX, MAX_SPLIT):
+        if opcode in (MUL, ADD, MAX, MAX_SPLIT, LESS, EQUAL):
             d[j] += second
         total = d[i] + first
         last = unsigned(i)
@@ -196,7 +204,7 @@ def group(block: int, address: int, opcode: int, begin: int, end: int, run: int,
     c, row = pointer(block, int64(0)), pointer(address, int64(0))
     t, w, x = _table(row, one), unsigned(c[r.C_LANES]), pointer(c[r.C_SCRATCH], one)
     v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
-    if SIGMOID <= opcode <= SOFTPLUS:
+    if is_function(opcode):
         call(c, opcode, begin, end, run, t, v, x, w)
     else:
         _each(_forward, opcode, begin, end, run, t, v, v, x, w)
@@ -209,7 +217,7 @@ def group_back(block: int, address: int, opcode: int, begin: int, end: int, run:
     t, w, x = _table(row, one), unsigned(c[r.C_LANES]), pointer(c[r.C_SCRATCH], one)
     v = pointer(address_of(c, row, r.S_REFS, item_size(one)), one)
     d = pointer(address_of(c, row, r.S_REFS + r.REF, item_size(one)), one)
-    if SIGMOID <= opcode <= SOFTPLUS:
+    if is_function(opcode):
         call_back(c, opcode, begin, end, run, t, v, d, x, w)
     else:
         _each(_backward, opcode, begin, end, run, t, v, d, x, w)

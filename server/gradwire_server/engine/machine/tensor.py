@@ -13,20 +13,29 @@ from gradwire_server.engine.machine import functions, strided
 from gradwire_server.engine.machine.control import address_of, lengthened, stops
 from gradwire_server.engine.machine.elementwise import (
     ADD,
+    COS,
+    EQUAL,
+    ERF,
     EXP,
+    EXPM1,
+    LESS,
     LOG,
+    LOG1P,
     MAX,
     MAX_SPLIT,
     MUL,
     POWER,
     RECIPROCAL,
+    SELECT,
     SIGMOID,
+    SIN,
     SOFTPLUS,
     SQUARE,
     TANH,
     passed_back,
     power,
     power_back,
+    selected,
     value,
 )
 from gradwire_server.engine.machine.memory import (
@@ -42,7 +51,7 @@ from gradwire_server.engine.machine.memory import (
 )
 from gradwire_server.engine.machine.strided import CHUNK
 
-COPY, EQUAL = int(Opcode.COPY), int(Opcode.EQUAL)
+COPY = int(Opcode.COPY)
 SHIFTED_EXP, LOG_TOTAL, SOFTMAX = int(Opcode.SHIFTED_EXP), int(Opcode.LOG_TOTAL), int(Opcode.SOFTMAX)
 SHARE, SHARE_SPLIT, WINNER = int(Opcode.SHARE), int(Opcode.SHARE_SPLIT), int(Opcode.WINNER)
 BACK = int(Opcode.BACK)
@@ -72,6 +81,12 @@ def _values(opcode: int, p: _Elements, n: int) -> None:
 def _powers(opcode: int, p: _Elements, n: int) -> None:
     for k in range(n):
         p.out[k] = power(p.x[k], p.number)
+
+
+@inlined
+def _selected(p: _Elements, n: int) -> None:
+    for k in range(n):
+        p.out[k] = selected(p.x[k], p.y[k], p.z[k], p.one)
 
 
 @inlined
@@ -114,6 +129,22 @@ def _each(loop: Any, powers: Any, opcode: int, first: int, second: int, third: i
         loop(TANH, p, n)
     elif opcode == SOFTPLUS:
         loop(SOFTPLUS, p, n)
+    elif opcode == SIN:
+        loop(SIN, p, n)
+    elif opcode == COS:
+        loop(COS, p, n)
+    elif opcode == LOG1P:
+        loop(LOG1P, p, n)
+    elif opcode == EXPM1:
+        loop(EXPM1, p, n)
+    elif opcode == ERF:
+        loop(ERF, p, n)
+    elif opcode == LESS:
+        loop(LESS, p, n)
+    elif opcode == EQUAL:
+        loop(EQUAL, p, n)
+    elif opcode == SELECT:
+        _selected(p, n)
     elif opcode == POWER:
         powers(POWER, p, n)
     else:
@@ -138,10 +169,7 @@ def apply_other(opcode: int, first: int, second: int, third: int, out: int, n: i
     one, n = converted(1.0, number), unsigned(n)
     x, y, w, z = pointer(first, one), pointer(second, one), pointer(third, one), pointer(out, one)
     zero = one - one
-    if opcode == EQUAL:
-        for k in range(n):
-            z[k] = one if x[k] == y[k] else zero
-    elif opcode == SHARE:
+    if opcode == SHARE:
         # Of a gradient, by how many tie: nobody, or equal shares.
         for k in range(n):
             z[k] = x[k] if y[k] == one else zero
@@ -194,7 +222,7 @@ def _chunk(c: Any, row: Any, slot: int, first: int, n: int, one: Any) -> int:
 def _compute(c: Any, opcode: int, x: int, y: int, w: int, out: int, n: int, number: Any) -> None:
     if opcode >= BACK:
         invoke(c[r.C_APPLY_BACK], (opcode, x, y, w, out, n, number))
-    elif opcode >= EQUAL:
+    elif SHARE <= opcode <= SOFTMAX:
         invoke(c[r.C_APPLY_OTHER], (opcode, x, y, w, out, n, number))
     else:
         invoke(c[r.C_APPLY], (opcode, x, y, w, out, n, number))
@@ -209,6 +237,7 @@ def tensor_step(block: int, address: int, one: Any) -> None:
     number = converted(float_of(row[r.T_NUMBER]), one)
     size, scratch = item_size(one), pointer(c[r.C_SCRATCH], one)
     total = strided.count(d, r.NEST, rank, lanes)
+    stored = combine == r.STORED and row[r.T_ACCESS] == r.DIRECT
     direct = row[r.T_ACCESS] == r.DIRECT
     for slot in range(1, 4):
         access = row[r.T_ACCESS + slot]
@@ -228,12 +257,14 @@ def tensor_step(block: int, address: int, one: Any) -> None:
         x = _chunk(c, row, 1, first, n, one)
         y = x if row[r.T_ACCESS + 2] == r.ABSENT else _chunk(c, row, 2, first, n, one)
         w = y if row[r.T_ACCESS + 3] == r.ABSENT else _chunk(c, row, 3, first, n, one)
-        into = z + first * size if combine == r.STORED else result
-        if combine != r.STORED and opcode == COPY:
+        into = z + first * size if stored else result
+        if not stored and opcode == COPY:
             into = x
         else:
             _compute(c, opcode, x, y, w, into, n, number)
-        if combine == r.LARGEST:
+        if combine == r.STORED and not stored:
+            _pass(c, row, strided.STORE, z, 0, first, n, into, one)
+        elif combine == r.LARGEST:
             _pass(c, row, strided.LARGEST, z, 0, first, n, into, one)
         elif combine == r.ADDED and wide:
             _pass(c, row, strided.ADD_WIDE, c[r.C_WIDE], 0, first, n, into, one)
