@@ -22,12 +22,25 @@ EXACT: dict[str, tuple[int, dict[str, Any]]] = {
     "max of three": (3, {}),
     "power 2": (1, {"exponent": 2.0}),
     "power -1": (1, {"exponent": -1.0}),
+    "less": (2, {}),
+    "equal": (2, {}),
+    "select": (3, {}),
+}
+ARRANGED: dict[str, tuple[int, dict[str, Any]]] = {
     "reshape": (1, {"shape": (5, 3)}),
     "transpose": (1, {"axes": (1, 0)}),
     "reduce_max": (1, {"axes": (1,)}),
+    "cumsum": (1, {"axis": 1}),
+    "cumsum down": (1, {"axis": 0}),
+    "concatenate of three": (3, {"axis": 1}),
+    "slice": (1, {"starts": (1, 0), "sizes": (2, 3), "steps": (1, 2)}),
+    "slice backwards": (1, {"starts": (2, 4), "sizes": (2, 5), "steps": (-2, -1)}),
+    "take": (1, {"axis": 1, "indices": [4, 0, -1, 1]}),
+    "scatter_add": (1, {"axis": 1, "size": 7, "indices": [6, 0, 6, -2, 1]}),
 }
 NEAR: dict[str, tuple[int, dict[str, Any]]] = {
     **{name: (1, {}) for name in ("exp", "log", "sigmoid", "tanh", "softplus")},
+    **{name: (1, {}) for name in ("sin", "cos", "log1p", "expm1", "erf")},
     "power 1.5": (1, {"exponent": 1.5}),
     "power -0.5": (1, {"exponent": -0.5}),
 }
@@ -43,13 +56,17 @@ def values_and_gradients(
     """Of the machine and of the reference: the op's values, and gradients in its operands, for all examples."""
     builder, random = Builder(), np.random.default_rng(len(name))
     operands = [builder.input(f"x{i}", shape, per_example=True) for i in range(count)]
-    node = builder.op(name.split(maxsplit=1)[0], *operands, **attributes)
+    own = dict(attributes)
+    indices = [builder.constant(np.array(own.pop("indices")))] if "indices" in own else []
+    node = builder.op(name.split(maxsplit=1)[0], *operands, *indices, **own)
     builder.op("sum", builder.op("mul", node, builder.input("c", per_example=True)))
     program = builder.program(ties=ties)
     # Positive numbers below 1, some of them equal; squared slopes of tanh and sigmoid keep their digits there.
     arrays: dict[str, Any] = {
         f"x{i}": np.round(random.uniform(0.05, 0.6, (EXAMPLES, *shape)), 2).astype(dtype) for i in range(count)
     }
+    if name == "select":
+        arrays["x0"] = np.where(arrays["x0"] < 0.3, 0, arrays["x0"]).astype(dtype)
     arrays["c"] = random.normal(size=EXAMPLES).astype(dtype)
     names = tuple(f"x{i}" for i in range(count))
     result = evaluate(program, arrays, dtype, wrt=names, outputs=(node,), reduction=Reduction.NONE)
@@ -68,14 +85,14 @@ def values_and_gradients(
     return ours, [np.array(arrays) for arrays in theirs]
 
 
-@pytest.mark.parametrize("shape", [SHAPE, ()])
 @pytest.mark.parametrize("ties", list(Ties))
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [*((name, shape) for name in EXACT for shape in (SHAPE, ())), *((name, SHAPE) for name in ARRANGED)],
+)
 def test_arithmetic_has_the_bits_of_the_reference(name: str, dtype: type, ties: Ties, shape: tuple[int, ...]) -> None:
-    count, attributes = EXACT[name]
-    if not shape and name in ("reshape", "transpose", "reduce_max"):
-        attributes = {"reshape": {"shape": ()}, "transpose": {"axes": ()}, "reduce_max": {}}[name]
+    count, attributes = (EXACT | ARRANGED)[name]
     for ours, theirs in zip(*values_and_gradients(name, count, attributes, dtype, ties, shape), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
