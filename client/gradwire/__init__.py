@@ -36,6 +36,7 @@ from gradwire._errors import (
     UnavailableError,
     UnimplementedError,
     UsageError,
+    ValueNeededError,
 )
 from gradwire._expressions import functions as _functions
 from gradwire._expressions import numpy_functions as _numpy_functions  # noqa: F401  (it fills a table)
@@ -79,6 +80,7 @@ __all__ = [
     "UnimplementedError",
     "UsageError",
     "ValueAndGrad",
+    "ValueNeededError",
     "connect",
     "graph",
     "save_picture",

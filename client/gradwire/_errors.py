@@ -2,6 +2,7 @@
 
     GradwireError
     ├── InvalidGraphError       the graph breaks a rule
+    │   └── ValueNeededError    Python asks for the value of an expression, which it has only when it is evaluated
     ├── InvalidRequestError     arrays or options do not fit the graph
     ├── GraphNotFoundError      the server does not hold the graph, also not after registering it again
     ├── NonFiniteError          a value or gradient is not finite, and the call rejects that
@@ -79,6 +80,10 @@ class GradwireError(Exception):
 
 class InvalidGraphError(GradwireError):
     """The graph breaks a rule: shapes that do not fit, names used twice, a loss that is no scalar."""
+
+
+class ValueNeededError(InvalidGraphError, TypeError):
+    """Python asks for the value of an expression, as ``if x > 0`` does; the message says what to write instead."""
 
 
 class InvalidRequestError(GradwireError):

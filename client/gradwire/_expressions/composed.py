@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from gradwire._errors import InvalidGraphError
-from gradwire._expressions.expression import (
-    Expression,
-    Operand,
+from gradwire._expressions.expression import Expression, Operand, as_expression
+from gradwire._expressions.primitives import (
+    abs as abs_,
+)
+from gradwire._expressions.primitives import (
     add,
-    as_expression,
+    erf,
     exp,
+    expm1,
+    less,
     logsumexp,
     maximum,
     mean,
     mul,
     negative,
+    part,
     power,
+    reshape,
     sigmoid,
     softplus,
     subtract,
-    take,
     tanh,
+    transpose,
+    where,
 )
-from gradwire._expressions.expression import max as max_over
-from gradwire._expressions.expression import sum as sum_over
-from gradwire._expressions.shapes import Axis, check_elements
+from gradwire._expressions.primitives import max as max_over
+from gradwire._expressions.primitives import sum as sum_over
+from gradwire._expressions.shapes import Axis, axes_of, check_elements, check_floats, flag, reduced
 from gradwire._numbers import real
 
-_LEAST = -1e38
+LEAST = -1e38
 """About the least number of float32."""
 
 _FAR = 1e20
@@ -64,6 +73,54 @@ def var(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
     return mean(square(subtract(node, mean(node, axis, keepdims=True))), axis, keepdims=keepdims)
 
 
+def std(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """Square root of ``var``; its gradient is 0 where all elements are equal."""
+    return _root(var(x, axis, keepdims=keepdims))
+
+
+def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """Product over axes; 1 over an empty one. Its gradient is right where elements are 0."""
+    node, keep = as_expression(x), flag("keepdims", keepdims)
+    check_floats("prod", [node])
+    axes = axes_of(node, axis)
+    rest = tuple(a for a in range(node.ndim) if a not in axes)
+    sizes = tuple(node.shape[a] for a in rest)
+    count = math.prod(node.shape[a] for a in axes)
+    rows = reshape(transpose(node, (*axes, *rest)), (count, *sizes))
+    whole = [(0, size, 1) for size in sizes]
+    factors = [reshape(part(rows, [(i, 1, 1), *whole]), sizes) for i in range(count)]
+    product = mul(*factors) if factors else as_expression(np.ones(sizes))
+    return reshape(product, reduced(node, axes, keepdims=keep))
+
+
+def norm(
+    x: Operand,
+    ord: float | str | None = None,  # noqa: A002  (NumPy's name)
+    axis: Axis = None,
+    *,
+    keepdims: bool = False,
+) -> Expression:
+    """Norm of a vector: 2 (default), 1 or infinity; of a matrix without ``ord`` the Frobenius norm.
+
+    Its gradient at 0 is 0.
+    """
+    node = as_expression(x)
+    if ord not in (None, 1, 2, math.inf, "fro"):
+        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r:.64}; choose 1, 2 (default) or infinity")
+    if ord not in (None, "fro") and len(axes_of(node, axis)) != 1:
+        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r}, which is for vectors; give one axis")
+    if ord == 1:
+        return sum_over(abs_(node), axis, keepdims=keepdims)
+    if ord == math.inf:
+        return max_over(abs_(node), axis, keepdims=keepdims)
+    return _root(sum_over(square(node), axis, keepdims=keepdims))
+
+
+def _root(node: Expression) -> Expression:
+    """The square root, with gradient 0 at 0, where nothing is selected that the gradient could go to."""
+    return where(node, sqrt(node), 0)
+
+
 def relu(x: Operand) -> Expression:
     """max(0, x). Its derivative at 0 is 0, or 1/2 if the graph splits ties."""
     return maximum(0, x)
@@ -85,10 +142,17 @@ def silu(x: Operand) -> Expression:
     return mul(x, sigmoid(x))
 
 
-def gelu(x: Operand) -> Expression:
-    """Gaussian error linear unit in its tanh form (Hendrycks and Gimpel 2016), as ``jax.nn.gelu`` by default."""
+def gelu(x: Operand, *, approximate: bool = True) -> Expression:
+    """Gaussian error linear unit, in its tanh form by default, as ``jax.nn.gelu`` (Hendrycks and Gimpel 2016)."""
+    if not flag("approximate", approximate):
+        return mul(0.5, x, add(1, erf(mul(math.sqrt(0.5), x))))
     inner = mul(math.sqrt(2 / math.pi), add(x, mul(0.044715, power(x, 3))))
     return mul(0.5, x, add(1, tanh(inner)))
+
+
+def elu(x: Operand, alpha: float = 1.0) -> Expression:
+    """x where it is above 0, else alpha (exp(x) - 1) (Clevert et al. 2015)."""
+    return where(less(0, x), x, mul(alpha, expm1(minimum(x, 0))))
 
 
 def log_sigmoid(x: Operand) -> Expression:
@@ -105,12 +169,12 @@ def logaddexp(a: Operand, b: Operand) -> Expression:
     return add(maximum(a, b), softplus(add(subtract(left, near), subtract(right, near))))
 
 
-def _below_largest(node: Expression, axis: Axis) -> Expression:
+def below_largest(node: Expression, axis: Axis) -> Expression:
     """x - max(x) over ``axis``, so that logits that are all large lose no digits; of -inf alone it is -inf."""
-    return subtract(node, maximum(max_over(node, axis, keepdims=True), _LEAST))
+    return subtract(node, maximum(max_over(node, axis, keepdims=True), LEAST))
 
 
-def _log_total(shifted: Expression, axis: Axis, *, keepdims: bool) -> Expression:
+def log_total(shifted: Expression, axis: Axis, *, keepdims: bool) -> Expression:
     """logsumexp(x - max(x)), which is 0 or more; of -inf alone, which has no sum, it is -1."""
     return maximum(logsumexp(shifted, axis, keepdims=keepdims), -1)
 
@@ -119,8 +183,8 @@ def log_softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
     """x - logsumexp(x) over ``axis``; of -inf alone it is -inf."""
     node = as_expression(x)
     check_elements("log_softmax", node, axis)
-    shifted = _below_largest(node, axis)
-    return subtract(shifted, _log_total(shifted, axis, keepdims=True))
+    shifted = below_largest(node, axis)
+    return subtract(shifted, log_total(shifted, axis, keepdims=True))
 
 
 def softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
@@ -128,37 +192,3 @@ def softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
     node = as_expression(x)
     check_elements("softmax", node, axis)
     return exp(log_softmax(node, axis))
-
-
-def hinge_loss(score: Operand, label: Operand) -> Expression:
-    """max(0, 1 - score label), for labels -1 and 1; its gradient in the score is -I(score label < 1) label."""
-    return maximum(0, subtract(1, mul(score, label)))
-
-
-def squared_error(prediction: Operand, target: Operand) -> Expression:
-    """(prediction - target)^2."""
-    return square(subtract(prediction, target))
-
-
-def sigmoid_binary_cross_entropy(logits: Operand, labels: Operand) -> Expression:
-    """-y log(s) - (1 - y) log(1 - s) with s = sigmoid(logits), for labels y between 0 and 1; as Optax names it."""
-    y = as_expression(labels)
-    return add(mul(y, softplus(negative(logits))), mul(subtract(1, y), softplus(logits)))
-
-
-def softmax_cross_entropy(logits: Operand, labels: Operand, axis: int | tuple[int, ...] = -1) -> Expression:
-    """-sum(labels log_softmax(logits)) over ``axis``, for labels that are probabilities; as Optax names it."""
-    node = as_expression(logits)
-    check_elements("softmax_cross_entropy", node, axis)
-    # A label of 0 times -inf is 0, as is what has no chance and does not occur.
-    return negative(sum_over(mul(labels, maximum(log_softmax(node, axis), _LEAST)), axis))
-
-
-def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -> Expression:
-    """-log_softmax(logits)[label], for one vector of logits and the index of its class; as Optax names it."""
-    node = as_expression(logits)
-    if node.ndim != 1:
-        raise InvalidGraphError(f"{node!r} is no vector of logits; an example has one logit for each class")
-    check_elements("softmax_cross_entropy_with_integer_labels", node, 0)
-    shifted = _below_largest(node, 0)
-    return subtract(_log_total(shifted, 0, keepdims=False), take(shifted, label))

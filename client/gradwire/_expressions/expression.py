@@ -1,23 +1,20 @@
 """Expressions: what a loss is written with. Ordinary Python that builds a graph instead of computing.
 
-The class, the ops of the contract, and the functions composed of them that its operators and methods call.
+The class, whose operators and methods call the functions by their names.
 """
 
 from __future__ import annotations
 
-import builtins
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gradwire._arrays import dtype_of
 from gradwire._errors import InvalidGraphError
-from gradwire._expressions import shapes, tables
+from gradwire._expressions import tables
 from gradwire._expressions.node import Node, Row, from_rows, held, rows
-from gradwire._expressions.shapes import Axis
-from gradwire._numbers import real
 
 Operand: TypeAlias = "Expression | ArrayLike"
 
@@ -43,7 +40,7 @@ class Expression(Node):
     @property
     def T(self) -> Expression:  # noqa: N802  (NumPy's name)
         """The axes reversed."""
-        return transpose(self)
+        return _by_name("transpose", self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles as a list of nodes."""
@@ -56,85 +53,165 @@ class Expression(Node):
     # Arithmetic.
 
     def __add__(self, other: Operand) -> Expression:
-        return add(self, other)
+        return _by_name("add", self, other)
 
     def __radd__(self, other: Operand) -> Expression:
-        return add(other, self)
+        return _by_name("add", other, self)
 
     def __sub__(self, other: Operand) -> Expression:
-        return subtract(self, other)
+        return _by_name("subtract", self, other)
 
     def __rsub__(self, other: Operand) -> Expression:
-        return subtract(other, self)
+        return _by_name("subtract", other, self)
 
     def __mul__(self, other: Operand) -> Expression:
-        return mul(self, other)
+        return _by_name("mul", self, other)
 
     def __rmul__(self, other: Operand) -> Expression:
-        return mul(other, self)
+        return _by_name("mul", other, self)
 
     def __truediv__(self, other: Operand) -> Expression:
-        return divide(self, other)
+        return _by_name("divide", self, other)
 
     def __rtruediv__(self, other: Operand) -> Expression:
-        return divide(other, self)
+        return _by_name("divide", other, self)
 
     def __pow__(self, exponent: float) -> Expression:
-        return power(self, exponent)
+        return _by_name("power", self, exponent)
 
     def __rpow__(self, base: Operand) -> Expression:
-        return power(base, cast("float", self))  # it says what to write instead
+        return _by_name("power", base, self)  # it says what to write instead
 
     def __matmul__(self, other: Operand) -> Expression:
-        return matmul(self, other)
+        return _by_name("matmul", self, other)
 
     def __rmatmul__(self, other: Operand) -> Expression:
-        return matmul(other, self)
+        return _by_name("matmul", other, self)
 
     def __neg__(self) -> Expression:
-        return negative(self)
+        return _by_name("negative", self)
 
     def __pos__(self) -> Expression:
         return self
 
     def __abs__(self) -> Expression:
-        return abs(self)
+        return _by_name("abs", self)
 
     # Methods that NumPy's arrays have.
 
     def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
         """``gw.sum`` of it."""
-        return sum(self, axis, keepdims=keepdims)
+        return _by_name("sum", self, axis, keepdims=keepdims)
 
     def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
         """``gw.mean`` of it."""
-        return mean(self, axis, keepdims=keepdims)
+        return _by_name("mean", self, axis, keepdims=keepdims)
 
     def max(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
         """``gw.max`` of it."""
-        return max(self, axis, keepdims=keepdims)
+        return _by_name("max", self, axis, keepdims=keepdims)
 
     def min(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
         """``gw.min`` of it."""
-        return min(self, axis, keepdims=keepdims)
+        return _by_name("min", self, axis, keepdims=keepdims)
 
     def reshape(self, *shape: int | Sequence[int]) -> Expression:
         """``gw.reshape`` of it; takes the sizes one by one or together."""
-        return reshape(self, shape[0] if len(shape) == 1 else cast("tuple[int, ...]", shape))
+        return _by_name("reshape", self, shape[0] if len(shape) == 1 else cast("tuple[int, ...]", shape))
 
     def transpose(self, *axes: int | Sequence[int] | None) -> Expression:
         """``gw.transpose`` of it; takes the axes one by one or together."""
-        return transpose(self, axes[0] if len(axes) == 1 else cast("tuple[int, ...]", axes) or None)
+        return _by_name("transpose", self, axes[0] if len(axes) == 1 else cast("tuple[int, ...]", axes) or None)
 
     def dot(self, other: Operand) -> Expression:
         """``gw.dot`` of both."""
-        return dot(self, other)
+        return _by_name("dot", self, other)
+
+    def std(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+        """``gw.std`` of it."""
+        return _by_name("std", self, axis, keepdims=keepdims)
+
+    def var(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+        """``gw.var`` of it."""
+        return _by_name("var", self, axis, keepdims=keepdims)
+
+    def prod(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+        """``gw.prod`` of it."""
+        return _by_name("prod", self, axis, keepdims=keepdims)
+
+    def cumsum(self, axis: int | None = None) -> Expression:
+        """``gw.cumsum`` of it."""
+        return _by_name("cumsum", self, axis)
+
+    def clip(self, low: Operand | None = None, high: Operand | None = None) -> Expression:
+        """``gw.clip`` of it."""
+        return _by_name("clip", self, low, high)
+
+    def take(self, indices: Operand, axis: int | None = None) -> Expression:
+        """``gw.take`` of it; without an axis of its elements, as NumPy does."""
+        return _by_name("take", self if axis is not None else self.ravel(), indices, axis or 0)
+
+    def ravel(self) -> Expression:
+        """Its elements, as a vector."""
+        return _by_name("reshape", self, (self.size,))
+
+    flatten = ravel
+
+    def squeeze(self, axis: int | tuple[int, ...] | None = None) -> Expression:
+        """``gw.squeeze`` of it."""
+        return _by_name("squeeze", self, axis)
+
+    def swapaxes(self, axis1: int, axis2: int) -> Expression:
+        """``gw.swapaxes`` of it."""
+        return _by_name("swapaxes", self, axis1, axis2)
+
+    def astype(self, dtype: object) -> Expression:
+        """The expression itself, for a float dtype: that of all numbers of a call is decided by the call."""
+        found = dtype_of(dtype)
+        if found is None or found.kind != "f":
+            raise InvalidGraphError(f"{self!r} as {dtype!r:.64}: expressions are floats, of the dtype of the call")
+        return self
 
     def __getitem__(self, index: object) -> Expression:
-        """Rows: an integer, a slice, an array of integers or an integer expression, along the first axis."""
-        if isinstance(index, Expression):
-            return take(self, index)
-        return take(self, shapes.picked(self, index))
+        """Entries as NumPy picks them: by integers, slices, ``...``, None, masks and arrays of integers."""
+        return _by_name("getitem", self, index)
+
+    # Comparisons, which give 1 where they hold and else 0, and what NumPy has for masks.
+
+    def __eq__(self, other: object) -> Any:  # noqa: ANN401  (an expression, or False beside what is no number)
+        return _by_name("equal", self, other) if is_operand(other) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:  # noqa: ANN401  (as above)
+        return _by_name("not_equal", self, other) if is_operand(other) else NotImplemented
+
+    __hash__ = Node.__hash__
+
+    def __lt__(self, other: Operand) -> Expression:
+        return _by_name("less", self, other)
+
+    def __le__(self, other: Operand) -> Expression:
+        return _by_name("less_equal", self, other)
+
+    def __gt__(self, other: Operand) -> Expression:
+        return _by_name("less", other, self)
+
+    def __ge__(self, other: Operand) -> Expression:
+        return _by_name("less_equal", other, self)
+
+    def __and__(self, other: Operand) -> Expression:
+        return _by_name("logical_and", self, other)
+
+    def __rand__(self, other: Operand) -> Expression:
+        return _by_name("logical_and", other, self)
+
+    def __or__(self, other: Operand) -> Expression:
+        return _by_name("logical_or", self, other)
+
+    def __ror__(self, other: Operand) -> Expression:
+        return _by_name("logical_or", other, self)
+
+    def __invert__(self) -> Expression:
+        return _by_name("logical_not", self)
 
     def __len__(self) -> int:
         if not self.shape:
@@ -156,6 +233,11 @@ class Expression(Node):
         return tables.apply_function(func, args, kwargs)
 
 
+def _by_name(name: str, *operands: object, **options: object) -> Expression:
+    built: Expression = tables.METHODS[name](*operands, **options)
+    return built
+
+
 def _rebuilt(nodes: Sequence[Row]) -> Expression:
     return from_rows(Expression, nodes)
 
@@ -168,7 +250,12 @@ def constant(value: ArrayLike) -> Expression:
 
     It is held in float64; what NumPy has beyond that, in its longer floats, is infinite.
     """
-    return _constant(value, np.float64)
+    return made_constant(value, np.float64)
+
+
+def is_operand(value: object) -> bool:
+    """Whether it is an expression, a number or an array of numbers."""
+    return isinstance(value, Node | int | float | np.number | np.bool_ | np.ndarray | list | tuple)
 
 
 def as_expression(value: Expression | ArrayLike) -> Expression:
@@ -176,213 +263,7 @@ def as_expression(value: Expression | ArrayLike) -> Expression:
     return value if isinstance(value, Expression) else constant(value)
 
 
-def add(*operands: Expression | ArrayLike) -> Expression:
-    """a + b + ..., left to right, elementwise with broadcasting; one node."""
-    return _nary("add", operands)
-
-
-def mul(*operands: Expression | ArrayLike) -> Expression:
-    """a b ..., left to right, elementwise with broadcasting; one node."""
-    return _nary("mul", operands)
-
-
-def maximum(*operands: Expression | ArrayLike) -> Expression:
-    """max(a, b, ...), elementwise with broadcasting; one node.
-
-    Derivative: I[a > b], I[b > a]. At a tie it is 0 for all, or equal shares if the graph's ``ties`` is ``"split"``.
-    """
-    return _nary("max", operands, "maximum")
-
-
-def sigmoid(x: Expression | ArrayLike) -> Expression:
-    """1 / (1 + exp(-x)), elementwise, stable in both tails."""
-    return _unary("sigmoid", x)
-
-
-def exp(x: Expression | ArrayLike) -> Expression:
-    """exp(x), elementwise."""
-    return _unary("exp", x)
-
-
-def log(x: Expression | ArrayLike) -> Expression:
-    """Natural logarithm, elementwise."""
-    return _unary("log", x)
-
-
-def tanh(x: Expression | ArrayLike) -> Expression:
-    """Hyperbolic tangent, elementwise."""
-    return _unary("tanh", x)
-
-
-def softplus(x: Expression | ArrayLike) -> Expression:
-    """log(1 + exp(x)), elementwise, stable in both tails."""
-    return _unary("softplus", x)
-
-
-def power(x: Expression | ArrayLike, exponent: float) -> Expression:
-    """x to the power of a constant, elementwise; 0 and 1 are exact, also in the derivative at x = 0."""
-    if isinstance(exponent, Expression):
-        raise InvalidGraphError(
-            "the exponent of power is a constant number; write x ** y with an expression y as gw.exp(y * gw.log(x))"
-        )
-    number = real(exponent)
-    if number is None:
-        raise InvalidGraphError(f"power with exponent {exponent!r:.64}; expected one number, the same for all elements")
-    if not math.isfinite(number):
-        raise InvalidGraphError(f"power with exponent {number}; it must be finite")
-    return _unary("power", x, exponent=number)
-
-
-def sum(  # noqa: A001  (NumPy's name; use it as gw.sum)
-    x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False
-) -> Expression:
-    """Sum over axes: all of them (None), one, or several; ``axis=()`` is the identity, as in NumPy."""
-    return _reduction("sum", as_expression(x), axis, keepdims=keepdims)
-
-
-def max(  # noqa: A001  (NumPy's name; use it as gw.max)
-    x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False
-) -> Expression:
-    """Largest element over axes, the ``reduce_max`` node; ties as for ``maximum``."""
-    node = as_expression(x)
-    shapes.check_elements("max", node, axis)
-    return _reduction("reduce_max", node, axis, keepdims=keepdims)
-
-
-def logsumexp(x: Expression | ArrayLike, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """log(sum(exp(x))) over axes, without overflow; of -inf alone it is -inf, with gradient 0."""
-    node = as_expression(x)
-    shapes.check_elements("logsumexp", node, axis)
-    return _reduction("logsumexp", node, axis, keepdims=keepdims)
-
-
-def matmul(a: Expression | ArrayLike, b: Expression | ArrayLike) -> Expression:
-    """Matrix product as ``np.matmul``: of vectors, matrices and stacks of matrices."""
-    left, right = as_expression(a), as_expression(b)
-    return Expression("matmul", shapes.multiplied(left, right), operands=(left, right))
-
-
-def reshape(x: Expression | ArrayLike, shape: int | Sequence[int]) -> Expression:
-    """The elements, in row-major order, in another shape; one size may be -1."""
-    node = as_expression(x)
-    sizes = shapes.reshaped(node, shape)
-    return Expression("reshape", sizes, operands=(node,), attributes={"shape": sizes})
-
-
-def transpose(x: Expression | ArrayLike, axes: int | Sequence[int] | None = None) -> Expression:
-    """The axes in another order; reversed without ``axes``."""
-    node = as_expression(x)
-    order = shapes.transposed(node, axes)
-    if not order:
-        return node
-    shape = tuple(node.shape[axis] for axis in order)
-    return Expression("transpose", shape, operands=(node,), attributes={"axes": order})
-
-
-def take(x: Expression | ArrayLike, indices: Expression | ArrayLike) -> Expression:
-    """Rows of ``x`` by integer index, as ``np.take(x, indices, axis=0)``; negative ones count from the end.
-
-    Args:
-        x: Of shape ``(size, *rest)``.
-        indices: Integers of any shape ``S``, or an input of dtype int64. The result has shape ``(*S, *rest)``.
-    """
-    node = as_expression(x)
-    shapes.check_floats("take", [node])
-    picks = _whole_numbers(indices) if isinstance(indices, Expression) else _constant(indices, np.int64)
-    return Expression("take", shapes.taken(node, picks), operands=(node, picks))
-
-
-def _whole_numbers(node: Expression) -> Expression:
-    """Row indices, of a constant of whole numbers too, which ``constant`` holds in float64."""
-    value = node.value
-    if value is None or node.name or value.dtype == np.int64 or not np.array_equal(value, np.trunc(value)):
-        return node
-    return _constant(value.astype(np.int64), np.int64) if np.abs(value).max(initial=0) < MAX_EXACT else node
-
-
-def subtract(a: Operand, b: Operand) -> Expression:
-    """a - b."""
-    return add(a, negative(b))
-
-
-def negative(x: Operand) -> Expression:
-    """-x."""
-    node = as_expression(x)
-    return as_expression(-node.value) if node.value is not None else mul(node, -1)
-
-
-def divide(a: Operand, b: Operand) -> Expression:
-    """a / b, as a times the reciprocal of b."""
-    node = as_expression(b)
-    if node.value is None:
-        return mul(a, power(node, -1))
-    # Both sides times the same power of two, so that no reciprocal overflows.
-    tiny = (node.value != 0) & (np.abs(node.value) < _TINY)
-    scale = np.where(tiny, 2.0**64, 1.0)
-    with np.errstate(divide="ignore"):
-        reciprocal = np.reciprocal(node.value * scale)
-    return mul(a, scale, reciprocal) if tiny.any() else mul(a, reciprocal)
-
-
-def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.abs)
-    """|x| = max(x, -x); its derivative at 0 is 0."""
-    # 0 and -0 tie, so that either may be the maximum; adding 0 makes both 0.
-    return add(maximum(x, negative(x)), 0)
-
-
-def min(  # noqa: A001  (NumPy's name; use it as gw.min)
-    x: Operand, axis: Axis = None, *, keepdims: bool = False
-) -> Expression:
-    """Smallest element over axes; ties as for ``max``."""
-    node = as_expression(x)
-    shapes.check_elements("min", node, axis)
-    return negative(max(negative(node), axis, keepdims=keepdims))
-
-
-def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """Mean over axes of one example."""
-    node = as_expression(x)
-    count = math.prod(node.shape[a] for a in shapes.axes_of(node, axis))
-    if count == 0:
-        raise InvalidGraphError(f"mean over an empty axis of {node!r}: nothing has no mean")
-    return divide(sum(node, axis, keepdims=keepdims), count)
-
-
-def dot(a: Operand, b: Operand) -> Expression:
-    """The product of scalars, vectors or matrices that ``np.dot`` gives."""
-    left, right = as_expression(a), as_expression(b)
-    if not left.shape or not right.shape:
-        return mul(left, right)
-    if builtins.max(left.ndim, right.ndim) > 2:
-        raise InvalidGraphError(f"dot of {left!r} and {right!r}: for stacks of matrices use gw.matmul")
-    return matmul(left, right)
-
-
-def _constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
+def made_constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
+    """A constant of this dtype."""
     array = held(value, dtype)
     return Expression("constant", array.shape, value=array)
-
-
-def _unary(op: str, x: Expression | ArrayLike, **attributes: Any) -> Expression:
-    node = as_expression(x)
-    shapes.check_floats(op, [node])
-    return Expression(op, node.shape, operands=(node,), attributes=attributes)
-
-
-def _nary(op: str, given: Sequence[Expression | ArrayLike], called: str = "") -> Expression:
-    operands = tuple(map(as_expression, given))
-    if not operands:
-        raise InvalidGraphError(f"{called or op} of nothing; give at least one operand")
-    shapes.check_floats(op, operands)
-    if len(operands) == 1:
-        return operands[0]
-    return Expression(op, shapes.broadcast(op, operands, [node.shape for node in operands]), operands=operands)
-
-
-def _reduction(op: str, node: Expression, axis: Axis, *, keepdims: bool) -> Expression:
-    shapes.check_floats(op, [node])
-    axes, keep = shapes.axes_of(node, axis), shapes.flag("keepdims", keepdims)
-    if not axes:
-        return node
-    shape = shapes.reduced(node, axes, keepdims=keep)
-    return Expression(op, shape, operands=(node,), attributes={"axes": axes, "keepdims": keep})

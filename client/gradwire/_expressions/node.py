@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gradwire._arrays import MAX_INDEX, holds_integers
-from gradwire._errors import InvalidGraphError
+from gradwire._errors import InvalidGraphError, ValueNeededError
 
 N = TypeVar("N", bound="Node")
 Shape = tuple[int, ...]
@@ -78,38 +78,53 @@ class Node:
 
     # What it is not.
 
-    def __eq__(self, other: object) -> bool:
-        """Identity, as for any object that is not data; with a number it would be nonsense."""
-        return self is other if isinstance(other, Node) else self._undecided("==")
-
-    __hash__ = object.__hash__
-
-    def __lt__(self, other: object) -> bool:
-        return self._undecided("<")
-
-    def __le__(self, other: object) -> bool:
-        return self._undecided("<=")
-
-    def __gt__(self, other: object) -> bool:
-        return self._undecided(">")
-
-    def __ge__(self, other: object) -> bool:
-        return self._undecided(">=")
-
-    def __bool__(self) -> bool:
-        return self._undecided("bool()")
+    def __bool__(self) -> bool:  # noqa: PLE0304  (it raises)
+        self._undecided("bool()", "write a choice with gw.where(condition, x, y), and `and`, `or`, `not` as &, |, ~")
 
     def __float__(self) -> float:
-        return self._undecided("float()")
+        self._undecided("float()", "use np's or gw's functions in place of math's, and a client to evaluate it")
 
-    def _undecided(self, what: str) -> NoReturn:
-        raise TypeError(
-            f"{what} of {self!r}: an expression has no value until it is evaluated, so the graph cannot depend on it; "
-            "write the choice with gw.maximum, gw.minimum or gw.relu"
+    def __int__(self) -> int:
+        self._undecided(
+            "int()", "give whole numbers as constants of Python, or row indices as gw.input(..., dtype='int64')"
         )
 
+    def __index__(self) -> int:  # noqa: PLE0305  (it raises)
+        self._undecided("an index", "give whole numbers as constants of Python, and pick entries with x[i] or gw.take")
+
+    def __complex__(self) -> complex:
+        self._undecided("complex()", "use np's or gw's functions in place of cmath's")
+
+    def __round__(self, digits: int | None = None) -> int:
+        self._undecided("round()", "round constants before, or results after the call: a step has no derivative")
+
+    def __contains__(self, value: object) -> bool:
+        self._undecided("in", "write gw.max(x == value), which is 1 where it is in")
+
+    def __setitem__(self, index: object, value: object) -> NoReturn:
+        raise InvalidGraphError(
+            f"an entry of {self!r} is set: expressions do not change; write gw.where(mask, value, x), gw.concatenate, "
+            "or add gw.scatter_add(value, indices, size)"
+        )
+
+    def item(self) -> float:
+        """Refused: an expression has no value; NumPy's name."""
+        self._undecided("item()", "evaluate it with a client")
+
+    def tolist(self) -> list[float]:
+        """Refused: an expression has no value; NumPy's name."""
+        self._undecided("tolist()", "evaluate it with a client")
+
     def __array__(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError(f"{self!r} is no array; evaluate it with a client, or use gw's functions")
+        self._undecided(
+            "an array", "evaluate it with a client, stack expressions with np.stack, or use np's and gw's functions"
+        )
+
+    def _undecided(self, what: str, instead: str) -> NoReturn:
+        raise ValueNeededError(
+            f"{what} of {self!r}: an expression has no value until it is evaluated, so the graph cannot depend on it; "
+            f"{instead}"
+        )
 
 
 def postorder(*roots: N) -> Iterator[N]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gradwire._arrays import MAX_INDEX, holds_integers
+from gradwire._arrays import MAX_INDEX
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions.node import Node, Shape
 from gradwire._numbers import whole
@@ -59,7 +58,8 @@ def check_floats(op: str, operands: Sequence[Node]) -> None:
     for node in operands:
         if is_integer(node):
             raise InvalidGraphError(
-                f"{op} of {node!r}, which holds row indices; only take uses them, as its second operand", node=node.name
+                f"{op} of {node!r}, which holds row indices; only take and scatter_add use them, as second operands",
+                node=node.name,
             )
 
 
@@ -155,32 +155,69 @@ def transposed(node: Node, axes: int | Sequence[int] | None) -> tuple[int, ...]:
     return normal_axes(node, tuple(given))
 
 
-def picked(node: Node, index: object) -> NDArray[Any]:
-    """The rows that an index names: an integer, a slice or an array of integers."""
-    if not node.shape:
-        raise InvalidGraphError(f"{node!r} is a scalar; it has no entries", node=node.name or None)
-    try:
-        rows = np.arange(*index.indices(node.shape[0])) if isinstance(index, slice) else np.asarray(index)
-    except Exception:  # noqa: BLE001  (whatever the caller's object raises)
-        rows = None
-    if rows is None or isinstance(index, tuple) or not holds_integers(rows):
-        raise InvalidGraphError(
-            f"{index!r} is no index of {node!r}; take rows by an integer, a slice or an array of integers "
-            "(gw.take), and transpose or reshape first for another axis",
-            node=node.name or None,
-        )
-    return rows
+def one_axis(node: Node, axis: object) -> int:
+    """The one axis that ``axis`` names, counted from the front."""
+    given = whole(axis)
+    if given is None:
+        raise InvalidGraphError(f"axis={axis!r:.64} names no axis of {node!r}; give an integer")
+    return normal_axes(node, (given,))[0]
 
 
-def taken(node: Node, picks: Node) -> Shape:
-    """The shape of the rows that ``picks`` has the indices of."""
+def taken_along(node: Node, axis: object) -> int:
+    """The axis that entries are taken along."""
     if not node.shape:
         raise InvalidGraphError(f"take from the scalar {node!r}: it has no rows")
+    return one_axis(node, axis)
+
+
+def taken(node: Node, picks: Node, axis: int) -> Shape:
+    """The shape of the entries that ``picks`` has the indices of."""
+    _check_indices("take", node, picks, node.shape[axis])
+    return node.shape[:axis] + picks.shape + node.shape[axis + 1 :]
+
+
+def _check_indices(op: str, node: Node, picks: Node, size: int) -> None:
     if not is_integer(picks):
-        raise InvalidGraphError(f"take with indices {picks!r} of floats; give integers, gw.input(..., dtype='int64')")
+        raise InvalidGraphError(f"{op} with indices {picks!r} of floats; give integers, gw.input(..., dtype='int64')")
     if picks.value is not None and picks.size:
         low, high = int(picks.value.min()), int(picks.value.max())
-        if low < -node.shape[0] or high >= node.shape[0]:
-            wrong = high if high >= node.shape[0] else low
-            raise InvalidGraphError(f"take of row {wrong} from {node!r}, which has {node.shape[0]} rows")
-    return picks.shape + node.shape[1:]
+        if low < -size or high >= size:
+            wrong = high if high >= size else low
+            raise InvalidGraphError(f"{op} of row {wrong} from {node!r}, which has {size} rows")
+
+
+def scattered(node: Node, picks: Node, size: object, axis: object) -> tuple[int, Shape]:
+    """The axis, counted from the front, and the shape of sums of entries by index."""
+    count, given, rank = whole(size), whole(axis), node.ndim - picks.ndim + 1
+    if count is None or not 0 <= count <= MAX_INDEX:
+        raise InvalidGraphError(f"scatter_add with size={size!r:.64}; expected an integer, at least 0")
+    if given is None or not -rank <= given < rank:
+        raise InvalidGraphError(f"scatter_add with axis={axis!r:.64}; the result has {max(rank, 0)} axes")
+    own = given % rank
+    if node.shape[own : own + picks.ndim] != picks.shape:
+        raise InvalidGraphError(
+            f"scatter_add of {node!r} with indices of shape {picks.shape}; expected one index for each entry, and axes "
+            f"{node.shape[own : own + picks.ndim]} from axis {own} on"
+        )
+    _check_indices("scatter_add", node, picks, count)
+    return own, (*node.shape[:own], count, *node.shape[own + picks.ndim :])
+
+
+def concatenated(nodes: Sequence[Node], axis: object) -> tuple[int, Shape]:
+    """The axis, counted from the front, and the shape of nodes one after another."""
+    if not nodes:
+        raise InvalidGraphError("concatenate of nothing; give at least one operand")
+    check_floats("concatenate", nodes)
+    first = nodes[0]
+    if not first.shape:
+        raise InvalidGraphError(f"concatenate of the scalar {first!r}; gw.stack makes a vector of scalars")
+    own = one_axis(first, axis)
+    for node in nodes:
+        if (
+            node.ndim != first.ndim
+            or node.shape[:own] + node.shape[own + 1 :] != first.shape[:own] + first.shape[own + 1 :]
+        ):
+            raise InvalidGraphError(
+                f"concatenate of {first!r} and {node!r} along axis {own}: shapes are equal but for that axis"
+            )
+    return own, (*first.shape[:own], sum(node.shape[own] for node in nodes), *first.shape[own + 1 :])

@@ -36,10 +36,21 @@ OPS = {
     "tanh": pb.SCALAR_OP_TANH,
     "softplus": pb.SCALAR_OP_SOFTPLUS,
     "power": pb.SCALAR_OP_POWER,
+    "sin": pb.SCALAR_OP_SIN,
+    "cos": pb.SCALAR_OP_COS,
+    "log1p": pb.SCALAR_OP_LOG1P,
+    "expm1": pb.SCALAR_OP_EXPM1,
+    "erf": pb.SCALAR_OP_ERF,
+    "less": pb.SCALAR_OP_LESS,
+    "equal": pb.SCALAR_OP_EQUAL,
+    "select": pb.SCALAR_OP_SELECT,
 }
 """What can be packed, by the names of its nodes."""
 
-_BINARY = {OPS["add"], OPS["mul"], OPS["max"]}
+_ARITIES: dict[int, int] = dict.fromkeys(OPS.values(), 1)
+"""How many arguments each has where none are told."""
+_ARITIES.update({OPS[name]: 2 for name in ("add", "mul", "max", "less", "equal")})
+_ARITIES[OPS["select"]] = 3
 _CONSTANTS, _ELEMENTS = 1 << 40, 1 << 41
 """What marks the numbers of constants and of elements among the arguments of operations, until all are counted."""
 
@@ -108,7 +119,7 @@ class _Packing:
                 if code is None:
                     code = codes[id(operand)] = self._outside(group, operand)
                 arguments.append(code)
-            if len(operands) > 2:
+            if len(operands) > _ARITIES[number]:
                 group.wide.append((len(group.ops), len(operands)))
             elif node.attributes:
                 group.exponents.append(node.attributes["exponent"])
@@ -167,9 +178,15 @@ class _Packing:
         while not self._is_kept(node):
             rows = node.operands[1].value if node.kind == "take" else None
             if rows is not None:
-                node = node.operands[0]
-                row, column = divmod(index, prod(node.shape[1:]))
-                index = int(rows.flat[row]) % node.shape[0] * prod(node.shape[1:]) + column
+                axis, node = node.attributes.get("axis", 0), node.operands[0]
+                inner, size = prod(node.shape[axis + 1 :]), node.shape[axis]
+                outer, entry, column = index // (rows.size * inner), index // inner % rows.size, index % inner
+                index = (outer * size + int(rows.flat[entry]) % size) * inner + column
+            elif node.kind == "slice":
+                own = node.attributes
+                along = zip(own["starts"], own["steps"], np.unravel_index(index, node.shape), strict=True)
+                [node] = node.operands
+                index = int(np.ravel_multi_index([start + step * i for start, step, i in along], node.shape))
             elif node.kind == "reshape":
                 [node] = node.operands
             elif node.kind == "transpose":
@@ -197,7 +214,7 @@ class _Group:
         self.codes: dict[int, int] = {}
         """Codes of expressions, by id."""
         self.wide: list[tuple[int, int]] = []
-        """Operations of more than two arguments, and of how many."""
+        """Operations of more arguments than usual, and of how many."""
         self.exponents = array("d")
         self._constants: dict[bytes, int] = {}
         """Numbers of constants by their bits, for 0 is not -0."""
@@ -265,7 +282,7 @@ class _Group:
     def _arities(self) -> list[int]:
         if not self.wide:
             return []
-        arities = [2 if number in _BINARY else 1 for number in self.ops]
+        arities = [_ARITIES[number] for number in self.ops]
         for operation, found in self.wide:
             arities[operation] = found
         return arities

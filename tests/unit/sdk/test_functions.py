@@ -35,6 +35,21 @@ LABELS = RANDOM.random((3, 4))
 ONE_HOT = np.eye(4)[[1, 0, 3]]
 TAILS = np.array([-800.0, -40.0, -1e-9, 1e-9, 40.0, 800.0])
 
+CUBE = np.stack([X, Y])
+BITS = np.array([[0.0, 0.0, 1.0, 1.0, -2.0], [0.0, 1.0, 0.0, 1.0, -2.0]])
+
+
+def scattered(x: Any) -> Any:
+    return torch.zeros(3, *x.shape[1:], dtype=x.dtype).index_add(0, torch.tensor([1, 1, 0]), x)
+
+
+def focal(x: Any, t: Any, alpha: float | None = None, gamma: float = 2.0) -> Any:
+    """As in the code of its authors."""
+    p = torch.sigmoid(x)
+    loss = F.binary_cross_entropy_with_logits(x, t, reduction="none") * (1 - (p * t + (1 - p) * (1 - t))) ** gamma
+    return loss if alpha is None else (alpha * t + (1 - alpha) * (1 - t)) * loss
+
+
 ROWS = [
     Row("abs", gw.abs, torch.abs, {"x": X}),
     Row("add", gw.add, lambda x, y, v: x + y + v, {"x": X, "y": Y, "v": V}),
@@ -128,6 +143,184 @@ ROWS = [
         lambda x: gw.transpose(x, (1, -1, 0)),
         lambda x: x.permute(1, 2, 0),
         {"x": np.stack([X, Y])},
+    ),
+    *(
+        Row(name, getattr(gw, name), lambda x, y, f=f: f(x, y).double() + 0 * (x + y), {"x": X, "y": Y})
+        for name, f in (
+            ("less", torch.less),
+            ("less_equal", torch.less_equal),
+            ("greater", torch.greater),
+            ("greater_equal", torch.greater_equal),
+            ("equal", torch.eq),
+            ("not_equal", torch.ne),
+        )
+    ),
+    *(
+        Row(name, getattr(gw, name), lambda x, y, f=f: f(x, y).double() + 0 * (x + y), {"x": BITS[0], "y": BITS[1]})
+        for name, f in (("less_equal", torch.less_equal), ("greater_equal", torch.greater_equal))
+    ),
+    *(
+        Row(
+            name,
+            getattr(gw, name),
+            lambda x, y, f=f: f(x, y).double() + 0 * (x + y),
+            {"x": BITS[0], "y": BITS[1]},
+            ("x",),
+        )
+        for name, f in (("logical_and", torch.logical_and), ("logical_or", torch.logical_or), ("equal", torch.eq))
+    ),
+    Row(
+        "logical_not", lambda x, y: gw.logical_not(y) * x, lambda x, y: (y == 0) * x, {"x": V, "y": BITS[0, 1:]}, ("y",)
+    ),
+    Row("sign", gw.sign, torch.sign, {"x": X}),
+    Row("where", lambda x, y: gw.where(x > 0.3, x, y), lambda x, y: torch.where(x > 0.3, x, y), {"x": X, "y": Y}),
+    Row(
+        "where",
+        lambda x, v: gw.where(Y > 0, x, v),
+        lambda x, v: torch.where(torch.tensor(Y > 0), x, v),
+        {"x": X, "v": V},
+    ),
+    *(Row(name, getattr(gw, name), getattr(torch, name), {"x": X}) for name in ("sin", "cos", "expm1", "erf")),
+    Row("log1p", gw.log1p, torch.log1p, {"x": P}),
+    *(
+        Row(name, getattr(gw, name), getattr(torch, name), {"x": np.array([-1e-9, 1e-9, 1e-300, 0.5])})
+        for name in ("sin", "log1p", "expm1", "erf")
+    ),
+    Row("std", gw.std, lambda x: x.std(correction=0), {"x": X}),
+    Row("std", lambda x: gw.std(x, 1, keepdims=True), lambda x: x.std(1, correction=0, keepdim=True), {"x": X}),
+    Row("prod", gw.prod, torch.prod, {"x": X}),
+    Row("prod", lambda x: gw.prod(x, 0), lambda x: x.prod(0), {"x": np.array([[2.0, 0.0, 0.0], [3.0, 4.0, 0.0]])}),
+    Row("prod", lambda x: gw.prod(x, (0, 2), keepdims=True), lambda x: x.prod(2, True).prod(0, True), {"x": CUBE}),
+    Row("norm", gw.norm, torch.linalg.norm, {"x": X}),
+    Row("norm", lambda x: gw.norm(x, 1, 0), lambda x: torch.linalg.vector_norm(x, 1, 0), {"x": X}),
+    Row("norm", lambda x: gw.norm(x, np.inf, 0), lambda x: torch.linalg.vector_norm(x, np.inf, 0), {"x": X}),
+    Row(
+        "norm",
+        lambda x: gw.norm(x, axis=1, keepdims=True),
+        lambda x: torch.linalg.norm(x, dim=1, keepdim=True),
+        {"x": X},
+    ),
+    Row("cumsum", lambda x: gw.cumsum(x, -1), lambda x: x.cumsum(-1), {"x": X}),
+    Row("cumsum", gw.cumsum, lambda x: x.reshape(-1).cumsum(0), {"x": X}),
+    Row("concatenate", lambda x, y: gw.concatenate([x, y], 1), lambda x, y: torch.cat([x, y], 1), {"x": X, "y": Y}),
+    Row(
+        "concatenate",
+        lambda x, v: gw.concatenate([x, v], None),
+        lambda x, v: torch.cat([x.reshape(-1), v]),
+        {"x": X, "v": V},
+    ),
+    Row("stack", lambda x, y: gw.stack([x, y], -1), lambda x, y: torch.stack([x, y], -1), {"x": X, "y": Y}),
+    Row("split", lambda x: gw.split(x, 2, 1)[1], lambda x: x[:, 2:], {"x": X}),
+    Row("split", lambda x: gw.split(x, [1, -1], 1)[1], lambda x: x[:, 1:-1], {"x": X}),
+    Row("expand_dims", lambda x: gw.expand_dims(x, (0, 2)), lambda x: x[None, :, None], {"x": X}),
+    Row("squeeze", lambda x: gw.squeeze(x[:1]), lambda x: x[0], {"x": X}),
+    Row("ravel", gw.ravel, torch.ravel, {"x": X}),
+    Row("broadcast_to", lambda v: gw.broadcast_to(v, (2, 3, 4)), lambda v: v.expand(2, 3, 4), {"v": V}),
+    Row("swapaxes", lambda x: gw.swapaxes(x, 0, 2), lambda x: x.swapaxes(0, 2), {"x": CUBE}),
+    Row("moveaxis", lambda x: gw.moveaxis(x, (0, 1), (-1, 0)), lambda x: x.movedim((0, 1), (-1, 0)), {"x": CUBE}),
+    Row("flip", lambda x: gw.flip(x, 1), lambda x: x.flip(1), {"x": X}),
+    Row("flip", gw.flip, lambda x: x.flip(0, 1), {"x": X}),
+    Row("roll", lambda x: gw.roll(x, 5, 1), lambda x: x.roll(5, 1), {"x": X}),
+    Row("roll", lambda x: gw.roll(x, -2), lambda x: x.roll(-2), {"x": X}),
+    Row("repeat", lambda x: gw.repeat(x, 2, 0), lambda x: x.repeat_interleave(2, 0), {"x": X}),
+    Row("repeat", lambda x: gw.repeat(x, 3), lambda x: x.repeat_interleave(3), {"x": X}),
+    Row("tile", lambda x: gw.tile(x, (2, 1, 3)), lambda x: x.tile(2, 1, 3), {"x": X}),
+    Row("diff", gw.diff, torch.diff, {"x": X}),
+    Row("diff", lambda x: gw.diff(x, 2, 0), lambda x: torch.diff(x, 2, 0), {"x": X}),
+    Row("pad", lambda x: gw.pad(x, ((1, 0), (0, 2)), 3), lambda x: F.pad(x, (0, 2, 1, 0), value=3), {"x": X}),
+    Row("tril", lambda x: gw.tril(x, -1), lambda x: x.tril(-1), {"x": X}),
+    Row("triu", lambda x: gw.triu(x, 1), lambda x: x.triu(1), {"x": CUBE}),
+    Row("diagonal", lambda x: gw.diagonal(x, 1), lambda x: x.diagonal(1), {"x": X}),
+    Row("diagonal", lambda x: gw.diagonal(x, -1, 0, 2), lambda x: x.diagonal(-1, 0, 2), {"x": CUBE}),
+    Row("diagonal", lambda x: gw.diagonal(x, 9), lambda x: x.diagonal(4), {"x": X}),
+    Row("trace", gw.trace, lambda x: x.diagonal().sum(), {"x": X}),
+    Row("outer", gw.outer, torch.outer, {"v": V, "x": X[0]}),
+    Row("inner", gw.inner, torch.inner, {"x": X, "v": V}),
+    Row("tensordot", lambda x, y: gw.tensordot(x, y, ([1], [1])), lambda x, y: x @ y.T, {"x": X, "y": Y}),
+    Row("tensordot", lambda x, y: gw.tensordot(x, y, 0), lambda x, y: torch.tensordot(x, y, 0), {"x": X, "y": Y}),
+    *(
+        Row("einsum", lambda x, y, s=s: gw.einsum(s, x, y), lambda x, y, s=s: torch.einsum(s, x, y), {"x": X, "y": Y})
+        for s in ("ij,kj->ik", "ij,ij", "ij,ij->j", "ij,kl->kjli", "ij,kj->ijk")
+    ),
+    Row(
+        "einsum", lambda x: gw.einsum("iji->j", x), lambda x: torch.einsum("iji->j", x), {"x": np.stack([X[:, :2]] * 2)}
+    ),
+    Row("einsum", lambda x, v: gw.einsum("...i,i", x, v), lambda x, v: x @ v, {"x": CUBE, "v": V}),
+    Row("scatter_add", lambda x: gw.scatter_add(x, [1, 1, 0], 3), scattered, {"x": X}),
+    Row("scatter_add", lambda x: gw.scatter_add(x, [1, -2, 0], 3, -1), lambda x: scattered(x.T).T, {"x": X[:, :3]}),
+    Row("elu", gw.elu, F.elu, {"x": X}),
+    Row("elu", lambda x: gw.elu(x, 0.3), lambda x: F.elu(x, 0.3), {"x": TAILS}),
+    Row("gelu", lambda x: gw.gelu(x, approximate=False), F.gelu, {"x": X}),
+    Row("huber_loss", gw.huber_loss, lambda x, t: F.huber_loss(x, t, reduction="none"), {"x": X, "t": Y}, ("t",)),
+    Row(
+        "huber_loss",
+        lambda x, t: gw.huber_loss(x, t, 0.5),
+        lambda x, t: F.huber_loss(x, t, reduction="none", delta=0.5),
+        {"x": X, "t": Y},
+    ),
+    Row(
+        "quantile_loss",
+        lambda x, t: gw.quantile_loss(x, t, 0.9),
+        lambda x, t: torch.where(t > x, 0.9 * (t - x), 0.1 * (x - t)),
+        {"x": X, "t": Y},
+    ),
+    Row("sigmoid_focal_loss", gw.sigmoid_focal_loss, focal, {"x": X, "t": np.round(LABELS)}, ("t",)),
+    Row(
+        "sigmoid_focal_loss",
+        lambda x, t: gw.sigmoid_focal_loss(x, t, 0.25, 1.5),
+        lambda x, t: focal(x, t, 0.25, 1.5),
+        {"x": X, "t": np.round(LABELS)},
+        ("t",),
+    ),
+    Row(
+        "gaussian_nll",
+        gw.gaussian_nll,
+        lambda x, t, v: F.gaussian_nll_loss(x, t, v, full=True, reduction="none"),
+        {"x": X, "t": Y, "v": P},
+    ),
+    Row("poisson_nll", gw.poisson_nll, lambda x, t: F.poisson_nll_loss(x, t, reduction="none"), {"x": X, "t": P}),
+    *(
+        Row(
+            "conv",
+            lambda x, k, own=own: gw.conv(x, k, **own),
+            lambda x, k, own=own: F.conv2d(x[None], k, **own)[0],
+            {"x": RANDOM.normal(size=(2, 5, 6)), "k": RANDOM.normal(size=(3, 2, 2, 3))},
+        )
+        for own in ({}, {"stride": 2}, {"padding": 1}, {"stride": (1, 2), "padding": (0, 2)})
+    ),
+    Row("conv", gw.conv, F.conv1d, {"x": RANDOM.normal(size=(2, 3, 7)), "k": RANDOM.normal(size=(4, 3, 2))}),
+    Row(
+        "max_pool", lambda x: gw.max_pool(x, (2, 2)), lambda x: F.max_pool2d(x, 2), {"x": RANDOM.normal(size=(2, 5, 4))}
+    ),
+    Row(
+        "max_pool",
+        lambda x: gw.max_pool(x, 3, stride=2, padding=1),
+        lambda x: F.max_pool1d(x, 3, 2, 1),
+        {"x": RANDOM.normal(size=(2, 7))},
+    ),
+    Row(
+        "avg_pool",
+        lambda x: gw.avg_pool(x, (3, 2), stride=1, padding=1),
+        lambda x: F.avg_pool2d(x, (3, 2), 1, 1),
+        {"x": RANDOM.normal(size=(2, 5, 4))},
+    ),
+    Row(
+        "layer_norm",
+        gw.layer_norm,
+        lambda x, a, b: F.layer_norm(x, (4,), a, b),
+        {"x": X, "a": V, "b": X[0]},
+    ),
+    Row(
+        "attention",
+        gw.attention,
+        F.scaled_dot_product_attention,
+        {"q": X, "k": RANDOM.normal(size=(5, 4)), "v": RANDOM.normal(size=(5, 2))},
+    ),
+    Row(
+        "attention",
+        lambda q, k, v: gw.attention(q, k, v, np.tri(3)),
+        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+        {"q": CUBE, "k": CUBE[::-1] + 1, "v": CUBE * 2},
     ),
     Row("var", gw.var, lambda x: x.var(correction=0), {"x": X}),
     Row("var", lambda x: gw.var(x, 0), lambda x: x.var(0, correction=0), {"x": X}),
