@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from numpy.typing import ArrayLike
-
-from gradwire._arrays import Array, merged
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline, too_late
 from gradwire._calls.queries import info, register
@@ -34,62 +30,53 @@ class AsyncValueAndGrad:
 
     async def __call__(
         self,
-        arrays: Mapping[str, ArrayLike] | None = None,
-        /,
-        *,
+        *arrays: Any,
         timeout: float | None = None,  # noqa: ASYNC109  (it travels to the server)
-        **named: ArrayLike,
-    ) -> tuple[Any, dict[str, Array]]:
+        **named: Any,
+    ) -> tuple[Any, Any]:
         """Loss and gradients; see ``ValueAndGrad``. Cancelling the task cancels the call."""
-        result = await self.evaluate(arrays, timeout=timeout, **named)
-        return result.loss, result.gradients
+        return self._computation.answer(await self.evaluate(*arrays, timeout=timeout, **named))
 
     async def evaluate(
         self,
-        arrays: Mapping[str, ArrayLike] | None = None,
-        /,
-        *,
+        *arrays: Any,
         timeout: float | None = None,  # noqa: ASYNC109  (as above)
-        **named: ArrayLike,
+        **named: Any,
     ) -> Result:
         """The whole result; see ``ValueAndGrad``."""
-        return await self._transport.evaluate(self._computation, merged(arrays, named), timeout)
+        return await self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
 
 
 class AsyncStream:
     """Calls of one loss in a row, over one stream; see ``Stream``. Calls that overlap share it."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, computation: Computation) -> None:
         self._stream = stream
+        self._computation = computation
         self._slots = PerLoop(lambda: asyncio.Semaphore(MAX_PENDING))
         """Room on the stream, which threads would wait for otherwise."""
 
     async def __call__(
         self,
-        arrays: Mapping[str, ArrayLike] | None = None,
-        /,
-        *,
+        *arrays: Any,
         timeout: float | None = None,  # noqa: ASYNC109  (as of ``Stream``)
-        **named: ArrayLike,
-    ) -> tuple[Any, dict[str, Array]]:
+        **named: Any,
+    ) -> tuple[Any, Any]:
         """Loss and gradients."""
-        result = await self.evaluate(arrays, timeout=timeout, **named)
-        return result.loss, result.gradients
+        return self._computation.answer(await self.evaluate(*arrays, timeout=timeout, **named))
 
     async def evaluate(
         self,
-        arrays: Mapping[str, ArrayLike] | None = None,
-        /,
-        *,
+        *arrays: Any,
         timeout: float | None = None,  # noqa: ASYNC109  (as above)
-        **named: ArrayLike,
+        **named: Any,
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
         deadline = Deadline(seconds(timeout))
         try:
             async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
-                future = await asyncio.to_thread(self._stream.submit, arrays, timeout=deadline.left, **named)
+                future = await asyncio.to_thread(self._stream.submit, *arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
             raise too_late() from None
@@ -130,37 +117,37 @@ class AsyncClient:
 
     def stream(self, loss: Loss, **options: Unpack[Options]) -> AsyncStream:
         """A stream of calls of one loss; use it in an ``async with`` block."""
-        return AsyncStream(self._transport.stream(Computation(loss, **options)))
+        computation = Computation(loss, **options)
+        return AsyncStream(self._transport.stream(computation), computation)
 
     async def trace(
         self,
         loss: Loss,
-        arrays: Mapping[str, ArrayLike] | None = None,
         /,
-        *,
+        *arrays: Any,
         options: Options | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  (it travels to the server)
-        **named: ArrayLike,
+        **named: Any,
     ) -> Trace:
         """Every node's value and every edge's gradient, of one example; see ``Client.trace``."""
-        steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
-        return await send_within(self._transport, steps, timeout)
+        tracing = Tracing(loss, **(options or {}))
+        return await send_within(self._transport, tracing.trace(tracing.values(arrays, named)), timeout)
 
     async def check(
         self,
         loss: Loss,
-        arrays: Mapping[str, ArrayLike] | None = None,
         /,
-        *,
+        *arrays: Any,
         options: Options | None = None,
         step: float | None = None,
         tolerance: float | None = None,
         max_probes: int | None = None,
         timeout: float | None = None,  # noqa: ASYNC109  (as above)
-        **named: ArrayLike,
+        **named: Any,
     ) -> CheckReport:
         """Compare the gradient with central finite differences; see ``Client.check``."""
-        steps = Computation(loss, **(options or {})).check(merged(arrays, named), step, tolerance, max_probes)
+        computation = Computation(loss, **(options or {}))
+        steps = computation.check(computation.values(arrays, named), step, tolerance, max_probes)
         return await send_within(self._transport, steps, timeout)
 
     async def register(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Self, Unpack, overload
 
-from numpy.typing import ArrayLike
-
-from gradwire._arrays import Array, merged
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
@@ -51,32 +47,38 @@ class ValueAndGrad:
         self._transport = transport
         self._computation = computation
 
+    @overload
+    def __call__(self, *, timeout: float | None = None, **named: Any) -> tuple[Any, dict[str, Any]]: ...
+
+    @overload
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]: ...
+
     @untraced
-    def __call__(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> tuple[Any, dict[str, Array]]:
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]:
         """Loss and gradients for these arrays.
 
         Args:
-            arrays: By name, where a name is no Python name; most are given by keyword.
+            *arrays: The first arguments of a Python function, pytrees. Of an expression or graph: one mapping with what
+                has no Python name.
             timeout: Seconds for the whole call. Default: no bound.
-            **named: The array of each source: ``[*shape]``, or ``[N, *shape]`` of a per-example input.
+            **named: The array of each source: ``[*shape]``, or ``[N, *shape]`` of a per-example input. Of a function:
+                its further arguments, arrays or dicts and dataclasses of arrays; a list is an array here.
 
         Returns:
-            The loss (a scalar, or ``[N]`` if nothing is reduced), and the gradient in each source by its name.
+            The loss (a scalar, or ``[N]`` if nothing is reduced), and the gradients: nested like the first positional
+            argument; with names in ``wrt`` a tuple of them; without positional arguments by source in a dict.
 
         Raises:
             GradwireError: Whatever is wrong.
         """
-        result = self._transport.evaluate(self._computation, merged(arrays, named), timeout)
-        return result.loss, result.gradients
+        computation = self._computation
+        result = self._transport.evaluate(computation, computation.values(arrays, named), timeout)
+        return computation.answer(result)
 
     @untraced
-    def evaluate(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> Result:
+    def evaluate(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Result:
         """The whole result, with outputs, the report of non-finite values, and timings; arguments as for a call."""
-        return self._transport.evaluate(self._computation, merged(arrays, named), timeout)
+        return self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
 
 
 class Client:
@@ -90,13 +92,28 @@ class Client:
 
     @untraced
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> ValueAndGrad:
-        """A callable that gives the loss and its gradients.
+        """A callable that gives the loss and its gradients, as ``jax.value_and_grad`` does.
+
+        ::
+
+            def loss(params, x, y):
+                return gw.squared_error(gw.dot(params["w"], x) + params["b"], y)
+
+
+            step = client.value_and_grad(loss, per_example=("x", "y"))
+            value, grads = step({"w": np.zeros(3), "b": 0.0}, x=features, y=targets)  # grads["w"], grads["b"]
+
+        A function is traced once for all shapes of its arguments that it meets; it may call gw's functions and NumPy's.
+        Its first positional argument is what is differentiated: a pytree, an array or any nesting of arrays in dicts,
+        lists, tuples and dataclasses. All other arguments are data. ``wrt`` names others to differentiate in. Those in
+        ``per_example`` have one more leading axis, of examples, of which the function sees one. Called by keyword
+        alone, every argument is differentiated in but for those in ``inputs`` and ``per_example``. Arrays have the
+        names of arguments, keys, indices and fields, such as ``params.layers.0.w``.
 
         Args:
-            loss: An expression, a ``Graph`` of the contract, or a Python function of arrays that is traced: its
-                arguments are parameters, but for those named in ``inputs`` and ``per_example``.
-            **options: ``reduction``, ``wrt``, ``ties``, ``dtype``, ``outputs``, ``inputs``, ``per_example`` and
-                ``reject_non_finite``; see ``gw.Options``.
+            loss: A Python function of arrays; or an expression, or a ``Graph`` of the contract.
+            **options: ``reduction``, ``wrt``, ``ties``, ``dtype``, ``outputs``, ``inputs``, ``per_example``,
+                ``reject_non_finite`` and ``has_aux``; see ``gw.Options``.
 
         Raises:
             InvalidGraphError: The graph breaks a rule.
@@ -116,44 +133,42 @@ class Client:
     def trace(
         self,
         loss: Loss,
-        arrays: Mapping[str, ArrayLike] | None = None,
         /,
-        *,
+        *arrays: Any,
         options: Options | None = None,
         timeout: float | None = None,
-        **named: ArrayLike,
+        **named: Any,
     ) -> Trace:
         """Every node's value and every edge's gradient, of ONE example: all arrays are ``[*shape]``.
 
         Args:
             loss: As for ``value_and_grad``.
-            arrays: As for a call.
+            *arrays: As for a call.
             options: As for ``value_and_grad``, in a dict, for names of arrays have the keywords.
             timeout: Seconds for the whole call.
             **named: As for a call.
         """
-        steps = Tracing(loss, **(options or {})).trace(merged(arrays, named))
-        return send_within(self._transport, steps, timeout)
+        tracing = Tracing(loss, **(options or {}))
+        return send_within(self._transport, tracing.trace(tracing.values(arrays, named)), timeout)
 
     @untraced
     def check(
         self,
         loss: Loss,
-        arrays: Mapping[str, ArrayLike] | None = None,
         /,
-        *,
+        *arrays: Any,
         options: Options | None = None,
         step: float | None = None,
         tolerance: float | None = None,
         max_probes: int | None = None,
         timeout: float | None = None,
-        **named: ArrayLike,
+        **named: Any,
     ) -> CheckReport:
         """Compare the gradient with central finite differences, taken in float64.
 
         Args:
             loss: As for ``value_and_grad``.
-            arrays: As for a call.
+            *arrays: As for a call.
             options: As for ``value_and_grad``, in a dict, for names of arrays have the keywords.
             step: Of the differences, relative to max(1, |x|). Default: the cube root of the machine epsilon.
             tolerance: Largest relative difference, beyond rounding. Default: 1e-6 of float64, 1e-3 of float32.
@@ -162,7 +177,7 @@ class Client:
             **named: As for a call.
         """
         computation = Computation(loss, **(options or {}))
-        steps = computation.check(merged(arrays, named), step, tolerance, max_probes)
+        steps = computation.check(computation.values(arrays, named), step, tolerance, max_probes)
         return send_within(self._transport, steps, timeout)
 
     @untraced

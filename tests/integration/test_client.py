@@ -81,7 +81,7 @@ def test_a_loop_over_many_scalars(client: gw.Client) -> None:
     np.testing.assert_allclose(gradients["w"], slope, rtol=1e-9)
 
     one = {"w": w, "x": x[0], "y": y[0]}
-    trace = client.trace(loss, one, options={"per_example": ["x", "y"]})
+    trace = client.trace(loss, **one, options={"per_example": ["x", "y"]})
     np.testing.assert_allclose(trace["scale"].value, scale, rtol=1e-14)
     assert client.check(loss, w=w, x=x, y=y, options={"per_example": ["x", "y"]}, max_probes=5)
 
@@ -265,12 +265,15 @@ def test_what_is_no_loss_is_refused(client: gw.Client) -> None:
         client.value_and_grad(lambda w: "w")(w=1.0)
     with pytest.raises(gw.InvalidRequestError, match="does not take the arrays"):
         client.value_and_grad(lambda w: w)(v=1.0)
+    w = gw.parameter("w")
     with pytest.raises(gw.InvalidRequestError, match='"w" is given twice'):
-        client.value_and_grad(lambda w: w)({"w": 1.0}, w=1.0)
+        client.value_and_grad(w)({"w": 1.0}, w=1.0)
     with pytest.raises(gw.InvalidRequestError, match="found list"):
-        client.value_and_grad(lambda w: w)([1.0])  # type: ignore[arg-type]  # the mistake
+        client.value_and_grad(w)([1.0])
     with pytest.raises(gw.InvalidRequestError, match="found 1"):
-        client.value_and_grad(lambda w: w)({1: 1.0})  # type: ignore[dict-item]  # the mistake
+        client.value_and_grad(w)({1: 1.0})
+    with pytest.raises(gw.InvalidRequestError, match="found 2 values"):
+        client.value_and_grad(w)(1.0, 2.0)
     with pytest.raises(gw.InvalidRequestError, match="ud800"):
         client.value_and_grad(gw.parameter("w"))({"\ud800": 1.0})
 
@@ -418,12 +421,12 @@ def test_whole_numbers_are_row_indices_only_where_a_function_takes_rows(client: 
 
     traced = client.value_and_grad(loss, per_example=["index", "sign"], reduction="sum")
     arrays: Arrays = {"rows": [1.0, 10.0, 100.0], "index": np.array([2, 0]), "sign": np.array([-1, 1])}
-    value, gradients = traced(arrays)
+    value, gradients = traced(**arrays)
     assert (value, gradients["rows"].tolist()) == (-99, [1, 0, -1])
     with pytest.raises(gw.InvalidGraphError, match="integers"):
-        traced(arrays | {"index": [0.5, 1.5]})
+        traced(**arrays | {"index": [0.5, 1.5]})
     with pytest.raises(gw.InvalidRequestError, match='"index" is no array'):
-        traced(arrays | {"index": [[1], [1, 2]]})
+        traced(**arrays | {"index": [[1], [1, 2]]})
 
 
 @pytest.mark.parametrize(

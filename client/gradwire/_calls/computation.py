@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from gradwire._arrays import NUMBERS, Array, as_array, convert, encode_tensor, float_dtype, is_text
-from gradwire._calls.holders import Holders
+from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype, merged
+from gradwire._calls.arguments import Leaves
+from gradwire._calls.problem import Problem, names_of, problem_of
 from gradwire._calls.results import CheckReport, Result, Trace, decode_check, decode_result
 from gradwire._calls.steps import Answer, Compute, Steps, Unary
-from gradwire._errors import GradwireError, GraphNotFoundError, InvalidGraphError, InvalidRequestError
+from gradwire._calls.traced import Traced
+from gradwire._errors import GradwireError, GraphNotFoundError, InvalidRequestError
 from gradwire._expressions.expression import Expression
-from gradwire._expressions.sources import input as input_
-from gradwire._expressions.sources import parameter
-from gradwire._graphs.graph import Outputs, build_graph, output_names, trace_function
+from gradwire._graphs.graph import Outputs
 from gradwire._numbers import real, whole
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
@@ -33,72 +32,6 @@ MAX_PROBES = 2**32 - 1
 REDUCTIONS = {"mean": pb.REDUCTION_MEAN, "sum": pb.REDUCTION_SUM, "none": pb.REDUCTION_NONE}
 
 
-@dataclass(slots=True)
-class Problem:
-    """A graph, and what its sources and outputs are."""
-
-    graph: graph_pb2.Graph
-    outputs: dict[str, int]
-    """Indices of the nodes to return, by name."""
-    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    integers: set[str] = field(default_factory=set)
-    per_example: set[str] = field(default_factory=set)
-    parameters: list[str] = field(default_factory=list)
-    graph_id: str = ""
-    """Empty until a server has told it."""
-    holders: Holders = field(init=False)
-    kept: Any = None
-    """What the engine in this process has made of it."""
-
-    def __post_init__(self) -> None:
-        self.holders = Holders(self.graph.ByteSize())
-        for node in self.graph.nodes:
-            kind = node.WhichOneof("kind")
-            if kind == "parameter":
-                self.parameters.append(node.name)
-                self.shapes[node.name] = tuple(node.parameter.shape)
-            elif kind == "input":
-                self.shapes[node.name] = tuple(node.input.shape)
-                if node.input.dtype == tensor_pb2.DTYPE_INT64:
-                    self.integers.add(node.name)
-                if node.input.per_example:
-                    self.per_example.add(node.name)
-
-
-def problem_of(
-    loss: Expression | graph_pb2.Graph,
-    ties: str,
-    outputs: Outputs,
-    sources: Iterable[Expression] = (),
-    *,
-    packed: bool = True,
-) -> Problem:
-    """The problem of an expression, or of a graph, whose outputs are given by name.
-
-    Args:
-        loss: What to compute.
-        ties: As for ``gw.graph``; a graph has its own.
-        outputs: What to return too.
-        sources: To keep in the graph, also where the loss does not need them.
-        packed: Whether operations on scalars may be packed.
-
-    Raises:
-        InvalidGraphError: See ``gw.graph``; or a graph has no node of an output's name.
-    """
-    if isinstance(loss, graph_pb2.Graph):
-        message = loss
-        names = [] if outputs is None else _names(outputs)
-    else:
-        named = output_names(outputs)
-        message = build_graph(loss, ties, named, sources, packed=packed)
-        names = list(named)
-    places = {node.name: index for index, node in enumerate(message.nodes) if node.name}
-    for name in names:
-        if name not in places:
-            raise InvalidGraphError(f'output "{name}": the graph has no node of this name', node=name)
-    return Problem(message, {name: places[name] for name in names})
-
-
 class Options(TypedDict, total=False):
     """How to reduce and differentiate a loss."""
 
@@ -106,7 +39,8 @@ class Options(TypedDict, total=False):
     """How the losses of the examples become one: ``"mean"`` (default), ``"sum"``; or ``"none"``, which gives N losses
     and a gradient for each example."""
     wrt: Names | None
-    """Names of the sources to differentiate in. Default: all parameters."""
+    """Names of the sources to differentiate in, or of the arguments of a Python function. Default: all parameters; of a
+    function that is called with positional arguments the first one, as in JAX."""
     ties: str
     """``"zero"`` (default) or ``"split"``, see ``gw.graph``; a ``Graph`` has its own."""
     dtype: DTypeLike | None
@@ -115,11 +49,16 @@ class Options(TypedDict, total=False):
     outputs: Outputs
     """Nodes to return too: expressions by name, named expressions, or names of a ``Graph``'s nodes."""
     inputs: Names
-    """Arguments of a Python function that are data, the same for all examples."""
+    """Arguments of a Python function that are data, the same for all examples; those by keyword beside positional ones
+    are so by themselves."""
     per_example: Names
-    """Arguments of a Python function that are data with one more leading axis, of examples."""
+    """Arguments of a Python function, or leaves of them such as ``"batch.x"``, that are data with one more leading
+    axis, of examples."""
     reject_non_finite: bool
     """Whether an infinity or NaN raises ``NonFiniteError`` instead of being reported."""
+    has_aux: bool
+    """Whether a Python function returns a pair, the loss and a pytree of expressions, and a call ``((loss, aux),
+    gradients)``, as in JAX."""
 
 
 class Computation:
@@ -145,37 +84,64 @@ class Computation:
         inputs: Names = (),
         per_example: Names = (),
         reject_non_finite: bool = False,
+        has_aux: bool = False,
     ) -> None:
         if not isinstance(reduction, str) or reduction not in REDUCTIONS:  # type: ignore[redundant-expr]  # as a caller gives it
             raise InvalidRequestError(f"reduction={reduction!r} is unknown; choose {', '.join(map(repr, REDUCTIONS))}")
-        if not isinstance(reject_non_finite, bool | np.bool_):
-            raise InvalidRequestError(f"reject_non_finite={reject_non_finite!r:.64} is neither True nor False")
-        self._ties = ties
-        self._outputs = outputs
+        for option, flag in (("reject_non_finite", reject_non_finite), ("has_aux", has_aux)):
+            if not isinstance(flag, bool | np.bool_):
+                raise InvalidRequestError(f"{option}={flag!r:.64} is neither True nor False")
         self._dtype = float_dtype(dtype)
         self.reduction = reduction
         self.rejects = bool(reject_non_finite)
         """Whether what is not finite is an error."""
-        self._inputs = frozenset(_names(inputs))
-        self._per_example = frozenset(_names(per_example))
+        self.has_aux = bool(has_aux)
+        """Whether a call returns what the function returned beside the loss."""
         self._template = pb.ComputeGradientsRequest(reduction=REDUCTIONS[reduction], reject_non_finite=self.rejects)
-        self.wrt = None if wrt is None else tuple(_names(wrt))
-        """Names of the sources to differentiate in; None for all parameters."""
-        if self.wrt is not None:
-            self._template.wrt.names.extend(self.wrt)
-            self._template.wrt.SetInParent()
-        self._traced: dict[object, Problem] = {}
-        self._problem: Problem | None = None
+        own, each = names_of(inputs), names_of(per_example)
+        names = None if wrt is None else tuple(names_of(wrt))
+        make = partial(problem_of, ties=ties, packed=self._packed)
         if isinstance(loss, Expression | graph_pb2.Graph):
-            if self._inputs or self._per_example:
-                raise InvalidRequestError("inputs= and per_example= are for Python functions; here the graph says it")
-            self._problem = problem_of(loss, ties, outputs, packed=self._packed)
+            if own or each or has_aux:
+                raise InvalidRequestError(
+                    "inputs=, per_example= and has_aux= are for Python functions; here the graph says it"
+                )
+            self._problem: Problem | None = make(loss, outputs=outputs)
+            self._problem.wrt = names
         elif callable(loss):
-            self._function: Callable[..., Any] = loss
+            if outputs is not None:
+                raise InvalidRequestError(
+                    "outputs= is for expressions and graphs; a function returns them, with has_aux"
+                )
+            self._problem = None
+            alone = wrt if isinstance(wrt, str) else names
+            self._traced = Traced(loss, inputs=own, per_example=each, wrt=alone, has_aux=self.has_aux, make=make)
         else:
             raise InvalidRequestError(
                 f"a loss is an expression, a graph or a function of arrays; found {type(loss).__name__}"
             )
+
+    def values(self, given: Sequence[Any], named: Mapping[str, Any]) -> Mapping[str, ArrayLike]:
+        """The arrays of a call by name.
+
+        Args:
+            given: Positional arguments: those of a function, or one mapping.
+            named: Keyword arguments.
+
+        Raises:
+            InvalidRequestError: A name is given twice, or is none; or there is no such argument.
+        """
+        if self._problem is None:
+            return self._traced.flatten(given, named)
+        if len(given) > 1:
+            raise InvalidRequestError(
+                f"arrays are given by name, as keywords or in one mapping; found {len(given)} values"
+            )
+        return merged(given[0] if given else None, named)
+
+    def answer(self, result: Result) -> tuple[Any, Any]:
+        """What a plain call returns of a result."""
+        return ((result.loss, result.outputs) if self.has_aux else result.loss), result.gradients
 
     # The courses of the calls.
 
@@ -212,6 +178,9 @@ class Computation:
         """The one step that computes; ``inline`` sends the graph itself, which a server then holds."""
         request = pb.ComputeGradientsRequest()
         request.CopyFrom(self._template)
+        if problem.wrt is not None:
+            request.wrt.names.extend(problem.wrt)
+            request.wrt.SetInParent()
         if inline:
             request.graph.CopyFrom(problem.graph)
         else:
@@ -222,7 +191,8 @@ class Computation:
 
     def result(self, problem: Problem, answer: Answer) -> Result:
         """What the caller gets."""
-        return decode_result(answer.response, answer.framed, problem.outputs, answer.request_id)
+        result = decode_result(answer.response, answer.framed, problem.outputs, answer.request_id)
+        return result if problem.shaped is None and problem.aux is None else problem.shaped_result(result)
 
     def check(
         self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
@@ -239,7 +209,7 @@ class Computation:
             dtype=NUMBERS[dtype],
             tensors=_tensors(arrays),
             reduction=self._template.reduction,
-            wrt=self._template.wrt if self.wrt is not None else None,
+            wrt=None if problem.wrt is None else pb.SourceNames(names=problem.wrt),
             step=real(step),
             tolerance=real(tolerance),
             max_probes=whole(max_probes),
@@ -258,44 +228,13 @@ class Computation:
             values: As the caller gives them.
             examples: Whether per-example arrays have an axis of examples; a trace has one example, without it.
         """
-        problem = self._problem or self._traced_for(values, examples=examples)
+        problem = self._problem or self._traced.problem(cast("Leaves", values), examples=examples)
         return (problem, *convert(values, problem.integers, self._dtype))
-
-    def _traced_for(self, values: Mapping[str, ArrayLike], *, examples: bool) -> Problem:
-        """The graph that the function makes of arrays of these shapes."""
-        arrays = {name: as_array(name, value) for name, value in values.items()}
-        data = self._inputs | self._per_example
-        shapes = {
-            name: a.shape[1:] if examples and name in self._per_example else a.shape for name, a in arrays.items()
-        }
-        whole = {name for name, array in arrays.items() if name in data and array.dtype.kind in "iu"}
-        key = tuple(sorted((name, shape, name in whole) for name, shape in shapes.items()))
-        if key not in self._traced:
-            _check_arguments(self._function, arrays, data)
-            self._traced[key] = self._trace(shapes, whole)
-        return self._traced[key]
-
-    def _trace(self, shapes: Mapping[str, tuple[int, ...]], whole: set[str]) -> Problem:
-        """Trace the function. Data of whole numbers are row indices, unless the function computes with them."""
-        data = self._inputs | self._per_example
-        sources = {
-            name: input_(name, shape, per_example=name in self._per_example, dtype="int64" if name in whole else None)
-            if name in data
-            else parameter(name, shape)
-            for name, shape in shapes.items()
-        }
-        try:
-            loss = trace_function(self._function, sources)
-        except InvalidGraphError as error:
-            if error.node in whole:
-                return self._trace(shapes, whole - {error.node})
-            raise
-        return problem_of(loss, self._ties, self._outputs, sources.values(), packed=self._packed)
 
     def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
         examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)
         elements = 0
-        for name in problem.parameters if self.wrt is None else self.wrt:
+        for name in problem.parameters if problem.wrt is None else problem.wrt:
             separate = self.reduction == "none" or name in problem.per_example
             elements += prod(problem.shapes.get(name, ())) * (examples if separate else 1)
         return elements * itemsize
@@ -312,30 +251,6 @@ class Tracing(Computation):
         request = pb.TraceGraphRequest(graph=problem.graph, dtype=NUMBERS[dtype], tensors=_tensors(arrays))
         response = yield Unary("TraceGraph", request)
         return Trace(problem.graph, response)
-
-
-def _names(names: object) -> list[str]:
-    try:
-        listed: list[Any] = [names] if isinstance(names, str) else list(names)  # type: ignore[call-overload]  # see below
-    except TypeError:
-        listed = [names]
-    odd = [name for name in listed if not is_text(name)]
-    if odd:
-        raise InvalidRequestError(f"names are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
-    return listed
-
-
-def _check_arguments(function: Callable[..., Any], arrays: Mapping[str, Array], data: frozenset[str]) -> None:
-    called = getattr(function, "__name__", repr(function))
-    try:
-        inspect.signature(function).bind(**arrays)
-    except TypeError as error:
-        raise InvalidRequestError(f"function {called} does not take the arrays {sorted(arrays)}: {error}") from None
-    except ValueError:  # it has no signature; calling it will tell
-        pass
-    absent = sorted(data - set(arrays))
-    if absent:
-        raise InvalidRequestError(f'function {called}: no array is given for input "{absent[0]}"', node=absent[0])
 
 
 def _tensors(arrays: Mapping[str, Array]) -> dict[str, tensor_pb2.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradwire._calls.computation import problem_of
+from gradwire._calls.problem import problem_of
 from gradwire._calls.results import ServerInfo, decode_info
 from gradwire._calls.steps import Steps, Unary
 from gradwire._errors import InvalidRequestError

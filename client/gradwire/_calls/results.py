@@ -54,10 +54,12 @@ class Result:
 
     loss: Any
     """A scalar of NumPy, or ``[N]`` if nothing is reduced."""
-    gradients: dict[str, Array]
-    """By source: ``[*shape]``, or ``[N, *shape]`` of per-example inputs and if nothing is reduced."""
-    outputs: dict[str, Array]
-    """What ``outputs=`` asked for, by name: ``[*shape]``, or ``[N, *shape]`` if it depends on examples."""
+    gradients: Any
+    """Arrays by source; or nested like the arguments of a function. ``[*shape]``, or ``[N, *shape]`` of per-example
+    inputs and if nothing is reduced."""
+    outputs: Any
+    """What ``outputs=`` asked for, by name; or what a function with ``has_aux`` returned beside the loss. ``[*shape]``,
+    or ``[N, *shape]`` if it depends on examples."""
     non_finite: NonFinite | None
     """None if every value and gradient is finite."""
     compute_seconds: float

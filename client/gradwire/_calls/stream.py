@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from numpy.typing import ArrayLike
 
-from gradwire._arrays import Array, merged
+from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline, too_late
 from gradwire._calls.results import Result
 from gradwire._calls.steps import seconds
@@ -29,10 +29,11 @@ class Stream(ABC):
     the last one travels.
     """
 
+    def __init__(self, computation: Computation) -> None:
+        self._computation = computation
+
     @untraced
-    def submit(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> Future[Result]:
+    def submit(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Future[Result]:
         """Send a request, and return the future of its result; blocks while very many are under way.
 
         The arrays are copied, so that they may change while the request travels. A future that is cancelled says that
@@ -42,7 +43,7 @@ class Stream(ABC):
             DeadlineExceededError: It could not be sent within ``timeout`` seconds.
             GradwireError: The arrays are none, or the stream is closed. What the server finds is in the future.
         """
-        return self._begin(merged(arrays, named), timeout, copy=True)
+        return self._begin(self._computation.values(arrays, named), timeout, copy=True)
 
     @abstractmethod
     def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
@@ -53,16 +54,14 @@ class Stream(ABC):
         """Wait for the results that are to come, or give them up, and end the stream."""
 
     @untraced
-    def evaluate(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> Result:
+    def evaluate(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Result:
         """Send a request and wait for the whole result.
 
         Raises:
             DeadlineExceededError: It was not there after ``timeout`` seconds; the stream goes on.
             GradwireError: Whatever else went wrong with this request; the stream goes on.
         """
-        return self._result(merged(arrays, named), timeout)
+        return self._result(self._computation.values(arrays, named), timeout)
 
     def _result(self, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
         deadline = Deadline(seconds(timeout))
@@ -74,13 +73,16 @@ class Stream(ABC):
         finally:
             future.cancel()
 
+    @overload
+    def __call__(self, *, timeout: float | None = None, **named: Any) -> tuple[Any, dict[str, Any]]: ...
+
+    @overload
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]: ...
+
     @untraced
-    def __call__(
-        self, arrays: Mapping[str, ArrayLike] | None = None, /, *, timeout: float | None = None, **named: ArrayLike
-    ) -> tuple[Any, dict[str, Array]]:
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]:
         """Loss and gradients; as ``evaluate``."""
-        result = self._result(merged(arrays, named), timeout)
-        return result.loss, result.gradients
+        return self._computation.answer(self._result(self._computation.values(arrays, named), timeout))
 
     def __enter__(self) -> Self:
         return self

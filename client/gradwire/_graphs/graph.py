@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,19 +100,6 @@ def output_names(outputs: Outputs) -> dict[str, Expression]:
         # A node has one name. An expression that is asked for by several is as many nodes.
         named[name] = node if first.setdefault(id(node), name) == name else node.named(name)
     return named
-
-
-def trace_function(function: Callable[..., Any], sources: Mapping[str, Expression]) -> Expression:
-    """The expression that a Python function makes of its arguments.
-
-    Raises:
-        InvalidGraphError: It does not return an expression or a number.
-    """
-    result = function(**sources)
-    if not isinstance(result, Expression) and not isinstance(result, int | float | np.number):
-        name = getattr(function, "__name__", repr(function))
-        raise InvalidGraphError(f"function {name} returned {type(result).__name__}; a loss returns one expression")
-    return as_expression(result)
 
 
 class _Builder:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._calls.computation import Computation, Problem
+from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.problem import Problem
 from gradwire._calls.results import Result
 from gradwire._calls.steps import Answer, Compute, Step, perform, seconds
 from gradwire._calls.stream import MAX_PENDING, Stream
@@ -67,8 +68,8 @@ class GrpcStream(Stream):
     """See ``Stream``. One thread reads the answers, which come in the order of requests."""
 
     def __init__(self, transport: StreamTransport, computation: Computation) -> None:
+        super().__init__(computation)
         self._transport = transport
-        self._computation = computation
         self._slots = BoundedSemaphore(MAX_PENDING)
         self._lock = Lock()
         self._pending: deque[_Pending] = deque()

@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 from numpy.typing import ArrayLike
 
 from gradwire._arrays import NUMBERS, Array
-from gradwire._calls.computation import Computation, Problem
+from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
+from gradwire._calls.problem import Problem
 from gradwire._calls.results import NonFinite, Result
 from gradwire._calls.steps import Compute, Step, seconds
 from gradwire._calls.stream import Stream
@@ -81,7 +82,7 @@ class LocalTransport:
             arrays=arrays,
             dtype=dtype,
             reduction=self._reductions[computation.reduction],
-            wrt=computation.wrt,
+            wrt=problem.wrt,
             outputs=tuple(problem.outputs.values()),
             reject_non_finite=computation.rejects,
         )
@@ -95,7 +96,7 @@ class LocalTransport:
         except self._refusal as refusal:
             raise self._error(self._first_refusal(arrays, dtype) or refusal) from None
         report, gradients, outputs = evaluation.non_finite, evaluation.gradients, evaluation.outputs
-        return Result(
+        result = Result(
             loss=evaluation.loss[()],
             gradients={name: gradients[name] for name in sorted(gradients)},
             outputs={name: outputs[index] for name, index in problem.outputs.items()} if outputs else {},
@@ -105,6 +106,7 @@ class LocalTransport:
             blocks=evaluation.blocks,
             request_id=None,
         )
+        return result if problem.shaped is None and problem.aux is None else problem.shaped_result(result)
 
     def _prepared(self, problem: Problem, checkpoint: Checkpoint) -> Program:
         self._warm()
@@ -148,8 +150,8 @@ class LocalStream(Stream):
     """See ``Stream``. There is no wire, so a request is computed when it is submitted."""
 
     def __init__(self, transport: LocalTransport, computation: Computation) -> None:
+        super().__init__(computation)
         self._transport = transport
-        self._computation = computation
         self._closed = False
 
     def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:

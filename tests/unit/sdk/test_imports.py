@@ -21,7 +21,7 @@ ONLY_SOME = {
     "gradwire._transports.loops",
     "gradwire.v1.gradient_service_pb2_grpc",
     *("asyncio", "concurrent.futures", "difflib", "grpc", "json", "logging", "ssl", "uuid"),
-    *("gradwire_server", "igraph", "matplotlib", "numba", "pandas", "torch"),
+    *("gradwire_server", "igraph", "matplotlib", "numba", "optree", "pandas", "torch"),
 }
 """What some programs need, or calls that not every program makes."""
 

@@ -1,0 +1,208 @@
+"""Arguments of a function that is traced: pytrees of arrays, flattened to arrays by name and put together again.
+
+optree, which knows containers, is imported when the first container comes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from gradwire._arrays import is_text
+from gradwire._errors import InvalidRequestError
+
+Spec: TypeAlias = Any
+"""How a container nests its leaves, a ``PyTreeSpec``; None of an argument that is one array."""
+
+_NAMESPACE = "gradwire"
+"""The namespace of optree in which dataclasses are containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the arguments of a call nest arrays; hashable, so that graphs are kept by it."""
+
+    positional: tuple[tuple[str, Spec], ...]
+    """Name and nesting of each positional argument."""
+    named: tuple[tuple[str, Spec], ...]
+    """Name and nesting of each keyword argument, sorted."""
+
+    @property
+    def arguments(self) -> tuple[tuple[str, Spec], ...]:
+        """Name and nesting of every argument."""
+        return self.positional + self.named
+
+    def filled(self, leaves: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The positional and the keyword arguments, with these leaves in them."""
+        positional = [put_together(name, spec, leaves) for name, spec in self.positional]
+        return positional, {name: put_together(name, spec, leaves) for name, spec in self.named}
+
+    def like(self, names: Sequence[str], leaves: Mapping[str, Any]) -> dict[str, Any]:
+        """What is nested like the arguments with these names, by name and in their order."""
+        specs = dict(self.arguments)
+        return {name: put_together(name, specs[name], leaves) for name in names}
+
+
+class Leaves(dict[str, Any]):
+    """The arrays of a call by name, such as ``params.layers.0.w``, and how its arguments nest them."""
+
+    __slots__ = ("form",)
+
+    form: Form
+
+
+class Arguments:
+    """The arguments of one function, by position and by name."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._called = getattr(function, "__name__", repr(function))
+        self._function = function
+        try:
+            parameters = list(inspect.signature(function).parameters.values())
+        except (TypeError, ValueError):  # it has no signature; calling it will tell
+            parameters = [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
+        self._names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+
+    def flatten(self, given: Sequence[Any], named: Mapping[str, Any]) -> Leaves:
+        """The arrays of a call by name.
+
+        Raises:
+            InvalidRequestError: The function has no such argument, or a name cannot be sent.
+        """
+        leaves = Leaves()
+        positional = tuple(
+            (name, _flatten_into(leaves, name, value, sequences=True))
+            for name, value in zip(self._positional_names(len(given)), given, strict=True)
+        )
+        taken = {name for name, _ in positional}
+        for name in named:
+            if not is_text(name):
+                raise InvalidRequestError(
+                    f"names of arrays are strings; found {name!r:.64}; give text that UTF-8 can hold"
+                )
+            if name in taken:
+                raise InvalidRequestError(f'argument "{name}" is given twice, by position and by keyword', node=name)
+        keywords = tuple((name, _flatten_into(leaves, name, named[name], sequences=False)) for name in sorted(named))
+        leaves.form = Form(positional, keywords)
+        return leaves
+
+    def check(self, form: Form) -> None:
+        """See that the function takes these arguments.
+
+        Raises:
+            InvalidRequestError: It does not.
+        """
+        names = [name for name, _ in form.arguments]
+        try:
+            inspect.signature(self._function).bind(*form.positional, **dict(form.named))
+        except TypeError as error:
+            advice = "; positional arguments are the function's own, so give arrays by name as **arrays"
+            raise InvalidRequestError(
+                f"function {self._called} does not take the arrays {names}: {error}{advice * bool(form.positional)}"
+            ) from None
+        except ValueError:  # it has no signature; calling it will tell
+            pass
+
+    def _positional_names(self, count: int) -> list[str]:
+        if count <= len(self._names):
+            return self._names[:count]
+        if self._rest is None:
+            raise InvalidRequestError(
+                f"function {self._called} takes {len(self._names)} positional arguments {self._names}; found {count}"
+            )
+        return self._names + [f"{self._rest}.{place}" for place in range(count - len(self._names))]
+
+
+def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool) -> Spec:
+    """Add the leaves of an argument; lists and tuples are arrays, as everywhere, or else containers."""
+    if is_array(value) or (not sequences and type(value) in (list, tuple)):
+        leaves[name] = value
+        return None
+    found, spec = flattened(value, sequences=sequences)
+    leaves.update(zip(leaf_names(name, spec), found, strict=True))
+    return spec
+
+
+def is_array(value: object) -> bool:
+    """Whether this is no container for sure, but a number or what NumPy makes an array of."""
+    return isinstance(value, np.ndarray | float | int) or hasattr(value, "__array__") or hasattr(value, "shape")
+
+
+def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
+    """The leaves of a value, and how it nests them."""
+    import optree  # noqa: PLC0415  (most calls have no containers)
+
+    tree: Any = value
+
+    def is_leaf(part: object) -> bool:
+        return is_array(part) or (not sequences and type(part) in (list, tuple))
+
+    while True:
+        found, spec = optree.tree_flatten(tree, is_leaf=is_leaf, namespace=_NAMESPACE)
+        kinds = {type(leaf) for leaf in found if dataclasses.is_dataclass(leaf) and not is_array(leaf)}
+        if not kinds - {type}:
+            return found, spec
+        for kind in kinds - {type}:
+            _register(optree, kind)
+
+
+def _register(optree: Any, kind: type[Any]) -> None:  # noqa: ANN401  (the module)
+    """Have optree know a dataclass: its fields are children, but for those with the metadata ``static``."""
+    fields = dataclasses.fields(kind)
+    children = tuple(field.name for field in fields if not field.metadata.get("static"))
+    static = tuple(field.name for field in fields if field.metadata.get("static"))
+
+    def flatten(value: object) -> tuple[list[Any], Any, tuple[str, ...]]:
+        return [getattr(value, name) for name in children], tuple(getattr(value, name) for name in static), children
+
+    def unflatten(kept: Sequence[Any], parts: Sequence[Any]) -> object:
+        # Not by its constructor, which may expect arrays.
+        made = object.__new__(kind)
+        for name, part in zip(static + children, (*kept, *parts), strict=True):
+            object.__setattr__(made, name, part)
+        return made
+
+    optree.register_pytree_node(kind, flatten, unflatten, namespace=_NAMESPACE)
+
+
+_NAMES: dict[tuple[str, Spec], list[str]] = {}
+"""Names of the leaves of arguments that were met; by far most come again."""
+
+_MOST_NAMES = 4096
+"""Arguments whose names are kept, at most."""
+
+
+def leaf_names(name: str, spec: Spec) -> list[str]:
+    """The names of an argument's leaves: the argument's own, then keys, indices and fields."""
+    if spec is None:
+        return [name]
+    known = _NAMES.get((name, spec))
+    if known is None:
+        known = [name + "".join(map(_step, path)) for path in spec.accessors()]
+        twice = sorted({found for found in known if known.count(found) > 1}) if len(set(known)) < len(known) else []
+        if twice:
+            raise InvalidRequestError(f'two arrays are named "{twice[0]}"; choose other keys', node=twice[0])
+        if len(_NAMES) >= _MOST_NAMES:
+            _NAMES.clear()
+        _NAMES[name, spec] = known
+    return known
+
+
+def _step(entry: Any) -> str:  # noqa: ANN401  (an entry of optree)
+    key: object = getattr(entry, "field", entry.entry)
+    if isinstance(key, int | np.integer) or (isinstance(key, str) and key.isidentifier()):
+        return f".{key}"
+    return f"[{key!a}]"
+
+
+def put_together(name: str, spec: Spec, leaves: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a pytree)
+    """The argument with these leaves in it."""
+    if spec is None:
+        return leaves[name]
+    return spec.unflatten([leaves[leaf] for leaf in leaf_names(name, spec)])

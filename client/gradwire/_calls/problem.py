@@ -1,0 +1,109 @@
+"""A graph with what its sources and outputs are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gradwire._arrays import Array, is_text
+from gradwire._calls.holders import Holders
+from gradwire._calls.results import Result
+from gradwire._errors import InvalidGraphError, InvalidRequestError
+from gradwire._expressions.expression import Expression
+from gradwire._graphs.graph import Outputs, build_graph, output_names
+from gradwire.v1 import graph_pb2, tensor_pb2
+
+
+@dataclass(slots=True)
+class Problem:
+    """A graph, and what its sources and outputs are."""
+
+    graph: graph_pb2.Graph
+    outputs: dict[str, int]
+    """Indices of the nodes to return, by name."""
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    integers: set[str] = field(default_factory=set)
+    per_example: set[str] = field(default_factory=set)
+    parameters: list[str] = field(default_factory=list)
+    graph_id: str = ""
+    """Empty until a server has told it."""
+    holders: Holders = field(init=False)
+    wrt: tuple[str, ...] | None = None
+    """Names of the sources to differentiate in; None for all parameters."""
+    shaped: Callable[[dict[str, Array]], Any] | None = None
+    """What a caller gets for the gradients by name; None for these as they are."""
+    aux: Callable[[dict[str, Array]], Any] | None = None
+    """What a caller gets for the outputs by name; None for these as they are."""
+    kept: Any = None
+    """What the engine in this process has made of it."""
+
+    def __post_init__(self) -> None:
+        self.holders = Holders(self.graph.ByteSize())
+        for node in self.graph.nodes:
+            kind = node.WhichOneof("kind")
+            if kind == "parameter":
+                self.parameters.append(node.name)
+                self.shapes[node.name] = tuple(node.parameter.shape)
+            elif kind == "input":
+                self.shapes[node.name] = tuple(node.input.shape)
+                if node.input.dtype == tensor_pb2.DTYPE_INT64:
+                    self.integers.add(node.name)
+                if node.input.per_example:
+                    self.per_example.add(node.name)
+
+    def shaped_result(self, result: Result) -> Result:
+        """The result with gradients and outputs nested as the caller has them."""
+        gradients = result.gradients if self.shaped is None else self.shaped(result.gradients)
+        outputs = result.outputs if self.aux is None else self.aux(result.outputs)
+        return replace(result, gradients=gradients, outputs=outputs)
+
+
+def problem_of(
+    loss: Expression | graph_pb2.Graph,
+    ties: str,
+    outputs: Outputs,
+    sources: Iterable[Expression] = (),
+    *,
+    packed: bool = True,
+) -> Problem:
+    """The problem of an expression, or of a graph, whose outputs are given by name.
+
+    Args:
+        loss: What to compute.
+        ties: As for ``gw.graph``; a graph has its own.
+        outputs: What to return too.
+        sources: To keep in the graph, also where the loss does not need them.
+        packed: Whether operations on scalars may be packed.
+
+    Raises:
+        InvalidGraphError: See ``gw.graph``; or a graph has no node of an output's name.
+    """
+    if isinstance(loss, graph_pb2.Graph):
+        message = loss
+        names = [] if outputs is None else names_of(outputs)
+    else:
+        named = output_names(outputs)
+        message = build_graph(loss, ties, named, sources, packed=packed)
+        names = list(named)
+    places = {node.name: index for index, node in enumerate(message.nodes) if node.name}
+    for name in names:
+        if name not in places:
+            raise InvalidGraphError(f'output "{name}": the graph has no node of this name', node=name)
+    return Problem(message, {name: places[name] for name in names})
+
+
+def names_of(names: object) -> list[str]:
+    """A name, or several, as a list.
+
+    Raises:
+        InvalidRequestError: They are no names.
+    """
+    try:
+        listed: list[Any] = [names] if isinstance(names, str) else list(names)  # type: ignore[call-overload]  # see below
+    except TypeError:
+        listed = [names]
+    odd = [name for name in listed if not is_text(name)]
+    if odd:
+        raise InvalidRequestError(f"names are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
+    return listed
