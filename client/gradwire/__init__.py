@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradwire._calls.computation import Options
+from gradwire._calls.raveling import ravel
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
 from gradwire._client import Client, ValueAndGrad, connect
@@ -45,6 +46,7 @@ from gradwire._expressions.functions import *  # noqa: F403  (its __all__ is the
 from gradwire._graphs.graph import graph
 from gradwire._pictures import notebook as _notebook  # noqa: F401  (as above)
 from gradwire._transports.address import Connection
+from gradwire._watching import GradientWarning, Watched, watch
 
 __all__ = [
     "AsyncClient",
@@ -59,6 +61,7 @@ __all__ = [
     "EdgeTrace",
     "Expression",
     "Finding",
+    "GradientWarning",
     "GradwireError",
     "GraphNotFoundError",
     "InvalidGraphError",
@@ -81,9 +84,12 @@ __all__ = [
     "UsageError",
     "ValueAndGrad",
     "ValueNeededError",
+    "Watched",
     "connect",
     "graph",
+    "ravel",
     "save_picture",
+    "watch",
 ]
 __all__ += _functions.__all__
 

@@ -147,7 +147,7 @@ def as_array(name: str, value: ArrayLike) -> Array:
     try:
         array = _of_columns(value)
         if array is None:
-            array = np.asarray(value)
+            array = _of_rows(np.asarray(value))
     except Exception as error:  # whatever the caller's object raises
         raise InvalidRequestError(f'"{name}" is no array: {error}', node=name) from error
     if array.dtype.kind not in "biuf":
@@ -175,6 +175,13 @@ def _of_columns(value: Any) -> Array | None:  # noqa: ANN401  (whatever a caller
         for column, array in zip(columns, arrays, strict=True)
     ]
     return np.stack(numbers, axis=-1) if value.ndim == 2 else numbers[0]
+
+
+def _of_rows(array: Array) -> Array:
+    """The array of a column whose elements are lists or arrays, as of embeddings; any other array as it is."""
+    if array.dtype.kind == "O" and array.ndim == 1 and array.size and isinstance(array[0], np.ndarray | list):
+        return np.array(array.tolist())
+    return array
 
 
 def holds_integers(array: Array) -> bool:

@@ -1,4 +1,4 @@
-"""Other libraries around the SDK: columns of pandas as arrays, and torch that compiles what calls it."""
+"""Other libraries around the SDK: columns of tables as arrays, and torch that compiles what calls it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
@@ -58,6 +60,52 @@ def test_what_is_no_number_is_refused(client: gw.Client, dtype: str) -> None:
     for values in (table, table["a"]):
         with pytest.raises(gw.InvalidRequestError, match=r'"x" has dtype .* expected real numbers'):
             client.value_and_grad(gw.input("x", per_example=True))(x=values)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pl.DataFrame({"a": [1, None], "b": [0.5, 1.5]}),
+        pa.table({"a": [1, None], "b": [0.5, 1.5]}),
+        pa.record_batch({"a": [1, None], "b": [0.5, 1.5]}),
+    ],
+    ids=["polars", "table", "batch"],
+)
+def test_tables_of_polars_and_arrow_are_arrays(client: gw.Client, table: Any) -> None:
+    pair = gw.input("x", shape=(2,), per_example=True)
+    value, _ = client.value_and_grad(gw.dot(pair, [1, 10]), reduction="none", dtype="float64")(x=table)
+    np.testing.assert_array_equal(value, [6, np.nan])
+
+
+EMBEDDINGS = [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series(EMBEDDINGS),
+        pl.Series(EMBEDDINGS, dtype=pl.Array(pl.Float32, 2)),
+        pa.array(EMBEDDINGS),
+        pa.chunked_array([pa.array(EMBEDDINGS, pa.list_(pa.float64(), 2))]),
+        pd.Series(EMBEDDINGS),
+    ],
+    ids=["polars", "polars-array", "arrow", "arrow-fixed", "pandas"],
+)
+def test_columns_of_vectors_are_matrices(client: gw.Client, column: Any) -> None:
+    pair = gw.input("x", shape=(2,), per_example=True)
+    value, _ = client.value_and_grad(gw.dot(pair, [1, 10]), reduction="none", dtype="float64")(x=column)
+    np.testing.assert_array_equal(value, [21, 43])
+
+
+def test_columns_of_lists_of_several_lengths_are_refused(client: gw.Client) -> None:
+    with pytest.raises(gw.InvalidRequestError, match='"x" is no array'):
+        client.value_and_grad(gw.input("x", per_example=True))(x=pl.Series([[1.0], [1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("column", [pl.Series([1.0, 2.0]), pa.array([1, 2]), pa.chunked_array([[1.0], [2.0]])])
+def test_columns_of_polars_and_arrow_are_arrays(client: gw.Client, column: Any) -> None:
+    value, _ = client.value_and_grad(gw.input("x", per_example=True), reduction="sum")(x=column)
+    assert value == 3
 
 
 Work = Callable[[gw.Client, torch.Tensor, torch.Tensor], torch.Tensor]

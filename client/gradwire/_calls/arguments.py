@@ -78,7 +78,7 @@ class Arguments:
         leaves = Leaves()
         positional = tuple(
             (name, _flatten_into(leaves, name, value, sequences=True))
-            for name, value in zip(self._positional_names(len(given)), given, strict=True)
+            for name, value in zip(self.positional(len(given)), given, strict=True)
         )
         taken = {name for name, _ in positional}
         for name in named:
@@ -109,7 +109,8 @@ class Arguments:
         except ValueError:  # it has no signature; calling it will tell
             pass
 
-    def _positional_names(self, count: int) -> list[str]:
+    def positional(self, count: int) -> list[str]:
+        """The names of the first arguments."""
         if count <= len(self._names):
             return self._names[:count]
         if self._rest is None:

@@ -54,9 +54,10 @@ class Problem:
 
     def shaped_result(self, result: Result) -> Result:
         """The result with gradients and outputs nested as the caller has them."""
-        gradients = result.gradients if self.shaped is None else self.shaped(result.gradients)
+        flat = result.by_name
+        gradients = flat if self.shaped is None else self.shaped(flat)
         outputs = result.outputs if self.aux is None else self.aux(result.outputs)
-        return replace(result, gradients=gradients, outputs=outputs)
+        return replace(result, gradients=gradients, outputs=outputs, flat=flat)
 
 
 def problem_of(

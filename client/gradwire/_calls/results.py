@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,6 +70,14 @@ class Result:
     """Blocks of examples that were run one after another."""
     request_id: str | None
     """Id of the call, by which the server's log has it; a stream is one call. None if there is no server."""
+    flat: dict[str, Array] | None = field(default=None, repr=False)
+    """Gradients before they were nested; None if nothing is. Read ``by_name``."""
+
+    @property
+    def by_name(self) -> dict[str, Array]:
+        """Gradients by source, or by leaf of an argument, such as ``params.layers.0.w``, however they are nested."""
+        found: dict[str, Array] = self.gradients if self.flat is None else self.flat
+        return found
 
 
 def decode_result(
