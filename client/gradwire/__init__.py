@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradwire._calls.computation import Options
-from gradwire._calls.raveling import ravel
+from gradwire._calls.raveling import ravel_pytree
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
 from gradwire._client import Client, ValueAndGrad, connect
@@ -87,7 +87,7 @@ __all__ = [
     "Watched",
     "connect",
     "graph",
-    "ravel",
+    "ravel_pytree",
     "save_picture",
     "watch",
 ]

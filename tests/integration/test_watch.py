@@ -85,19 +85,19 @@ def test_a_pytree_is_a_vector_for_optimizers(client: gw.Client) -> None:
         return gw.add(*(100 * (b - a**2) ** 2 + (1 - a) ** 2 for a, b in pairwise(x)))
 
     params = {"others": (np.array(-0.5), 2), "first": 0.25}
-    start, unravel = gw.ravel(params)
+    start, unravel = gw.ravel_pytree(params)
     np.testing.assert_array_equal(start, [0.25, -0.5, 2])
     assert unravel(start) == params
     step = client.value_and_grad(rosenbrock)
 
     def flat(vector: Any) -> tuple[Any, Any]:
         value, grads = step(unravel(vector))
-        return value, gw.ravel(grads)[0]
+        return value, gw.ravel_pytree(grads)[0]
 
     value, slope = flat(start)
     np.testing.assert_allclose(value, rosen(start), rtol=1e-14)
     np.testing.assert_allclose(slope, rosen_der(start), rtol=1e-14)
     found = minimize(flat, start, jac=True)
-    np.testing.assert_allclose(gw.ravel(unravel(found.x))[0], 1, atol=1e-4)
-    empty, nothing = gw.ravel({})
+    np.testing.assert_allclose(gw.ravel_pytree(unravel(found.x))[0], 1, atol=1e-4)
+    empty, nothing = gw.ravel_pytree({})
     assert (empty.shape, nothing(empty)) == ((0,), {})

@@ -11,17 +11,17 @@ from gradwire._arrays import Array, as_array
 from gradwire._calls.arguments import flattened, leaf_names
 
 
-def ravel(tree: Any) -> tuple[Array, Callable[[Array], Any]]:  # noqa: ANN401  (a pytree)
-    """All arrays of a pytree as one vector, and the function that nests such a vector again (JAX's ``ravel_pytree``).
+def ravel_pytree(tree: Any) -> tuple[Array, Callable[[Array], Any]]:  # noqa: ANN401  (a pytree)
+    """All arrays of a pytree as one vector, and the function that nests such a vector again.
 
     ::
 
-        start, unravel = gw.ravel(params)
+        start, unravel = gw.ravel_pytree(params)
 
 
         def loss_of(vector):
             value, grads = step(unravel(vector), x=x, y=y)
-            return value, gw.ravel(grads)[0]
+            return value, gw.ravel_pytree(grads)[0]
 
 
         scipy.optimize.minimize(loss_of, start, jac=True)
