@@ -49,6 +49,9 @@ from gradwire._expressions.composed import (
     std,
     var,
 )
+from gradwire._expressions.derivatives import (
+    gradient,
+)
 from gradwire._expressions.expression import (
     constant,
 )
@@ -146,6 +149,7 @@ __all__ = [
     "flip",
     "gaussian_nll",
     "gelu",
+    "gradient",
     "greater",
     "greater_equal",
     "hinge_loss",
