@@ -14,7 +14,7 @@ help:  ## List the targets
 demo: .venv/demo  ## Train a classifier on real data: a server, three workers, and the optimum to compare with
 	$(BIN)/python -m demo
 
-test: lint $(BIN)/prometheus  ## Check everything: lint, then all tests, with the coverage of lines and branches
+test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests, with the coverage of lines and branches
 	$(BIN)/pytest -n 2 -m 'not container' --cov --cov-report=term-missing
 	$(MAKE) --no-print-directory test-container
 
@@ -52,3 +52,6 @@ $(BIN)/pip:
 
 $(BIN)/prometheus: | $(BIN)/pip
 	tools/install-prometheus $(BIN)
+
+$(BIN)/chromium: | $(BIN)/pip
+	tools/install-chromium $(BIN)
