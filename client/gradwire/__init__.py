@@ -96,13 +96,13 @@ __all__ += _functions.__all__
 # What only some programs need is imported when it is first asked for: it takes as long as all the rest.
 if TYPE_CHECKING:
     from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
-    from gradwire._pictures.drawing import save_picture
+    from gradwire._pictures.saving import save_picture
 else:
     _LATER = {
         "AsyncClient": "_async_client",
         "AsyncStream": "_async_client",
         "AsyncValueAndGrad": "_async_client",
-        "save_picture": "_pictures.drawing",
+        "save_picture": "_pictures.saving",
     }
 
     def __getattr__(name: str) -> object:

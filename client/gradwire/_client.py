@@ -152,6 +152,22 @@ class Client:
         return send_within(self._transport, tracing.trace(tracing.values(arrays, named)), timeout)
 
     @untraced
+    def explain(
+        self,
+        loss: Loss,
+        arrays: Mapping[str, ArrayLike] | None = None,
+        /,
+        *,
+        options: Options | None = None,
+        timeout: float | None = None,
+        **named: ArrayLike,
+    ) -> Trace:
+        """Trace one example and open its page in a browser; arguments as for ``trace``, whose result it returns."""
+        trace = self.trace(loss, arrays, options=options, timeout=timeout, **named)
+        trace.show()
+        return trace
+
+    @untraced
     def check(
         self,
         loss: Loss,

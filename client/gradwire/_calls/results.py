@@ -183,15 +183,31 @@ class Trace:
         raise KeyError(f'no node has the name or label "{name}"; {hint}{more}')
 
     def save(self, path: str | Path, *, title: str | None = None) -> None:
-        """Write the picture: values in the boxes, gradients on the edges. SVG or PNG, by the suffix.
+        """Write the picture: values in the boxes, gradients on the edges.
+
+        By the suffix it is a page for a browser (``.html``), an image (``.svg`` or ``.png``) or a table (``.txt``).
 
         Raises:
-            GradwireError: The graph has over 200 nodes, the suffix is another one, or the libraries are missing.
+            GradwireError: The graph is too large (over 20,000 nodes for a page, over 200 for an image), the suffix is
+                another one, or the libraries for images are missing.
             OSError: The file cannot be written.
         """
-        from gradwire._pictures.drawing import save_picture  # noqa: PLC0415  (only pictures need it)
+        from gradwire._pictures.saving import save_picture  # noqa: PLC0415  (only pictures need it)
 
         save_picture(self._graph, path, self._response, title=title)
+
+    def show(self, *, title: str | None = None) -> Path:
+        """Open the page of the trace in a browser: step through the pass, and see rules and paths with their numbers.
+
+        Returns:
+            The page's file, a temporary one, for where there is no browser.
+
+        Raises:
+            GradwireError: The graph has over 20,000 nodes.
+        """
+        from gradwire._pictures.saving import show  # noqa: PLC0415  (as above)
+
+        return show(self._graph, self._response, title=title)
 
     def _repr_svg_(self) -> str | None:
         from gradwire._pictures.drawing import svg_of  # noqa: PLC0415  (as above)

@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gradwire._arrays import decode_tensor
-from gradwire._errors import GradwireError, InvalidGraphError, UsageError
+from gradwire._errors import GradwireError, InvalidGraphError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import graph as graph_of
+from gradwire._pictures.checking import check, operands_of
 from gradwire._pictures.layout import FONT, LINE, Box, Point, Rectangle, layout, missing, width_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 
@@ -70,7 +70,7 @@ def draw(
     """
     if isinstance(graph, Expression):
         graph = graph_of(graph)
-    _check(graph)
+    check(graph, MAX_NODES, MAX_OPERANDS, "a picture")
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415  (pictures are optional)
     except ImportError as error:
@@ -93,39 +93,28 @@ def draw(
     return figure
 
 
-def save_picture(
-    graph: Expression | graph_pb2.Graph,
-    path: str | Path,
-    trace: gradient_service_pb2.TraceGraphResponse | None = None,
+def image_of(
+    graph: graph_pb2.Graph,
+    trace: gradient_service_pb2.TraceGraphResponse | None,
+    form: Literal["svg", "png"],
     *,
     title: str | None = None,
-) -> None:
-    """Write the picture of a graph to a file, as SVG or PNG by its suffix; arguments and errors as for ``draw``."""
-    if not isinstance(graph, Expression | graph_pb2.Graph):
-        raise UsageError(
-            f"found {type(graph).__name__}; save_picture draws an expression or a Graph, and trace.save a trace"
-        )
-    if not isinstance(path, str | Path):
-        raise UsageError(f"path {path!r} is {type(path).__name__}; expected a string or a Path, such as 'graph.svg'")
-    target = Path(path)
-    if target.suffix not in (".svg", ".png"):
-        raise GradwireError(f"{target.name} is neither .svg nor .png; a picture is written as one of them")
+) -> bytes:
+    """The figure as an image; arguments and errors as for ``draw``."""
     figure = draw(graph, trace, title=title)
     dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
+    target = io.BytesIO()
     with _any_script():
-        figure.savefig(target, dpi=dpi, metadata={"Date": None} if target.suffix == ".svg" else None)
+        figure.savefig(target, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)
+    return target.getvalue()
 
 
 def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
     """A graph as SVG, for notebooks; None if it is too large or the libraries are missing."""
     try:
-        figure = draw(graph, trace)
+        return image_of(graph, trace, "svg").decode()
     except GradwireError:
         return None
-    target = io.StringIO()
-    with _any_script():
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    return target.getvalue()
 
 
 @contextmanager
@@ -144,31 +133,6 @@ def _write(axes: Axes, x: float, y: float, text: str, colour: str, font: float =
 # What is drawn.
 
 
-def _check(graph: graph_pb2.Graph) -> None:
-    """What a picture needs of a graph; everything else is the engine's to check."""
-    count, operands = len(graph.nodes), sum(len(_operands(node)) for node in graph.nodes)
-    if count > MAX_NODES or operands > MAX_OPERANDS:
-        raise GradwireError(
-            f"the graph has {count} nodes with {operands} operands; a picture shows at most {MAX_NODES} nodes with "
-            f"{MAX_OPERANDS} operands"
-        )
-    for index, node in enumerate(graph.nodes):
-        if node.WhichOneof("kind") is None:
-            raise InvalidGraphError(f"nodes[{index}] has no kind set; a node is a source or an op")
-        for operand in _operands(node):
-            if not operand < index:
-                raise InvalidGraphError(
-                    f"nodes[{index}] has operand {operand}; operands come before the nodes that use them"
-                )
-    if not graph.loss < count:
-        raise InvalidGraphError(f"the loss is node {graph.loss}, but the graph has {count} nodes; counted from 0")
-
-
-def _operands(node: graph_pb2.Node) -> list[int]:
-    box = getattr(node, node.WhichOneof("kind") or "constant")
-    return list(getattr(box, "operands", ()))
-
-
 def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None) -> tuple[list[Box], int]:
     """The boxes, each after its operands, and which of them is the loss.
 
@@ -182,15 +146,15 @@ def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphRespons
         boxes.append(_box(graph, trace, index, operands, gradients))
         return len(boxes) - 1
 
-    uses = {(index, operand) for index, node in enumerate(graph.nodes) for operand in _operands(node)}
+    uses = {(index, operand) for index, node in enumerate(graph.nodes) for operand in operands_of(node)}
     # Copies come first, and so above the rest of a column.
     copies = {use: place(use[1]) for use in sorted(uses) if graph.nodes[use[1]].HasField("constant")}
     copied = {operand for _, operand in copies} - {graph.loss}
     for index, node in enumerate(graph.nodes):
         if index not in copied:
-            own = {operand: copies[index, operand] for operand in _operands(node) if (index, operand) in copies}
+            own = {operand: copies[index, operand] for operand in operands_of(node) if (index, operand) in copies}
             places[index] = place(
-                index, tuple(own[operand] if operand in own else places[operand] for operand in _operands(node))
+                index, tuple(own[operand] if operand in own else places[operand] for operand in operands_of(node))
             )
     return boxes, places[graph.loss]
 

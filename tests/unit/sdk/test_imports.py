@@ -54,6 +54,6 @@ def test_what_is_imported_later_is_there_all_the_same() -> None:
     assert set(gw.__all__) <= set(dir(gw))
     assert [gw.AsyncClient.__name__, gw.save_picture.__name__] == ["AsyncClient", "save_picture"]
     program = "from gradwire import *; AsyncClient, AsyncStream, AsyncValueAndGrad, save_picture"
-    assert {"gradwire._async_client", "gradwire._pictures.drawing"} <= imported(program)
+    assert {"gradwire._async_client", "gradwire._pictures.saving"} <= imported(program)
     with pytest.raises(AttributeError, match="module 'gradwire' has no attribute 'AsyncClients'"):
         gw.AsyncClients  # type: ignore[attr-defined]  # noqa: B018  (the mistake)

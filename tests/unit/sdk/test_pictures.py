@@ -152,7 +152,7 @@ def test_a_trace_is_saved_as_its_suffix_says(tmp_path: Path, suffix: str) -> Non
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(gw.GradwireError, match=r"a\.pdf is neither \.svg nor \.png"):
+    with pytest.raises(gw.GradwireError, match=r"a\.pdf is none of \.html, \.svg, \.png, \.txt"):
         gw.save_picture(gw.graph(hinge_loss(2)), tmp_path / "a.pdf")
 
 

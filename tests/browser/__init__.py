@@ -1,0 +1,1 @@
+"""The page of a trace, in a real browser."""
