@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import structlog
 from google.protobuf import json_format
@@ -31,18 +31,20 @@ from gradwire_server.version import VERSION
 
 
 class Explain(BaseModel):
-    """Draw a graph as a picture: values in the boxes, gradients on the edges.
+    """Show a graph: values in the boxes, gradients on the edges.
 
-    REQUEST is a TraceGraphRequest in protobuf's JSON, with the graph in it, or a Graph alone, which is drawn without
-    values.
+    REQUEST is a TraceGraphRequest in protobuf's JSON, with the graph in it, or a Graph alone, which is shown without
+    values. By default a table comes out, for the terminal.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     request: CliPositionalArg[Path]
     """File of the request."""
-    output: Path = Field(default=Path("graph.svg"), alias="o")
-    """File of the picture, .svg or .png."""
+    output: Path | None = Field(default=None, alias="o")
+    """File to write: .html (a page to step through the pass), .svg, .png or .txt."""
+    format: Literal["html", "svg", "png", "text"] | None = None
+    """What to write, if the file's suffix does not say it."""
     title: str | None = None
     """Line above the picture."""
 
@@ -76,7 +78,7 @@ class Gradwire(BaseSettings):
     serve: CliSubCommand[Settings]
     """Serve on this machine."""
     explain: CliSubCommand[Explain]
-    """Draw a graph as a picture."""
+    """Show a graph with its values and gradients."""
     health: CliSubCommand[Health]
     """Ask a server whether it serves."""
     info: CliSubCommand[Info]
@@ -158,17 +160,24 @@ def _serve(settings: Settings) -> None:
 def _explain(command: Explain) -> None:
     # The client's half: expressions and pictures are its own.
     from gradwire import GradwireError  # noqa: PLC0415  (a server needs no pictures)
+    from gradwire._pictures.saving import format_of  # noqa: PLC0415  (as above)
     from gradwire_server.explaining import explain  # noqa: PLC0415  (as above)
 
     try:
-        explain(command.request, command.output, command.title)
+        form = command.format or (format_of(command.output) if command.output else "text")
+        content = explain(command.request, form, command.title)
+        if command.output:
+            command.output.write_bytes(content)
     except OSError as error:
         _fail(f"cannot read or write {error.filename}: {error.strerror}", 1)
     except Refusal as refusal:
         _fail("\n".join(f"{f.path}: {f.message}" if f.path else f.message for f in refusal.findings), 1)
     except (GradwireError, json_format.ParseError) as error:
         _fail(str(error), 1)
-    print(command.output)  # noqa: T201  (the picture's path)
+    if command.output:
+        print(command.output)  # noqa: T201  (the picture's path)
+    else:
+        sys.stdout.buffer.write(content)
 
 
 def _ask(target: Target) -> None:

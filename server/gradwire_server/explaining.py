@@ -8,6 +8,7 @@ from pathlib import Path
 from google.protobuf import json_format
 
 import gradwire as gw
+from gradwire._pictures.saving import Format, picture
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server import codec, engine
@@ -16,11 +17,11 @@ from gradwire_server.service.requests.logic import GradientLogic
 _EXPECTED = "expected an object of JSON, in UTF-8: a TraceGraphRequest or a Graph"
 
 
-def explain(request: Path, picture: Path, title: str | None = None) -> None:
-    """Draw what a file holds: a TraceGraphRequest, with values and gradients, or a Graph, without.
+def explain(request: Path, form: Format, title: str | None = None) -> bytes:
+    """The picture of what a file holds: a TraceGraphRequest, with values and gradients, or a Graph, without.
 
     Raises:
-        OSError: A file cannot be read or written.
+        OSError: The file cannot be read.
         json_format.ParseError: The file holds neither of the two.
         Refusal: The graph or a tensor is wrong.
         GradwireError: The file holds no object of JSON, or the picture cannot be made.
@@ -35,7 +36,6 @@ def explain(request: Path, picture: Path, title: str | None = None) -> None:
     if "nodes" in data:
         graph = json_format.ParseDict(data, graph_pb2.Graph())
         engine.compile_graph(codec.decode_graph(graph, engine.Limits()), engine.Limits())
-        gw.save_picture(graph, picture, title=title)
-    else:
-        traced = json_format.ParseDict(data, pb.TraceGraphRequest())
-        gw.Trace(traced.graph, GradientLogic().trace(traced, lambda: None)).save(picture, title=title)
+        return picture(graph, None, form, title=title)
+    traced = json_format.ParseDict(data, pb.TraceGraphRequest())
+    return picture(traced.graph, GradientLogic().trace(traced, lambda: None), form, title=title)

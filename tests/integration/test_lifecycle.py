@@ -398,6 +398,37 @@ def test_explain_draws_what_a_file_holds(tmp_path: Path, text: str | bytes, code
     assert (tmp_path / "graph.svg").exists() == (code == 0)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "file", "begins"),
+    [
+        (["-o", "graph.html"], "graph.html", b"<!doctype html>"),
+        (["-o", "graph.svg"], "graph.svg", b"<?xml"),
+        (["-o", "graph.png"], "graph.png", b"\x89PNG"),
+        (["-o", "graph.txt"], "graph.txt", b"node "),
+        (["-o", "graph.page", "--format", "html"], "graph.page", b"<!doctype html>"),
+        (["--format", "png"], None, b"\x89PNG"),
+        ([], None, b"node "),
+    ],
+)
+def test_explain_writes_what_the_suffix_or_the_format_says(
+    tmp_path: Path, arguments: list[str], file: str | None, begins: bytes
+) -> None:
+    (tmp_path / "request.json").write_text(REQUEST)
+    command = [sys.executable, "-m", "gradwire_server", "explain", "request.json", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / file).read_bytes().startswith(begins) if file else done.stdout.startswith(begins)
+    assert file is None or done.stdout.decode() == f"{file}\n"
+
+
+def test_explain_writes_no_file_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text(REQUEST)
+    done = gradwire("explain", str(tmp_path / "request.json"), "-o", str(tmp_path / "graph.pdf"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "graph.pdf is none of .html, .svg, .png, .txt" in done.stderr
+    assert not (tmp_path / "graph.pdf").exists()
+
+
 def test_a_server_that_compiles_says_that_it_does_not_serve_yet_and_ends_at_once(tmp_path: Path) -> None:
     with compiling(tmp_path) as process:
         with channel(f"127.0.0.1:{listening(process)}") as opened:
