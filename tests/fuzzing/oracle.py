@@ -61,7 +61,7 @@ def agree(graph: Graph, query: Query, limits: Limits) -> None:
     checked = opened.checked
     nodes = np.flatnonzero(needed(checked, [graph.loss])).tolist()
     floats = tuple(node for node in nodes if not _is_integer(checked, node))
-    everything = bind(opened, replace(query, outputs=floats, reject_non_finite=False), limits)
+    everything = bind(opened, query._replace(outputs=floats, reject_non_finite=False), limits)
     wrt = [source.node for source in everything.wrt]
     try:
         ours = run(everything, unhurried)

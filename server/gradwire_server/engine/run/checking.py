@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def bind_check(
         name: array if array.dtype == np.int64 else np.broadcast_to(np.float64(0), array.shape)
         for name, array in checked(arrays.items(), checkpoint)
     }
-    asked = replace(query, arrays=wide, dtype=WIDE, wrt=(), outputs=(), reject_non_finite=False)
+    asked = query._replace(arrays=wide, dtype=WIDE, wrt=(), outputs=(), reject_non_finite=False)
     losses = bind(program, asked, limits, checkpoint=checkpoint)
     copies = WIDE.itemsize * sum([array.size for array in wide.values()])
     gradients = sum([arrays[source.name].nbytes for source in job.wrt])
@@ -70,7 +70,7 @@ def run_check(check: Check, checkpoint: Checkpoint) -> tuple[SourceCheck, ...]:
     """
 
     def loss(arrays: Mapping[str, Array]) -> float:
-        losses = check.losses._replace(query=replace(check.losses.query, arrays=arrays))
+        losses = check.losses._replace(query=check.losses.query._replace(arrays=arrays))
         return float(run(losses, checkpoint).loss)
 
     job = check.job

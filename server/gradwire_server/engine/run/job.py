@@ -184,7 +184,7 @@ def part_of(job: Job, begin: int, end: int) -> Job:
     for source in job.program.facts.sources:
         if source.per_example:
             arrays[source.name] = arrays[source.name][begin:end]
-    query = replace(job.query, arrays=arrays)
+    query = job.query._replace(arrays=arrays)
     old, count = job.bound, end - begin
     layout = replace(old.layout, examples=count, tile=count, tiles=1, chunks=1, threads=1)
     reduction = job.query.reduction

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from typing import NamedTuple
@@ -29,8 +28,7 @@ HINTS, HINTED, SHOWN = 3, 100, 64
 """Bounds on did-you-mean: hints given, names compared, characters compared (comparing is slow)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class Query(NamedTuple):
     """What a request asks of a program."""
 
     arrays: Mapping[str, Array]
