@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import gradwire as gw
+from gradwire_server.service.process.forkserver import FOLDER
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_metrics import LABELS, PROMTOOL, series
@@ -90,7 +91,7 @@ def test_promtool_finds_nothing_to_say_of_the_sums_over_workers() -> None:
 
 def test_a_file_of_metrics_that_is_still_empty_is_none_yet() -> None:
     with ServerProcess(flags=WORKERS) as server:
-        (metrics_folder(fork_server(server)) / "counter_2.db").touch()
+        (metrics_folder(fork_server(server)) / "2.numbers").touch()
         assert series(server)["gradwire_workers_serving"] == 2
 
 
@@ -260,7 +261,7 @@ async def test_workers_end_with_a_parent_that_is_killed() -> None:
 
 
 def metrics_folder(process: psutil.Process) -> Path:
-    return Path(process.environ()["PROMETHEUS_MULTIPROC_DIR"])
+    return Path(process.environ()[FOLDER])
 
 
 async def test_what_forks_workers_leaves_nothing_of_a_parent_that_is_killed() -> None:
@@ -375,7 +376,7 @@ def test_where_memory_has_no_room_for_metrics_they_are_elsewhere(tmp_path: Path)
     ) as process:
         assert process.stdout is not None
         assert "gradwire serving on" in process.stdout.readline()
-        assert len(list(tmp_path.glob("gradwire-*/counter_[01].db"))) == 2
+        assert len(list(tmp_path.glob("gradwire-*/[01].numbers"))) == 2
         process.terminate()
         process.communicate(timeout=DEADLINE)
         assert process.returncode == 0

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from gradwire_server.configuration.settings import Settings, Target
 from gradwire_server.engine import OPS
 from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
+from gradwire_server.service.telemetry.numbers import Numbers
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,8 +44,9 @@ def test_every_link_leads_somewhere() -> None:
 def test_the_page_for_operators_has_every_metric_and_no_option_that_there_is_not() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     registry = CollectorRegistry()
-    CallMetrics(registry, [])
-    Metrics(registry)
+    numbers = Numbers(registry)
+    CallMetrics(numbers, [])
+    Metrics(numbers)
     names = {family.name + ("_total" if family.type == "counter" else "") for family in registry.collect()}
     assert sorted(name for name in names if f"`{name}`" not in page) == []
     options = {f"--{name.replace('_', '-')}" for name in (*Settings.model_fields, *Target.model_fields)}

@@ -33,6 +33,9 @@ from gradwire_server.configuration.settings import Settings, StartError
 PID, SERVES, FAILED = "pid", "serves", "failed"
 """What the lines begin with: its process id; that it serves, once a second, and nothing more; why it cannot."""
 
+FOLDER = "GRADWIRE_WORKERS_METRICS"
+"""The variable that names the folder in which workers have their metrics."""
+
 _BEAT = 1.0
 """Seconds between two lines that say that it serves."""
 
@@ -98,7 +101,7 @@ def main() -> None:
     _tell(pipe, PID, os.getpid())
     with _ending_with(commands):
         try:
-            worker.run(number, settings, partial(_tell, pipe, SERVES))
+            worker.run(number, settings, Path(os.environ[FOLDER]), partial(_tell, pipe, SERVES))
         except StartError as error:
             _tell(pipe, FAILED, error)
             sys.exit(1)
@@ -163,7 +166,7 @@ def _watch(supervisor: socket.socket, over: socket.socket) -> None:
 
 def _leave() -> None:
     """End, and leave nothing behind; whoever waits for an answer of a worker asks again."""
-    rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    rmtree(os.environ[FOLDER], ignore_errors=True)
     os._exit(1)
 
 

@@ -10,8 +10,9 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import structlog
@@ -43,6 +44,7 @@ from gradwire_server.service.rpc.unary import UnaryCalls
 from gradwire_server.service.security.tls import credentials
 from gradwire_server.service.security.tokens import Tokens
 from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
+from gradwire_server.service.telemetry.numbers import Numbers
 from gradwire_server.service.telemetry.otel import Tracing
 
 SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
@@ -83,34 +85,43 @@ GIVE_UP = 0.9
 """Share of the grace time after which work that still runs is refused; the rest is for telling the callers."""
 
 
-class Server:
-    """A server that is wired up but not yet listening.
+class Worker(NamedTuple):
+    """What one of several workers has, with which it shares its port and whose metrics others serve."""
 
-    One of several workers has ``tell_serving``, to be called when it serves, and once a second from then on. It shares
-    its port, others serve its metrics, and its kernels are warm before it begins.
+    tell_serving: Callable[[], None]
+    """To be called when it serves, and once a second from then on."""
+    metrics: Path
+    """The file that its metrics are in."""
+
+
+class Server:
+    """A server that is wired up but not yet listening; the kernels of a worker are warm before it begins.
 
     Raises:
         StartError: if it would not be safe, or certificate, key or tokens cannot be used.
     """
 
-    def __init__(self, settings: Settings, tell_serving: Callable[[], None] | None = None) -> None:
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         self._settings = settings
         self._credentials = credentials(settings)
         self._tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file)
-        self._tell_serving = tell_serving
+        self._tell_serving = None if worker is None else worker.tell_serving
         self._registry = CollectorRegistry()
-        if tell_serving is None:
+        if worker is None:
             ProcessCollector(registry=self._registry)
         self._waits, self._arrivals = Waits(), Waits()
-        metrics = self._metrics = Metrics(self._registry)
+        numbers = Numbers(self._registry)
+        metrics = self._metrics = Metrics(numbers)
         self._admission = Admission(settings, metrics)
         self._work = Work(settings.threads_of_worker, settings.max_seconds, metrics)
         threads = engine.Threads(settings.threads_of_worker)
         logic = GradientLogic(settings, metrics, settings.workers, threads)
         services = [SERVICE, HEALTH, *([] if settings.no_reflection else [REFLECTION])]
         self._health = HealthServicer([SERVICE.full_name], self._waits)
-        calls = CallMetrics(self._registry, services)
-        self._grpc = grpc.aio.server(options=_options(settings, shares=tell_serving is not None))
+        calls = CallMetrics(numbers, services)
+        if worker is not None:
+            numbers.share(worker.metrics)
+        self._grpc = grpc.aio.server(options=_options(settings, shares=worker is not None))
         sending = Sending(settings.max_stall, metrics)
         logging.getLogger(LOGGER).addFilter(sending)
         answering = Answering(logic, self._work, self._admission, metrics)
@@ -281,8 +292,8 @@ def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
     ]
 
 
-def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) -> None:
-    """Serve in this process until a signal ends it; ``tell_serving`` is for one of several workers, see ``Server``.
+def serve(settings: Settings, worker: Worker | None = None) -> None:
+    """Serve in this process until a signal ends it.
 
     Raises:
         StartError: if the process cannot serve here.
@@ -299,7 +310,7 @@ def serve(settings: Settings, tell_serving: Callable[[], None] | None = None) ->
     sys.setswitchinterval(SWITCH_SECONDS)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
     with Tracing(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        stopped = runner.run(_serve(settings, tell_serving))
+        stopped = runner.run(_serve(settings, worker))
     if not stopped:
         # Python would wait for the threads.
         logging.shutdown()
@@ -332,9 +343,9 @@ def _let_open(settings: Settings) -> Settings:
     return settings.model_copy(update={"max_connections": connections})
 
 
-async def _serve(settings: Settings, tell_serving: Callable[[], None] | None) -> bool:
+async def _serve(settings: Settings, worker: Worker | None) -> bool:
     # gRPC binds its server to the loop that runs when it is made.
-    return await Server(settings, tell_serving).run()
+    return await Server(settings, worker).run()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -27,13 +27,12 @@ from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
-from prometheus_client.multiprocess import mark_process_dead
 
 from gradwire_server.configuration.settings import Settings, StartError
 from gradwire_server.service.process import forkserver
 from gradwire_server.service.process.addresses import announce, bracketed, reserve, serve_metrics
+from gradwire_server.service.telemetry.numbers import Sums
 from gradwire_server.service.telemetry.processes import Processes
-from gradwire_server.service.telemetry.sums import Sums
 
 SETTLED, FORKS_SETTLED = 1.0, 300.0
 """Seconds after which the end of a worker that serves, or of the process that forks them, is no sign that the next one
@@ -90,7 +89,7 @@ class Supervisor:
         """By which the fork server is asked for workers. What it has not read when it ends, the next one reads."""
         self._fork_server: asyncio.subprocess.Process | None = None
         self._registry = CollectorRegistry()
-        Sums(folder, self._registry)
+        self._sums = Sums(Path(folder), self._registry)
         Processes(self._pids, self._registry)
         self._restarts = Counter(
             "gradwire_worker_restarts", "Workers started in the place of others that ended.", registry=self._registry
@@ -202,7 +201,7 @@ class Supervisor:
                     stdin=PIPE,
                     pass_fds=[self._asked.fileno(), writing],
                     # With threads of BLAS it could not fork.
-                    env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder, "OPENBLAS_NUM_THREADS": "1"},
+                    env={**os.environ, forkserver.FOLDER: self._folder, "OPENBLAS_NUM_THREADS": "1"},
                     # A terminal tells the parent alone of Ctrl-C.
                     start_new_session=True,
                 )
@@ -235,7 +234,7 @@ class Supervisor:
                 lasted, code, cause = await self._serve(slot)
             except OSError as error:
                 lasted, code, cause = 0.0, None, f"a worker could not be asked for: {error.strerror}"
-            mark_process_dead(slot.number, self._folder)  # type: ignore[no-untyped-call]  # as above
+            self._sums.forget(slot.number)
             if self._stop.is_set():
                 return
             ended = cause or _ending(code)

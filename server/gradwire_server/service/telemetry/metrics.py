@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from gradwire_server.configuration.limits import Resource
 from gradwire_server.errors import Reason
+from gradwire_server.service.telemetry.numbers import Count, Duration, Kind, Numbers
 from gradwire_server.version import VERSION
 
-SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
-"""Bounds of the buckets of every duration, from 100 us to a minute."""
+V = TypeVar("V", bound=str)
 
 SIZE_CLASSES = (10, 100, 1_000, 10_000, 100_000, 1_000_000)
 """Largest number of nodes of each class of graphs, but for the last one, which has no bound."""
@@ -37,51 +38,44 @@ class MethodMetrics:
     """The series of one method."""
 
     method: str
-    started: Counter
-    handled: dict[grpc.StatusCode, Counter]
-    seconds: Histogram
-    received: Counter
-    sent: Counter
+    started: Count
+    handled: dict[grpc.StatusCode, Count]
+    seconds: Duration
+    received: Count
+    sent: Count
 
 
 class CallMetrics:
     """What is counted of calls; every series of a known method is there from the start, at 0."""
 
-    def __init__(self, registry: CollectorRegistry, services: Iterable[ServiceDescriptor]) -> None:
-        labels = ("grpc_type", "grpc_service", "grpc_method")
-        self._started = Counter("grpc_server_started", "Calls that began.", labels, registry=registry)
-        self._handled = Counter(
-            "grpc_server_handled", "Calls that ended, by status code.", (*labels, "grpc_code"), registry=registry
-        )
-        self._seconds = Histogram(
-            "grpc_server_handling_seconds",
-            "Time from the start of a call to its end.",
-            labels,
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._received = Counter("grpc_server_msg_received", "Messages received.", labels, registry=registry)
-        self._sent = Counter("grpc_server_msg_sent", "Messages sent.", labels, registry=registry)
+    def __init__(self, numbers: Numbers, services: Iterable[ServiceDescriptor]) -> None:
         self._methods = {
-            f"/{service.full_name}/{method.name}": self._bound(_type(method), service.full_name, method.name)
+            f"/{service.full_name}/{method.name}": _series(numbers, _type(method), service.full_name, method.name)
             for service in services
             for method in service.methods
         }
-        self._unknown = self._bound("unary", UNKNOWN, UNKNOWN)
-
-    def _bound(self, kind: str, service: str, method: str) -> MethodMetrics:
-        return MethodMetrics(
-            method=f"{service}/{method}",
-            started=self._started.labels(kind, service, method),
-            handled={code: self._handled.labels(kind, service, method, code_label(code)) for code in grpc.StatusCode},
-            seconds=self._seconds.labels(kind, service, method),
-            received=self._received.labels(kind, service, method),
-            sent=self._sent.labels(kind, service, method),
-        )
+        self._unknown = _series(numbers, "unary", UNKNOWN, UNKNOWN)
 
     def of(self, method: str) -> MethodMetrics:
         """The series of the method of this full name, such as ``/grpc.health.v1.Health/Check``."""
         return self._methods.get(method, self._unknown)
+
+
+def _series(numbers: Numbers, kind: str, service: str, method: str) -> MethodMetrics:
+    labels = {"grpc_type": kind, "grpc_service": service, "grpc_method": method}
+    return MethodMetrics(
+        method=f"{service}/{method}",
+        started=numbers.count("grpc_server_started", "Calls that began.", labels),
+        handled={
+            code: numbers.count(
+                "grpc_server_handled", "Calls that ended, by status code.", {**labels, "grpc_code": code_label(code)}
+            )
+            for code in grpc.StatusCode
+        },
+        seconds=numbers.duration("grpc_server_handling_seconds", "Time from the start of a call to its end.", labels),
+        received=numbers.count("grpc_server_msg_received", "Messages received.", labels),
+        sent=numbers.count("grpc_server_msg_sent", "Messages sent.", labels),
+    )
 
 
 def code_label(code: grpc.StatusCode) -> str:
@@ -104,40 +98,39 @@ class Stage(StrEnum):
     SENDING = "sending"
 
 
+def _each(
+    count: Callable[..., Count], name: str, documentation: str, label: str, values: Iterable[V]
+) -> dict[V, Count]:
+    """A series for each value of a label."""
+    return {value: count(name, documentation, {label: str(value)}) for value in values}
+
+
 class Metrics:
     """What the service counts of its own work."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        # Of several workers the sum; a worker that has gone counts no more.
-        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
-        self._compute = Histogram(
-            "gradwire_compute_seconds",
-            "Time to evaluate and differentiate, by the largest number of nodes of the graph's size class.",
-            ("nodes_le",),
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._compute_of = [
-            (bound, self._compute.labels(f"{bound:g}")) for bound in (*map(float, SIZE_CLASSES), float("inf"))
+    def __init__(self, numbers: Numbers) -> None:
+        count, gauge = numbers.count, partial(numbers.count, kind=Kind.GAUGE)
+        self._compute = [
+            numbers.duration(
+                "gradwire_compute_seconds",
+                "Time to evaluate and differentiate, by the largest number of nodes of the graph's size class.",
+                {"nodes_le": f"{bound:g}"},
+            )
+            for bound in (*map(float, SIZE_CLASSES), float("inf"))
         ]
-        self._compile = Histogram(
-            "gradwire_compile_seconds", "Time to check and prepare a graph.", buckets=SECONDS, registry=registry
-        )
-        self._nodes = Counter(
-            "gradwire_nodes_processed", "Nodes of the graphs evaluated, once for each example.", registry=registry
-        )
-        self._examples = Counter("gradwire_examples_processed", "Examples evaluated.", registry=registry)
-        self._received = Counter("gradwire_received_bytes", "Bytes of requests, decompressed.", registry=registry)
-        self._sent = Counter("gradwire_sent_bytes", "Bytes of responses, before compression.", registry=registry)
-        refused = Counter("gradwire_refused", "Requests refused, by reason.", ("reason",), registry=registry)
-        self._refused = {reason: refused.labels(reason.value) for reason in Reason}
-        non_finite = Counter(
+        self._compile = numbers.duration("gradwire_compile_seconds", "Time to check and prepare a graph.")
+        self._nodes = count("gradwire_nodes_processed", "Nodes of the graphs evaluated, once for each example.")
+        self._examples = count("gradwire_examples_processed", "Examples evaluated.")
+        self._received = count("gradwire_received_bytes", "Bytes of requests, decompressed.")
+        self._sent = count("gradwire_sent_bytes", "Bytes of responses, before compression.")
+        self._refused = _each(count, "gradwire_refused", "Requests refused, by reason.", "reason", Reason)
+        self._non_finite = _each(
+            count,
             "gradwire_non_finite",
             "Results with a value or gradient that is not finite, by where it arose first.",
-            ("phase",),
-            registry=registry,
+            "phase",
+            ("value", "gradient", "reduction"),
         )
-        self._non_finite = {phase: non_finite.labels(phase) for phase in ("value", "gradient", "reduction")}
         self._programs = gauge("gradwire_programs_cached", "Prepared graphs that are kept.")
         self._programs_bytes = gauge("gradwire_programs_cached_bytes", "Memory of the prepared graphs that are kept.")
         self.in_flight = {
@@ -150,34 +143,18 @@ class Metrics:
                 "gradwire_requests_in_flight_memory_bytes", "Memory, as estimated, of computations that run or wait."
             ),
         }
-        turned_away = Counter(
-            "gradwire_requests_refused",
-            "Requests turned away because the server was busy, by what it had no more of.",
-            ("resource",),
-            registry=registry,
-        )
-        self._turned_away = {resource: turned_away.labels(resource.value) for resource in Resource}
-        cancelled = Counter(
-            "gradwire_requests_cancelled",
-            "Requests whose caller gave up or whose time was over, by how far they had come.",
-            ("stage",),
-            registry=registry,
-        )
-        self._cancelled = {stage: cancelled.labels(stage.value) for stage in Stage}
-        self._delay = Histogram(
+        text = "Requests turned away because the server was busy, by what it had no more of."
+        self._turned_away = _each(count, "gradwire_requests_refused", text, "resource", Resource)
+        text = "Requests whose caller gave up or whose time was over, by how far they had come."
+        self._cancelled = _each(count, "gradwire_requests_cancelled", text, "stage", Stage)
+        self._delay = numbers.duration(
             "gradwire_event_loop_delay_seconds",
             "How late the event loop was for what was due, once a second in each process that serves.",
-            buckets=SECONDS,
-            registry=registry,
         )
-        build = Gauge(
-            "gradwire_build_info",
-            "Always 1; the label says what runs.",
-            ("version",),
-            registry=registry,
-            multiprocess_mode="livemax",
+        build = partial(
+            count, "gradwire_build_info", "Always 1; the label says what runs.", {"version": VERSION}, Kind.CONSTANT
         )
-        build.labels(VERSION).set(1)
+        build().set(1)
 
     def compiled(self, seconds: float, programs: int, nbytes: int) -> None:
         """A graph was prepared; so many are kept now, and take so many bytes."""
@@ -187,7 +164,7 @@ class Metrics:
 
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
         """A loss was evaluated and differentiated."""
-        next(series for bound, series in self._compute_of if nodes <= bound).observe(seconds)
+        self._compute[bisect_left(SIZE_CLASSES, nodes)].observe(seconds)
         self._nodes.inc(nodes * examples)
         self._examples.inc(examples)
         if non_finite is not None:
