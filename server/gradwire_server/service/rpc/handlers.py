@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -85,8 +85,8 @@ class CountedHandlers(grpc.GenericRpcHandler):
         self._admitted = admitted
         self.refused = TurnedAway("refused calls, unread", "info")
         """What the log says of those."""
-        self._shared = _Shared(admission, arrivals, sending, self.refused)
         self._log = structlog.get_logger().bind()
+        self._shared = _Shared(admission, arrivals, sending, self.refused, self._log.is_enabled_for(logging.DEBUG))
         self._methods: dict[str, Method] = {}
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
@@ -119,7 +119,9 @@ class CountedHandlers(grpc.GenericRpcHandler):
 
     def _method(self, details: grpc.HandlerCallDetails) -> Method:
         """The method of a call, or one that refuses it."""
-        found = sum(len(key) + len(value) + OVERHEAD for key, value in details.invocation_metadata or ())
+        found = 0
+        for key, value in details.invocation_metadata or ():
+            found += len(key) + len(value) + OVERHEAD
         if found > MAX_METADATA_BYTES:
             refusal = _metadata_too_large(found)
             return self._refused(refusal.reason, refusal)
@@ -204,13 +206,14 @@ class _Shared(NamedTuple):
     arrivals: Arrivals
     sending: Sending
     refused: TurnedAway
+    tells_all: bool
+    """Whether the log has a line of every call."""
 
 
 class _Call(Handler):
     """One call, and the handler that gRPC has for it alone: started when it is made, and handled exactly once.
 
-    As a context manager around what it does it takes the status from how that ends. It reads for itself: gRPC would
-    leave a call without its message unanswered.
+    It reads for itself: gRPC would leave a call without its message unanswered.
     """
 
     request_streaming = True
@@ -225,7 +228,7 @@ class _Call(Handler):
         span: CallSpan | None,
         shared: _Shared,
     ) -> None:
-        self._admission, self._arrivals, self._sending, self._refused = shared
+        self._admission, self._arrivals, self._sending, self._refused, self._tells_all = shared
         self._behaviour, self.response_serializer, _, self._cause = method
         self._series = series
         self._log = log
@@ -234,43 +237,50 @@ class _Call(Handler):
         if span is not None:
             bind_contextvars(trace_id=span.trace_id)
         self._start = perf_counter()
+        self._code = grpc.StatusCode.UNKNOWN
         self._context: Context | None = None
         self._peer: str | None = None
         series.started.inc()
 
-    def _during(self, context: Context) -> _Call:
-        """Itself, whose status this context has, and whose caller learns the id from it."""
+    def _open(self, context: Context) -> None:
+        """The call begins, whose status this context has, and whose caller learns the id from it."""
         self._context = context
         # Not later: gRPC crashes when it is asked after the call.
         self._peer = context.peer()
         context.set_trailing_metadata(self._trailers)
-        return self
-
-    def __enter__(self) -> None:
         self._admission.open()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        _forget(error)
-        code = None if self._context is None else self._context.code()
+    def _close(self, context: Context, error: BaseException | None) -> None:
+        """What the call does has ended, with this error or with an answer."""
+        code: Any = context.code()
         if not isinstance(code, grpc.StatusCode):
-            code = grpc.StatusCode.OK if kind is None else self._code_of(kind)
+            code = grpc.StatusCode.OK if error is None else self._code_of(type(error))
+        self._code = code
         task = current_task()
-        if kind is None:
+        if error is None:
             self._sending.begin(task)
+        else:
+            _forget(error)
         # What is sent is sent by gRPC, in this task.
-        task.add_done_callback(partial(self._end, code))
+        task.add_done_callback(self._end)
 
-    def _end(self, code: grpc.StatusCode, task: Task) -> None:
+    def _end(self, task: Task) -> None:
         """The call is over: its answer was sent, or will not be."""
         self._admission.close()
-        ending = self._sending.ended(task)
+        code, ending = self._code, self._sending.ended(task)
         if ending is Ending.HUNG_UP:
             code = self._code_of(asyncio.CancelledError) if code is grpc.StatusCode.OK else code
             bind_contextvars(stage=Stage.SENDING.value)
         elif ending is Ending.STALLED:
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             bind_contextvars(stage=Stage.SENDING.value, reason=Reason.DEADLINE_EXCEEDED.value, setting="max_stall")
-        self._count(code, perf_counter() - self._start)
+        seconds = perf_counter() - self._start
+        self._series.handled[code].inc()
+        self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
+        if self._span is not None:
+            self._span.end(code)
+        if code is not grpc.StatusCode.OK or self._cause is not None or self._tells_all:
+            self._tell(code, seconds)
 
     def _code_of(self, kind: type[BaseException]) -> grpc.StatusCode:
         # InternalError: the caller hung up while it was sent a message or the status.
@@ -283,10 +293,8 @@ class _Call(Handler):
         left = None if self._context is None else self._context.time_remaining()
         return left is not None and left <= LEEWAY + ROUNDING * (perf_counter() - self._start + left)
 
-    def _count(self, code: grpc.StatusCode, seconds: float) -> None:
-        """Count the call as handled."""
-        self._series.handled[code].inc()
-        self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
+    def _tell(self, code: grpc.StatusCode, seconds: float) -> None:
+        """Log the call as handled, or count it among those that the log sums up."""
         bound = get_contextvars()
         # The log sums up those that are turned away; who hangs up on an answer wants none.
         hung_up = "stage" in bound and "reason" not in bound
@@ -297,8 +305,6 @@ class _Call(Handler):
         log = self._log.debug if is_usual else self._log.info
         if code in _FAULTS:
             log = self._log.warning
-        if self._span is not None:
-            self._span.end(code)
         log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6), peer=self._peer)
 
 
@@ -318,14 +324,18 @@ class _UnaryCall(_Call):
 
     async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
         """Do it."""
-        with self._during(context):
+        self._open(context)
+        try:
             # In no variable: see _forget.
-            response = await self._behaviour(await self._message(context), context)
+            response = await self._behaviour(self._counted(await only_message(context, self._arrivals)), context)
+        except BaseException as error:
+            self._close(context, error)
+            raise
+        self._close(context, None)
         self._series.sent.inc()
         return response
 
-    async def _message(self, context: Context) -> object:
-        message: object = await only_message(context, self._arrivals)
+    def _counted(self, message: object) -> object:
         self._series.received.inc()
         return message
 
@@ -337,8 +347,13 @@ class _StreamCall(_Call):
 
     async def stream_stream(self, _: object, context: Context) -> None:  # type: ignore[override]  # see above
         """Do it."""
-        with self._during(context):
+        self._open(context)
+        try:
             await self._behaviour(_CountingContext(context, self._series))
+        except BaseException as error:
+            self._close(context, error)
+            raise
+        self._close(context, None)
 
 
 class _CountingContext:

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.capacity.waits import Arrivals
+from gradwire_server.service.capacity.waits import Arrivals, current_task
 from gradwire_server.service.rpc.status import Context, abort, told
 
 Behaviour = Callable[..., Awaitable[Any]]
@@ -95,12 +95,18 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
 
 async def only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
     """The message of a call that has one, which ends if it does not come, or not in time."""
+    task = current_task()
+    arrivals.begin(task)
     try:
-        with arrivals:
-            message: Any = await context.read()
-    except Refusal as refusal:
-        bind_contextvars(**told(refusal))
-        await abort(context, refusal)
+        message: Any = await context.read()
+        arrivals.end(task)
+    except BaseException as error:
+        try:
+            arrivals.__exit__(type(error), error, None)
+        except Refusal as refusal:
+            bind_contextvars(**told(refusal))
+            await abort(context, refusal)
+        raise
     if message is grpc.aio.EOF:
         await asyncio.sleep(LAST_WORD)
         await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
