@@ -24,6 +24,7 @@ from gradwire_server.codec.responses import (
     encode_trace,
     parts_of,
 )
+from gradwire_server.codec.templates import RequestTemplate, request_template
 from gradwire_server.codec.tensors import Array, Layout, TensorError, decode_tensor, encode_tensor, layout_of
 from gradwire_server.codec.warming import warm
 
@@ -34,6 +35,7 @@ __all__ = [
     "Layout",
     "Part",
     "Preparation",
+    "RequestTemplate",
     "TensorError",
     "check_count",
     "decode_arrays",
@@ -52,5 +54,6 @@ __all__ = [
     "parse",
     "parts_of",
     "preparation",
+    "request_template",
     "warm",
 ]

@@ -72,10 +72,14 @@ def encode_evaluation(
             put_tensor(value, response.outputs[node])
     if evaluation.non_finite is not None:
         response.non_finite.CopyFrom(_non_finite(evaluation.non_finite))
-    stats = response.stats
+    put_stats(response.stats, evaluation, seconds)
+    return response, [_announced(part, array) for part, array in parts_of(evaluation) if part in left_out]
+
+
+def put_stats(stats: pb.ComputeStats, evaluation: Evaluation, seconds: float) -> None:
+    """Say what an evaluation took."""
     stats.compute_time.seconds, stats.compute_time.nanos = int(seconds), int(seconds % 1 * 1e9)
     stats.examples, stats.blocks = evaluation.examples, evaluation.blocks
-    return response, [_announced(part, array) for part, array in parts_of(evaluation) if part in left_out]
 
 
 def _announced(part: Part, array: Array) -> pb.FramedTensor:

@@ -38,6 +38,7 @@ from gradwire_server.service.rpc.answering import Answering
 from gradwire_server.service.rpc.handlers import CountedHandlers
 from gradwire_server.service.rpc.sending import LOGGER, Sending
 from gradwire_server.service.rpc.servicer import GradientServicer
+from gradwire_server.service.rpc.small import SmallRequests
 from gradwire_server.service.rpc.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.rpc.streams import Streams
 from gradwire_server.service.rpc.unary import UnaryCalls
@@ -125,8 +126,9 @@ class Server:
         sending = Sending(settings.max_stall, metrics)
         logging.getLogger(LOGGER).addFilter(sending)
         answering = Answering(logic, self._work, self._admission, metrics)
-        streams = Streams(answering, self._waits, self._arrivals, sending, settings.max_stall)
-        servicer = GradientServicer(answering.planner, UnaryCalls(answering), streams)
+        small = SmallRequests(answering)
+        streams = Streams(answering, small, self._waits, self._arrivals, sending, settings.max_stall)
+        servicer = GradientServicer(answering.planner, UnaryCalls(answering, small), streams)
         self._handlers = CountedHandlers(
             services,
             calls,

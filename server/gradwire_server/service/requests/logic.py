@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
@@ -29,6 +30,9 @@ SMALL = 256
 """Nodes and operands of a program, or names and indices of a request, that take about a millisecond to check."""
 
 ProgramRequest = pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGradientsRequest
+
+FindProgram = Callable[[], engine.Program | None]
+"""Finds the program of a request, if it is kept still."""
 
 
 class Observer(Protocol):
@@ -51,8 +55,7 @@ class Unobserved:
         """Do nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A request of ComputeGradients that passed every check, ready to run."""
 
     job: engine.Job
@@ -88,8 +91,7 @@ class Prepared:
         return response
 
 
-@dataclass(frozen=True, slots=True)
-class Planned(Generic[R]):
+class Planned(NamedTuple, Generic[R]):
     """A request for a trace or a check that passed every check, ready to run, with estimates as a job has them."""
 
     cost: float
@@ -168,23 +170,27 @@ class GradientLogic:
 
         ``program`` is the request's own, where the caller has it at hand.
         """
-        if program is not None:
-            return self._prepared(request, framed, program, checkpoint)
-        return self._prepared(request, framed, self._program(request, checkpoint), checkpoint)
-
-    def _prepared(
-        self,
-        request: pb.ComputeGradientsRequest,
-        framed: codec.Arrays,
-        program: engine.Program,
-        checkpoint: Checkpoint,
-    ) -> Prepared:
+        own = program or self._program(request, checkpoint)
         query = codec.decode_query(request, self._engine_limits, checkpoint, framed)
-        return Prepared(
-            engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint),
-            self._observer,
-            self._threads,
-        )
+        return self.bound(own, query, checkpoint)
+
+    def bound(self, program: engine.Program, query: engine.Query, checkpoint: Checkpoint = unhurried) -> Prepared:
+        """Check what is asked of a program."""
+        job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
+        return Prepared(job, self._observer, self._threads)
+
+    def template(self, raw: bytes) -> tuple[codec.RequestTemplate, FindProgram] | None:
+        """The template of a request that is quick to check, with what finds its program; None if it has none."""
+        request = codec.parse(pb.ComputeGradientsRequest, raw, self._engine_limits)
+        if self.at_hand(request) is None:
+            return None
+        query = codec.decode_query(request, self._engine_limits, unhurried)
+        template = codec.request_template(raw, request, query)
+        if template is None:
+            return None
+        if request.WhichOneof("program") == "graph":
+            return template, partial(self.cache.find, _digest(request.graph), SMALL)
+        return template, partial(self.cache.get, request.graph_id, SMALL, numbered=bool(request.outputs))
 
     def trace(self, request: pb.TraceGraphRequest, checkpoint: Checkpoint) -> pb.TraceGraphResponse:
         """Every node's value and every edge's gradient, of one example."""

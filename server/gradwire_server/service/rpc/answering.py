@@ -33,6 +33,9 @@ all else goes to a thread, so that no other call waits for it."""
 SMALL_REPLY = 4096
 """Bytes of a response up to which it takes no more than the call itself, and is not counted."""
 
+TOO_MUCH = "ask for less or use StreamGradients"
+"""What to do about a response that is too large for a message."""
+
 SECONDS_PER_BYTE = 2e-8
 """Seconds to parse and check a byte of a request, roughly; graphs take more, tensors less."""
 

@@ -8,7 +8,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
-from gradwire_server.engine import Checkpoint, Program, unhurried
+from gradwire_server.engine import Checkpoint, Program, Query, unhurried
 from gradwire_server.errors import Reason, refuse
 from gradwire_server.service.requests.logic import (
     GradientLogic,
@@ -40,6 +40,8 @@ class Planner:
 
     def __init__(self, logic: GradientLogic) -> None:
         self._logic = logic
+        self._longest = DOUBT * logic.limits.max_seconds * logic.threads
+        """Seconds on one core that a request may take, as estimated."""
 
     def register(self, request: pb.RegisterGraphRequest, _: Checkpoint) -> Planned[pb.RegisterGraphResponse]:
         """A graph to check and keep."""
@@ -73,6 +75,12 @@ class Planner:
     ) -> Prepared:
         """A loss to evaluate and differentiate, with the tensors that came in frames."""
         prepared = self._logic.prepare_compute(request, framed, program, checkpoint)
+        self._check_cost(prepared.cost)
+        return prepared
+
+    def bound(self, program: Program, query: Query) -> Prepared:
+        """A loss to evaluate and differentiate, of which it is known what is asked."""
+        prepared = self._logic.bound(program, query)
         self._check_cost(prepared.cost)
         return prepared
 
@@ -124,7 +132,7 @@ class Planner:
 
     def _check_cost(self, seconds: float) -> None:
         limits = self._logic.limits
-        if seconds > DOUBT * limits.max_seconds * self._logic.threads:
+        if seconds > self._longest:
             raise refuse(
                 Reason.LIMIT_EXCEEDED,
                 f"the request would compute for about {seconds:.1e} s on one core; this server lets one compute for "

@@ -19,15 +19,12 @@ class GradientServicer:
         self._planner = planner
         self._unary = unary
         self._streams = streams
+        self.ComputeGradients = unary.compute
+        """Evaluate and differentiate."""
 
     async def RegisterGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Check a graph and keep it."""
         return await self._unary.answer(context, pb.RegisterGraphRequest, raw, self._planner.register)
-
-    async def ComputeGradients(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
-        """Evaluate and differentiate."""
-        plan, plan_at_once = self._planner.compute, self._planner.compute_at_once
-        return await self._unary.answer(context, pb.ComputeGradientsRequest, raw, plan, plan_at_once)
 
     async def TraceGraph(self, raw: bytes, context: Context) -> bytes:  # noqa: N802
         """Show every value and gradient of one example."""

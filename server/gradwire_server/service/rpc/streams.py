@@ -22,9 +22,10 @@ from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
 from gradwire_server.service.capacity.waits import TimeLimit, Waits, current_task
 from gradwire_server.service.requests.logic import SMALL, Planned
 from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_REPLY, Answering, Exchange, seconds_to_read
-from gradwire_server.service.rpc.frames import Assembler, Complete, response_frames
+from gradwire_server.service.rpc.frames import Assembler, Complete, Frames, request_in, response_frames
 from gradwire_server.service.rpc.planning import Unprepared
 from gradwire_server.service.rpc.sending import Sending
+from gradwire_server.service.rpc.small import SmallRequests
 from gradwire_server.service.rpc.status import Context, abort, error_frame, told
 from gradwire_server.service.telemetry.metrics import Stage
 from gradwire_server.service.telemetry.spans import SPANS
@@ -47,15 +48,21 @@ _ENDS_STREAM = frozenset(
 
 _log = structlog.get_logger()
 
-Frames = Iterable[bytes]
-"""A response, serialized."""
-
 
 class Streams:
     """Calls with many requests, which are answered one after another."""
 
-    def __init__(self, answering: Answering, waits: Waits, arrivals: Waits, sending: Sending, max_stall: float) -> None:
+    def __init__(
+        self,
+        answering: Answering,
+        small: SmallRequests,
+        waits: Waits,
+        arrivals: Waits,
+        sending: Sending,
+        max_stall: float,
+    ) -> None:
         self._answering = answering
+        self._small = small
         self._waits = waits
         """Streams waiting for their next request."""
         self._arrivals = arrivals
@@ -152,14 +159,23 @@ class Streams:
         self, context: Context, assembler: Assembler, caller: Caller, raw: bytes
     ) -> Iterable[bytes]:
         self._answering.check_size(raw)
+        whole = request_in(raw) if assembler.idle else None
         try:
+            if whole is not None and (known := self._small.find(raw, whole[1])) is not None:
+                tag, start = whole
+                assembler.begin_known(tag)
+                replies = self._small.framed(known, raw, start, tag, caller)
+                if replies is not None:
+                    return replies
             complete = await self._feed(context, assembler, caller, raw)
             if not assembler.idle or len(raw) > SMALL_BYTES:
                 self._answering.admission.receive(caller, len(raw))
             if complete is not None:
-                return await self._answering.answer(
-                    _FramedExchange(context, caller, self._answering, assembler.tag, *complete)
-                )
+                exchange = _FramedExchange(context, caller, self._answering, assembler.tag, *complete)
+                replies = await self._answering.answer(exchange)
+                if whole is not None:
+                    self._small.learn(raw, whole[1])
+                return replies
         except Refusal as refusal:
             if _ends_stream(refusal):
                 raise

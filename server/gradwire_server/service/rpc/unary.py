@@ -7,13 +7,16 @@ from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
 
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec
 from gradwire_server.engine import Checkpoint
+from gradwire_server.service.capacity.admission import Admission
 from gradwire_server.service.capacity.caller import Caller
 from gradwire_server.service.capacity.waits import current_task
 from gradwire_server.service.requests.logic import Planned, reply_too_large
-from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_REPLY, Answering, Exchange
+from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_REPLY, TOO_MUCH, Answering, Exchange
 from gradwire_server.service.rpc.planning import Unprepared
+from gradwire_server.service.rpc.small import SmallRequests
 from gradwire_server.service.rpc.status import Context
 from gradwire_server.service.telemetry.spans import SPANS
 
@@ -33,8 +36,30 @@ PlanAtOnce = Callable[[Q], Planned[R] | None]
 class UnaryCalls:
     """Calls of all methods that are unary."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Answering, small: SmallRequests) -> None:
         self._answering = answering
+        self._small = small
+
+    async def compute(self, raw: bytes, context: Context) -> bytes:
+        """The response to a call of ComputeGradients."""
+        answering = self._answering
+        answering.metrics.received(len(raw))
+        try:
+            caller = Caller(context.time_remaining())
+            known = self._small.find(raw)
+            reply = None if known is None else self._small.unary(known, raw, caller)
+            if reply is None:
+                plan, plan_at_once = answering.planner.compute, answering.planner.compute_at_once
+                reply = await answering.answer(
+                    _UnaryExchange(context, caller, answering, pb.ComputeGradientsRequest, raw, plan, plan_at_once)
+                )
+                self._small.learn(raw)
+            elif len(reply) > SMALL_REPLY:
+                hold(answering.admission, caller, reply)
+        except Exception as error:  # noqa: BLE001  (a status tells of it)
+            await answering.fail(context, "ComputeGradients", error)
+        answering.metrics.sent(len(reply))
+        return reply
 
     async def answer(
         self,
@@ -103,15 +128,18 @@ class _UnaryExchange(Exchange[R, bytes], Generic[Q, R]):
         with SPANS.part("encode"):
             found = response.ByteSize()
             if found > self._limits.max_message_bytes:
-                raise reply_too_large(found, self._limits, "ask for less or use StreamGradients")
+                raise reply_too_large(found, self._limits, TOO_MUCH)
             return response.SerializeToString()
 
     def hold(self, planned: Planned[R], answer: bytes) -> None:
         """Count the response until the call is over, which is when gRPC has sent it."""
-        admission = self._answering.admission
         if len(answer) <= SMALL_REPLY:
-            admission.release(self.caller)
-            return
-        admission.answered(self.caller, COPIES * len(answer))
-        caller = self.caller
-        current_task().add_done_callback(lambda _: admission.release(caller))
+            self._answering.admission.release(self.caller)
+        else:
+            hold(self._answering.admission, self.caller, answer)
+
+
+def hold(admission: Admission, caller: Caller, reply: bytes) -> None:
+    """Count a response until the call is over, which is when gRPC has sent it."""
+    admission.answered(caller, COPIES * len(reply))
+    current_task().add_done_callback(lambda _: admission.release(caller))

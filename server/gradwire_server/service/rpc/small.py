@@ -1,0 +1,68 @@
+"""Small requests that are known by their bytes, answered at once in one flat course.
+
+What is checked, counted and told is what ``Answering`` checks, counts and tells of any other.
+"""
+
+from __future__ import annotations
+
+from gradwire_server.engine import Evaluation
+from gradwire_server.service.capacity.caller import Caller
+from gradwire_server.service.requests.logic import reply_too_large
+from gradwire_server.service.requests.templates import Found, Templates
+from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_MEMORY, SMALL_SECONDS, TOO_MUCH, Answering
+from gradwire_server.service.rpc.frames import INLINE_BYTES, Frames, response_frame, response_frames
+from gradwire_server.service.telemetry.spans import SPANS
+
+
+class SmallRequests:
+    """Requests that came before in all bytes but elements."""
+
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
+        self._templates = Templates(answering.logic)
+        self._max_message_bytes = answering.logic.limits.max_message_bytes
+
+    def find(self, raw: bytes, start: int = 0) -> Found | None:
+        """What is known of the request that begins there."""
+        return self._templates.find(raw, start)
+
+    def learn(self, raw: bytes, start: int = 0) -> None:
+        """Know requests like this one, which was answered in the ordinary course."""
+        if len(raw) <= SMALL_BYTES:
+            self._templates.learn(raw, start)
+
+    def unary(self, known: Found, raw: bytes, caller: Caller) -> bytes | None:
+        """The response to a call; None for one that takes too long to be answered at once.
+
+        Raises:
+            Refusal: as ``Answering.answer``.
+        """
+        found = self._evaluated(known, raw, 0, caller)
+        if found is None:
+            return None
+        with SPANS.part("encode"):
+            response = known[0].response(*found)
+        if len(response) > self._max_message_bytes:
+            raise reply_too_large(len(response), self._answering.logic.limits, TOO_MUCH)
+        return response
+
+    def framed(self, known: Found, raw: bytes, start: int, tag: int, caller: Caller) -> Frames | None:
+        """The response to a request that begins there in a frame with this tag; None as above. Raises as above."""
+        found = self._evaluated(known, raw, start, caller)
+        if found is None:
+            return None
+        response = known[0].response(*found)
+        if len(response) > INLINE_BYTES // 2:
+            return response_frames(tag, *found, caller.checkpoint)
+        return (response_frame(tag, response),)
+
+    def _evaluated(self, known: Found, raw: bytes, start: int, caller: Caller) -> tuple[Evaluation, float] | None:
+        template, program = known
+        answering = self._answering
+        answering.admission.check(caller)
+        with SPANS.part("decode"):
+            prepared = answering.planner.bound(program, template.query(raw, start))
+        if prepared.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
+            return None
+        with SPANS.part("compute"):
+            return prepared.evaluate(caller.checkpoint)
