@@ -32,12 +32,12 @@ def main(client: gw.Client) -> Any:
     x = random.normal(size=(3000, 2))
     latent = x @ [1.0, -1.0] + random.logistic(size=3000)
     grade = np.searchsorted([-1.0, 0.0, 1.5], latent)
-    start, unravel = gw.ravel({"w": np.zeros(2), "first": -0.5, "log_gaps": np.zeros(GRADES - 2)})
+    start, unravel = gw.ravel_pytree({"w": np.zeros(2), "first": -0.5, "log_gaps": np.zeros(GRADES - 2)})
     step = client.value_and_grad(ordinal, per_example=("x", "grade"))
 
     def of_vector(vector: Any) -> tuple[float, Any]:
         value, grads = step(unravel(vector), x=x, grade=grade)
-        return value, gw.ravel(grads)[0]
+        return value, gw.ravel_pytree(grads)[0]
 
     found: dict[str, Any] = minimize(of_vector, start, jac=True)
     params = unravel(found["x"])

@@ -22,12 +22,12 @@ def main(client: gw.Client) -> Any:
     random = np.random.default_rng(0)
     x, exposure = random.normal(size=(2000, 2)), random.uniform(0.5, 2.0, size=2000)
     count = random.poisson(exposure * np.exp(x @ [0.3, -0.2] + 0.5))
-    start, unravel = gw.ravel({"w": np.zeros(2), "b": 0.0})
+    start, unravel = gw.ravel_pytree({"w": np.zeros(2), "b": 0.0})
     step = client.value_and_grad(poisson, per_example=("x", "exposure", "count"))
 
     def of_vector(vector: Any) -> tuple[float, Any]:
         value, grads = step(unravel(vector), x=x, exposure=exposure, count=count.astype(float))
-        return value, gw.ravel(grads)[0]
+        return value, gw.ravel_pytree(grads)[0]
 
     found: dict[str, Any] = minimize(of_vector, start, jac=True)
     return unravel(found["x"])

@@ -155,15 +155,14 @@ class Client:
     def explain(
         self,
         loss: Loss,
-        arrays: Mapping[str, ArrayLike] | None = None,
         /,
-        *,
+        *arrays: Any,
         options: Options | None = None,
         timeout: float | None = None,
-        **named: ArrayLike,
+        **named: Any,
     ) -> Trace:
         """Trace one example and open its page in a browser; arguments as for ``trace``, whose result it returns."""
-        trace = self.trace(loss, arrays, options=options, timeout=timeout, **named)
+        trace = self.trace(loss, *arrays, options=options, timeout=timeout, **named)
         trace.show()
         return trace
 
