@@ -124,7 +124,7 @@ def test_trace_check_and_info(service: Any) -> None:
     assert check.passed
     info = service.GetServerInfo(pb.GetServerInfoRequest())
     assert info.version == "0.1.0"
-    assert len(info.ops) == 16
+    assert len(info.ops) == 28
     assert {limit.setting: limit.value for limit in info.limits}["max_message_bytes"] == 128 << 20
 
 
