@@ -31,12 +31,14 @@ def loop(function: Callable[[float], float]) -> Any:
     return kernel
 
 
-NAMES = ("exp", "log", "sigmoid", "tanh", "softplus")
+NAMES = ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "softplus")
 KERNELS = {name: loop(getattr(functions, name)) for name in NAMES}
 
 EXACT: dict[str, Callable[[Any], Any]] = {
     "exp": mp.exp,
+    "expm1": mp.expm1,
     "log": mp.log,
+    "log1p": mp.log1p,
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
     "tanh": mp.tanh,
     "softplus": lambda x: mp.log1p(mp.exp(x)),
@@ -69,6 +71,8 @@ def operands_of(name: str, dtype: Any) -> Floats:
     sizes = any_bits(500, dtype)
     parts = [
         sizes[np.isfinite(sizes)],
+        *(sign * np.exp2(rng.uniform(-60, 0, 300)) for sign in (1, -1)),  # where 1 + x loses digits of x
+        rng.uniform(-1, 0, 200),
         rng.normal(0, 1, 1500),
         rng.normal(0, 8, 500),
         rng.uniform(underflow, overflow, 300),
@@ -80,11 +84,16 @@ def operands_of(name: str, dtype: Any) -> Floats:
         ),
         *(
             edge * (1 + np.arange(-20, 20) * limits.eps)
-            for edge in (0.34657359, 0.625, 0.70710678, 0.88137359, 1, 2**0.5)
+            for edge in (-1.03972077, -0.34657359, -0.29289322, 0.34657359, 0.41421356)
+        ),
+        *(
+            edge * (1 + np.arange(-20, 20) * limits.eps)
+            for edge in (0.625, 0.70710678, 0.88137359, 1, 1.03972077, 2**0.5, 1.82842712)
         ),
     ]
     x = np.concatenate(parts).astype(dtype)
-    return np.abs(x[x != 0]) if name == "log" else x
+    domain = {"log": np.abs(x[x != 0]), "log1p": np.where(x < -1, -x, x)[x != -1]}
+    return domain.get(name, x)
 
 
 def ulps(result: Any, exact: Any, dtype: Any) -> float:
@@ -111,6 +120,26 @@ def test_errors_are_within_2_ulp_everywhere(name: str, dtype: Any) -> None:
 EDGES = {
     "exp": [(0.0, 1), (-0.0, 1), (INF, INF), (-INF, 0.0), (800, INF), (-800, 0.0)],
     "log": [(0.0, -INF), (-0.0, -INF), (1, 0.0), (INF, INF), (-1, NAN), (-1e-45, NAN), (-INF, NAN)],
+    "expm1": [
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (INF, INF),
+        (-INF, -1),
+        (800, INF),
+        (-800, -1),
+        (1e-45, 1e-45),
+        (-1e-45, -1e-45),
+    ],
+    "log1p": [
+        (0.0, 0.0),
+        (-0.0, -0.0),
+        (-1, -INF),
+        (INF, INF),
+        (-1.5, NAN),
+        (-INF, NAN),
+        (1e-45, 1e-45),
+        (-1e-45, -1e-45),
+    ],
     "sigmoid": [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0.0), (40, 1), (1e38, 1), (-1e38, 0.0)],
     "tanh": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (20, 1), (-20, -1), (1e-45, 1e-45), (-1e-45, -1e-45)],
     "softplus": [(INF, INF), (-INF, 0.0), (40, 40), (1e38, 1e38), (-1e38, 0.0)],
@@ -153,6 +182,10 @@ def test_place_and_stride_do_not_change_bits(name: str, dtype: Any) -> None:
 
 
 BITS = {
+    ("expm1", np.float64): "5664d8699e39995d",
+    ("expm1", np.float32): "2ed6a80f7a141118",
+    ("log1p", np.float64): "4f03aa431672dfea",
+    ("log1p", np.float32): "b5de9acfb7461662",
     ("exp", np.float64): "2204661d04848895",
     ("exp", np.float32): "3ae382cc57ea214b",
     ("log", np.float64): "70e0d1f14ddb38d4",

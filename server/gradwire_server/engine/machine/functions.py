@@ -1,8 +1,9 @@
-"""e^x and its kin as scalar functions for the innermost loops of kernels, where LLVM makes vectors of them.
+"""e^x, the logarithm and their kin as scalar functions for the innermost loops of kernels.
 
-That takes code without branches (only selects), without calls into libm, and with the bits of exponents moved by
-casts. Each function takes a float64 or a float32 and returns its like, from one source: only constants differ.
-Results are within 2 ulp of exact over the whole range, subnormal operands and results included, and NaN stays NaN.
+LLVM makes vectors of such loops if they are without branches (only selects) and without calls into libm, so the bits of
+exponents are moved by casts. Each function takes a float64 or a float32 and returns its like, from one source: only
+constants differ. Results are within 2 ulp of exact over the whole range, subnormal operands and results included, and
+NaN stays NaN.
 
 There is nothing but additions, multiplications, divisions and fused multiply-adds, each rounded once as IEEE 754 says.
 LLVM neither reorders nor contracts them: what is fused is written so. So an operand gives the same bits in a vector, in
@@ -15,24 +16,28 @@ seam of tanh, at 0.625, is that of Cephes.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from math import copysign, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit, typeof, types
-from numba.core.errors import TypingError
-from numba.extending import intrinsic
+from numba import types
 
-from gradwire_server.engine.machine.vectors import root
-
-_compiled = njit(
-    error_model="numpy",  # x / 0 is an infinity: a check for it would be a branch
-    forceinline=True,  # a call that LLVM leaves in a loop keeps it from making vectors
-    nogil=True,
+from gradwire_server.engine.machine.instructions import (
+    add,
+    and_,
+    bits_of,
+    compiled,
+    constants,
+    fma,
+    left,
+    or_,
+    polynomial,
+    real_of,
+    right,
+    subtract,
 )
+from gradwire_server.engine.machine.vectors import root
 
 
 class _Bits(NamedTuple):
@@ -219,139 +224,120 @@ _CONSTANTS = {
     ),
 }
 
-_UNSIGNED = {types.float64: types.uint64, types.float32: types.uint32}
-_REAL = {unsigned: real for real, unsigned in _UNSIGNED.items()}
+_constants = constants(_CONSTANTS)
 
 
-@intrinsic
-def _constants(typing: Any, x: Any) -> Any:
-    """The constants of the type of x."""
-    if x not in _CONSTANTS:
-        raise TypingError(f"these are functions of float64 and float32, not of {x}")
-    constants = _CONSTANTS[x]
-    result = typeof(constants)
-    return result(x), lambda context, builder, *_: context.get_constant_generic(builder, result, constants)
+@compiled
+def _halves(shifted: float) -> tuple[float, float]:
+    """2^k in two factors, given shifter + k: in one it may be too large, or subnormal."""
+    c = _constants(shifted)
+    # The shifts to the left drop all bits but those of the exponents.
+    exponents = bits_of(shifted)
+    half = right(exponents, c.bits.one)
+    return real_of(left(half, c.bits.mantissa)), real_of(left(subtract(exponents, half), c.bits.mantissa))
 
 
-def _cast(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
-    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
-
-
-@intrinsic
-def _bits(typing: Any, x: Any) -> Any:
-    return _UNSIGNED[x](x), _cast
-
-
-@intrinsic
-def _real(typing: Any, bits: Any) -> Any:
-    return _REAL[bits](bits), _cast
-
-
-def _instruction(name: str) -> Callable[..., Any]:
-    """An instruction of LLVM on two operands of a type; Numba would widen integers of 32 bits to 64."""
-
-    @intrinsic
-    def instruction(typing: Any, a: Any, b: Any) -> Any:
-        return a(a, b), lambda _, builder, __, arguments: getattr(builder, name)(*arguments)
-
-    return instruction
-
-
-_add, _subtract, _and, _or, _left, _right = map(_instruction, ("add", "sub", "and_", "or_", "shl", "lshr"))
-
-
-@intrinsic
-def _fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a b + c, rounded once."""
-    return a(a, b, c), lambda _, builder, __, arguments: builder.fma(*arguments)
-
-
-@intrinsic
-def _polynomial(typing: Any, x: Any, coefficients: Any) -> Any:
-    """The polynomial in x: odd and even powers apart by Horner's rule, which is half as long a chain of waiting."""
-
-    def evaluate(_: Any, builder: Any, __: Any, arguments: Sequence[Any]) -> Any:
-        x, numbers = arguments
-        square = builder.fmul(x, x)
-        values = [builder.extract_value(numbers, i) for i in range(len(coefficients))]
-        odd_and_even = [
-            reduce(lambda sum_, value: builder.fma(sum_, square, value), reversed(part))
-            for part in (values[1::2], values[::2])
-            if part
-        ]
-        return reduce(lambda odd, even: builder.fma(odd, x, even), odd_and_even)
-
-    return x(x, coefficients), evaluate
-
-
-@_compiled
+@compiled
 def _exp_of(shifted: float, r: float) -> float:
     """2^k e^r for |r| <= ln 2 / 2, given shifter + k."""
-    c = _constants(r)
-    less_one = _fma(r * r, _polynomial(r, c.exp.polynomial), r)
-    # (1 + less_one) 2^k, with 2^k in two factors: in one it may be too large, or subnormal. The shifts to the left drop
-    # all bits but those of the exponents.
-    exponents = _bits(shifted)
-    half = _right(exponents, c.bits.one)
-    first = _real(_left(half, c.bits.mantissa))
-    return _fma(less_one, first, first) * _real(_left(_subtract(exponents, half), c.bits.mantissa))
+    less_one = fma(r * r, polynomial(r, _constants(r).exp.polynomial), r)
+    first, second = _halves(shifted)
+    return fma(less_one, first, first) * second
 
 
-@_compiled
+@compiled
 def _exp_of_minus(x: float) -> float:
     """e^-x for x >= 0."""
     c = _constants(x)
     x = min(x, -c.exp.lowest)  # of NaN and a number, min and max give the first
-    shifted = _fma(x, -c.exp.log2_e, c.exp.shifter)
+    shifted = fma(x, -c.exp.log2_e, c.exp.shifter)
     k = shifted - c.exp.shifter
-    return _exp_of(shifted, -_fma(k, c.exp.ln2_low, _fma(k, c.exp.ln2_high, x)))
+    return _exp_of(shifted, -fma(k, c.exp.ln2_low, fma(k, c.exp.ln2_high, x)))
 
 
-@_compiled
+@compiled
+def _split(x: float) -> tuple[float, float]:
+    """k + bias and m of a normal x = 2^k m, with m from the square root of 1/2 to that of 2."""
+    c = _constants(x)
+    bits = add(bits_of(x), c.bits.sqrt_half_to_one)
+    k = real_of(or_(right(bits, c.bits.mantissa), c.bits.integer))
+    return k, real_of(add(and_(bits, c.bits.fraction), c.bits.sqrt_half))
+
+
+@compiled
 def _log(k: float, f: float) -> float:
     """ln(2^k (1 + f)) for 1 + f from the square root of 1/2 to that of 2."""
     c = _constants(f)
     s = f / (c.two + f)
     z = s * s
     square = c.half * f * f
-    rest = _fma(s, _fma(z, _polynomial(z, c.log.polynomial), square), k * c.exp.ln2_low)
-    return _fma(k, c.exp.ln2_high, f - (square - rest))
+    rest = fma(s, fma(z, polynomial(z, c.log.polynomial), square), k * c.exp.ln2_low)
+    return fma(k, c.exp.ln2_high, f - (square - rest))
 
 
-@_compiled
+@compiled
 def exp(x: float) -> float:
     """e^x."""
     c = _constants(x)
     x = min(max(x, c.exp.lowest), c.exp.highest)
-    shifted = _fma(x, c.exp.log2_e, c.exp.shifter)
+    shifted = fma(x, c.exp.log2_e, c.exp.shifter)
     k = shifted - c.exp.shifter
-    return _exp_of(shifted, _fma(-k, c.exp.ln2_low, _fma(-k, c.exp.ln2_high, x)))
+    return _exp_of(shifted, fma(-k, c.exp.ln2_low, fma(-k, c.exp.ln2_high, x)))
 
 
-@_compiled
+@compiled
+def expm1(x: float) -> float:
+    """e^x - 1."""
+    c = _constants(x)
+    y = min(max(x, c.exp.lowest), c.exp.highest)
+    shifted = fma(y, c.exp.log2_e, c.exp.shifter)
+    k = shifted - c.exp.shifter
+    high, low = fma(-k, c.exp.ln2_high, y), -k * c.exp.ln2_low
+    r = high + low
+    first, second = _halves(shifted)
+    # 2^k (1 + high) - 1, the larger part, and what is missing, both divided by the second factor of 2^k.
+    inverse = real_of(subtract(add(bits_of(c.one), bits_of(c.one)), bits_of(second)))
+    larger = fma(high, first, first - inverse)
+    return copysign(fma(fma(r * r, polynomial(r, c.exp.polynomial), low), first, larger) * second, x)
+
+
+@compiled
 def log(x: float) -> float:
     """The natural logarithm: NaN of a negative number, minus infinity of zeros."""
     c = _constants(x)
     subnormal = x < c.log.smallest_normal
-    bits = _add(_bits(x * c.log.lift if subnormal else x), c.bits.sqrt_half_to_one)
-    k = _real(_or(_right(bits, c.bits.mantissa), c.bits.integer)) - (c.log.bias_lifted if subnormal else c.log.bias)
-    y = _log(k, _real(_add(_and(bits, c.bits.fraction), c.bits.sqrt_half)) - c.one)
+    k, m = _split(x * c.log.lift if subnormal else x)
+    y = _log(k - (c.log.bias_lifted if subnormal else c.log.bias), m - c.one)
     y = y if x < c.infinity else x
     y = -c.infinity if x == c.zero else y
     return c.nan if x < c.zero else y
 
 
-@_compiled
+@compiled
+def log1p(x: float) -> float:
+    """ln(1 + x): NaN below -1, minus infinity of -1."""
+    c = _constants(x)
+    u = c.one + x
+    k, m = _split(u)
+    # What rounding took from u goes into m, times m / u = 2^-k; for the largest u there is nothing, and no such number.
+    scale = max(real_of(add(subtract(bits_of(m), bits_of(u)), bits_of(c.one))), c.zero)
+    y = copysign(_log(k - c.log.bias, fma(x - (u - c.one), scale, m - c.one)), x)
+    y = y if x < c.infinity else x
+    y = -c.infinity if u == c.zero else y
+    return c.nan if u < c.zero else y
+
+
+@compiled
 def sigmoid(x: float) -> float:
     """1 / (1 + e^-x)."""
     c = _constants(x)
     z = _exp_of_minus(abs(x))
     # For a negative x, z / (1 + z) = z - z z / (1 + z): the quotient's error counts less as a correction.
     base = z if x < c.zero else c.one
-    return _fma(-base, z / (c.one + z), base)
+    return fma(-base, z / (c.one + z), base)
 
 
-@_compiled
+@compiled
 def tanh(x: float) -> float:
     """The hyperbolic tangent."""
     c = _constants(x)
@@ -360,12 +346,12 @@ def tanh(x: float) -> float:
     z = _exp_of_minus(y + y)
     # y less a correction for a small y, 1 less one for others, with one division for both.
     small = y < c.tanh.seam
-    numerator = y * (square * _polynomial(square, c.tanh.numerator)) if small else z + z
-    denominator = _polynomial(square, c.tanh.denominator) if small else c.one + z
+    numerator = y * (square * polynomial(square, c.tanh.numerator)) if small else z + z
+    denominator = polynomial(square, c.tanh.denominator) if small else c.one + z
     return copysign((y if small else c.one) - numerator / denominator, x)
 
 
-@_compiled
+@compiled
 def softplus(x: float) -> float:
     """ln(1 + e^x)."""
     c = _constants(x)
@@ -376,7 +362,7 @@ def softplus(x: float) -> float:
     return max(c.zero, x) + rest
 
 
-@_compiled
+@compiled
 def power(x: float, exponent: float) -> float:
     """x to the exponent; to 1/2 the root, NaN of a negative infinity, where the C library's power is infinite."""
     return root(x) if exponent == _constants(exponent).half else x**exponent
