@@ -15,6 +15,7 @@ from numba import njit
 from numba.core.errors import TypingError
 
 from gradwire_server.engine.machine import functions
+from gradwire_server.engine.machine.error_function import erf
 
 INF, NAN = np.inf, np.nan
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -31,8 +32,19 @@ def loop(function: Callable[[float], float]) -> Any:
     return kernel
 
 
-NAMES = ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "softplus")
-KERNELS = {name: loop(getattr(functions, name)) for name in NAMES}
+KERNELS = {
+    function.__name__: loop(function)
+    for function in (
+        functions.exp,
+        functions.expm1,
+        functions.log,
+        functions.log1p,
+        functions.sigmoid,
+        functions.tanh,
+        functions.softplus,
+        erf,
+    )
+}
 
 EXACT: dict[str, Callable[[Any], Any]] = {
     "exp": mp.exp,
@@ -42,10 +54,11 @@ EXACT: dict[str, Callable[[Any], Any]] = {
     "sigmoid": lambda x: 1 / (1 + mp.exp(-x)),
     "tanh": mp.tanh,
     "softplus": lambda x: mp.log1p(mp.exp(x)),
+    "erf": mp.erf,
 }
 """By mpmath, in as many bits as asked for."""
 
-each_function = pytest.mark.parametrize("name", NAMES)
+each_function = pytest.mark.parametrize("name", KERNELS)
 each_type = pytest.mark.parametrize("dtype", [np.float64, np.float32])
 
 
@@ -142,6 +155,7 @@ EDGES = {
     ],
     "sigmoid": [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0.0), (40, 1), (1e38, 1), (-1e38, 0.0)],
     "tanh": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (20, 1), (-20, -1), (1e-45, 1e-45), (-1e-45, -1e-45)],
+    "erf": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (1e38, 1), (-6, -1)],
     "softplus": [(INF, INF), (-INF, 0.0), (40, 40), (1e38, 1e38), (-1e38, 0.0)],
 }
 
@@ -182,6 +196,8 @@ def test_place_and_stride_do_not_change_bits(name: str, dtype: Any) -> None:
 
 
 BITS = {
+    ("erf", np.float64): "36c0f90aa07603bc",
+    ("erf", np.float32): "6e5a4ed87c837768",
     ("expm1", np.float64): "5664d8699e39995d",
     ("expm1", np.float32): "2ed6a80f7a141118",
     ("log1p", np.float64): "4f03aa431672dfea",

@@ -246,7 +246,7 @@ def _exp_of(shifted: float, r: float) -> float:
 
 
 @compiled
-def _exp_of_minus(x: float) -> float:
+def exp_of_minus(x: float) -> float:
     """e^-x for x >= 0."""
     c = _constants(x)
     x = min(x, -c.exp.lowest)  # of NaN and a number, min and max give the first
@@ -331,7 +331,7 @@ def log1p(x: float) -> float:
 def sigmoid(x: float) -> float:
     """1 / (1 + e^-x)."""
     c = _constants(x)
-    z = _exp_of_minus(abs(x))
+    z = exp_of_minus(abs(x))
     # For a negative x, z / (1 + z) = z - z z / (1 + z): the quotient's error counts less as a correction.
     base = z if x < c.zero else c.one
     return fma(-base, z / (c.one + z), base)
@@ -343,7 +343,7 @@ def tanh(x: float) -> float:
     c = _constants(x)
     y = abs(x)
     square = y * y
-    z = _exp_of_minus(y + y)
+    z = exp_of_minus(y + y)
     # y less a correction for a small y, 1 less one for others, with one division for both.
     small = y < c.tanh.seam
     numerator = y * (square * polynomial(square, c.tanh.numerator)) if small else z + z
@@ -355,7 +355,7 @@ def tanh(x: float) -> float:
 def softplus(x: float) -> float:
     """ln(1 + e^x)."""
     c = _constants(x)
-    z = _exp_of_minus(abs(x))
+    z = exp_of_minus(abs(x))
     # max(x, 0) + ln(1 + z); for a large z that is ln(2 (1 + (z - 1) / 2)).
     large = z > c.log.seam
     rest = _log(c.one if large else c.zero, c.half * (z - c.one) if large else z)
