@@ -16,6 +16,7 @@ from numba.core.errors import TypingError
 
 from gradwire_server.engine.machine import functions
 from gradwire_server.engine.machine.error_function import erf
+from gradwire_server.engine.machine.trigonometric import cos, sin
 
 INF, NAN = np.inf, np.nan
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -43,6 +44,8 @@ KERNELS = {
         functions.tanh,
         functions.softplus,
         erf,
+        sin,
+        cos,
     )
 }
 
@@ -55,8 +58,16 @@ EXACT: dict[str, Callable[[Any], Any]] = {
     "tanh": mp.tanh,
     "softplus": lambda x: mp.log1p(mp.exp(x)),
     "erf": mp.erf,
+    "sin": mp.sin,
+    "cos": mp.cos,
 }
 """By mpmath, in as many bits as asked for."""
+
+NEAR_MULTIPLES = {
+    np.float64: (6381956970095103 * 2.0**797, 6411027962775774 * 2.0**-47, 7763785107565477 * 2.0**-29, 1e22, 1e300),
+    np.float32: (16367173 * 2.0**72, 10741887 * 2.0**11, 16573937 * 2.0**-16, 1e22),
+}
+"""The first three are nearer to multiples of pi / 2 than almost all numbers of the type, by continued fractions."""
 
 each_function = pytest.mark.parametrize("name", KERNELS)
 each_type = pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -91,6 +102,9 @@ def operands_of(name: str, dtype: Any) -> Floats:
         rng.uniform(underflow, overflow, 300),
         rng.uniform(underflow, underflow + 40, 200),  # results of exp are subnormal
         rng.uniform(-1, 1, 100) * limits.smallest_normal,
+        NEAR_MULTIPLES[dtype],
+        rng.integers(1, 2**20, 200) * (np.pi / 4),
+        *(2.0**power * (1 + np.arange(-2, 3) * limits.eps) for power in range(-47, 120, 16)),
         *(
             edge + np.arange(-20, 20) * np.spacing(dtype(edge))
             for edge in (underflow + 1.3, underflow + 2, overflow - 1)
@@ -156,6 +170,8 @@ EDGES = {
     "sigmoid": [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0.0), (40, 1), (1e38, 1), (-1e38, 0.0)],
     "tanh": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (20, 1), (-20, -1), (1e-45, 1e-45), (-1e-45, -1e-45)],
     "erf": [(0.0, 0.0), (-0.0, -0.0), (INF, 1), (-INF, -1), (1e38, 1), (-6, -1)],
+    "sin": [(0.0, 0.0), (-0.0, -0.0), (INF, NAN), (-INF, NAN), (1e-45, 1e-45), (-1e-45, -1e-45)],
+    "cos": [(0.0, 1), (-0.0, 1), (INF, NAN), (-INF, NAN), (1e-45, 1), (-1e-45, 1)],
     "softplus": [(INF, INF), (-INF, 0.0), (40, 40), (1e38, 1e38), (-1e38, 0.0)],
 }
 
@@ -196,6 +212,10 @@ def test_place_and_stride_do_not_change_bits(name: str, dtype: Any) -> None:
 
 
 BITS = {
+    ("sin", np.float64): "8030b777ed8fe4fd",
+    ("sin", np.float32): "a726346899e6d49b",
+    ("cos", np.float64): "21fd1e5d1236c020",
+    ("cos", np.float32): "c2d5cf18727e490f",
     ("erf", np.float64): "36c0f90aa07603bc",
     ("erf", np.float32): "6e5a4ed87c837768",
     ("expm1", np.float64): "5664d8699e39995d",
@@ -230,10 +250,9 @@ def test_loops_are_vectors(name: str, dtype: Any) -> None:
     apply(name, [1], dtype)
     signature = next(s for s in KERNELS[name].signatures if s[0].dtype.name == dtype.__name__ and s[0].layout == "C")
     code = KERNELS[name].inspect_llvm(signature)
-    real = "double" if dtype is np.float64 else "float"
-    assert re.search(rf"call <\d+ x {real}> @llvm\.fma", code)
-    called = re.findall(rf" call .*?\b{real}>? @([\w.]+)\(", code)
-    assert {".".join(name.split(".")[:2]) for name in called} <= {"llvm.fma", "llvm.fabs", "llvm.copysign"}
+    assert re.search(r"call <\d+ x (double|float)> @llvm\.fma", code)
+    called = re.findall(r" call .*?\b(?:double|float)>? @(\w+\.\w+)", code)
+    assert set(called) <= {"llvm.fma", "llvm.fabs", "llvm.copysign", "llvm.masked"}
 
 
 def test_whole_numbers_are_refused() -> None:

@@ -10,11 +10,13 @@ from numba import njit, typeof, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-compiled = njit(
-    error_model="numpy",  # x / 0 is an infinity: a check for it would be a branch
-    forceinline=True,  # a call that LLVM leaves in a loop keeps it from making vectors
-    nogil=True,
-)
+OPTIONS = {
+    "error_model": "numpy",  # x / 0 is an infinity: a check for it would be a branch
+    "forceinline": True,  # a call that LLVM leaves in a loop keeps it from making vectors
+    "nogil": True,
+}
+
+compiled = njit(**OPTIONS)
 
 _UNSIGNED = {types.float64: types.uint64, types.float32: types.uint32}
 _REAL = {unsigned: real for real, unsigned in _UNSIGNED.items()}
@@ -60,7 +62,8 @@ def _instruction(name: str) -> Callable[..., Any]:
     return instruction
 
 
-add, subtract, and_, or_, left, right = map(_instruction, ("add", "sub", "and_", "or_", "shl", "lshr"))
+add, subtract, and_, or_, xor = map(_instruction, ("add", "sub", "and_", "or_", "xor"))
+left, right = map(_instruction, ("shl", "lshr"))
 
 
 @intrinsic
