@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.machine import functions
+from gradwire_server.engine.machine import error_function, functions, trigonometric
 from gradwire_server.engine.machine.memory import converted, inlined
 from gradwire_server.engine.machine.vectors import larger, select
 
@@ -91,15 +91,15 @@ def value(opcode: int, x: Any, y: Any, one: Any) -> Any:
     if opcode == SOFTPLUS:
         return functions.softplus(x)
     if opcode == SIN:
-        return functions.sin(x)
+        return trigonometric.sin(x)
     if opcode == COS:
-        return functions.cos(x)
+        return trigonometric.cos(x)
     if opcode == LOG1P:
         return functions.log1p(x)
     if opcode == EXPM1:
         return functions.expm1(x)
     if opcode == ERF:
-        return functions.erf(x)
+        return error_function.erf(x)
     return arithmetic(opcode, x, y, one)
 
 
@@ -119,9 +119,9 @@ def passed_back(opcode: int, g: Any, x: Any, y: Any, z: Any, one: Any) -> Any:
     if opcode == SOFTPLUS:
         return stopped(g, g * functions.sigmoid(x), zero), zero
     if opcode == SIN:
-        return stopped(g, g * functions.cos(x), zero), zero
+        return stopped(g, g * trigonometric.cos(x), zero), zero
     if opcode == COS:
-        return stopped(g, -(g * functions.sin(x)), zero), zero
+        return stopped(g, -(g * trigonometric.sin(x)), zero), zero
     if opcode == LOG1P:
         return stopped(g, g / (one + x), zero), zero
     if opcode == EXPM1:

@@ -366,33 +366,3 @@ def softplus(x: float) -> float:
 def power(x: float, exponent: float) -> float:
     """x to the exponent; to 1/2 the root, NaN of a negative infinity, where the C library's power is infinite."""
     return root(x) if exponent == _constants(exponent).half else x**exponent
-
-
-@_compiled
-def sin(x: float) -> float:
-    """The sine of x, in radians."""
-    return math.sin(x)
-
-
-@_compiled
-def cos(x: float) -> float:
-    """The cosine of x, in radians."""
-    return math.cos(x)
-
-
-@_compiled
-def log1p(x: float) -> float:
-    """log(1 + x)."""
-    return math.log1p(x)
-
-
-@_compiled
-def expm1(x: float) -> float:
-    """e^x - 1."""
-    return math.expm1(x)
-
-
-@_compiled
-def erf(x: float) -> float:
-    """The error function."""
-    return math.erf(x)
