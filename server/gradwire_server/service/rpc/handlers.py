@@ -141,7 +141,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
             if not method.is_unary:
                 await method.behaviour(context)
                 return
-            message = await only_message(context, self._arrivals)
+            message = await only_message(context, self._arrivals, current_task())
             await context.write(await method.behaviour(message, context))
 
         return Method(later, None if known is None else known.serializer)
@@ -250,13 +250,12 @@ class _Call(Handler):
         context.set_trailing_metadata(self._trailers)
         self._admission.open()
 
-    def _close(self, context: Context, error: BaseException | None) -> None:
+    def _close(self, context: Context, task: Task, error: BaseException | None) -> None:
         """What the call does has ended, with this error or with an answer."""
         code: Any = context.code()
         if not isinstance(code, grpc.StatusCode):
             code = grpc.StatusCode.OK if error is None else self._code_of(type(error))
         self._code = code
-        task = current_task()
         if error is None:
             self._sending.begin(task)
         else:
@@ -325,13 +324,14 @@ class _UnaryCall(_Call):
     async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
         """Do it."""
         self._open(context)
+        task = current_task()
         try:
             # In no variable: see _forget.
-            response = await self._behaviour(self._counted(await only_message(context, self._arrivals)), context)
+            response = await self._behaviour(self._counted(await only_message(context, self._arrivals, task)), context)
         except BaseException as error:
-            self._close(context, error)
+            self._close(context, task, error)
             raise
-        self._close(context, None)
+        self._close(context, task, None)
         self._series.sent.inc()
         return response
 
@@ -351,9 +351,9 @@ class _StreamCall(_Call):
         try:
             await self._behaviour(_CountingContext(context, self._series))
         except BaseException as error:
-            self._close(context, error)
+            self._close(context, current_task(), error)
             raise
-        self._close(context, None)
+        self._close(context, current_task(), None)
 
 
 class _CountingContext:

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
-from gradwire_server.service.capacity.waits import Arrivals, current_task
+from gradwire_server.service.capacity.waits import Arrivals, Task, current_task
 from gradwire_server.service.rpc.status import Context, abort, told
 
 Behaviour = Callable[..., Awaitable[Any]]
@@ -65,7 +65,7 @@ def _one_request(behaviour: Callable[..., Any], kind: type[Message], arrivals: A
     """The behaviour of a handler that takes one request and writes through its context."""
 
     async def one_request(context: Context) -> None:
-        raw = await only_message(context, arrivals)
+        raw = await only_message(context, arrivals, current_task())
         await behaviour(await _parse(kind, raw, context), context)
 
     return one_request
@@ -93,9 +93,8 @@ async def _parse(kind: type[Message], raw: bytes, context: Context) -> Message:
         await abort(context, refusal)
 
 
-async def only_message(context: Context, arrivals: Arrivals) -> Any:  # noqa: ANN401
-    """The message of a call that has one, which ends if it does not come, or not in time."""
-    task = current_task()
+async def only_message(context: Context, arrivals: Arrivals, task: Task) -> Any:  # noqa: ANN401
+    """The message of a call that has one, in this task, which ends if it does not come, or not in time."""
     arrivals.begin(task)
     try:
         message: Any = await context.read()

@@ -9,7 +9,14 @@ from gradwire_server.engine import Evaluation
 from gradwire_server.service.capacity.caller import Caller
 from gradwire_server.service.requests.logic import reply_too_large
 from gradwire_server.service.requests.templates import Found, Templates
-from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_MEMORY, SMALL_SECONDS, TOO_MUCH, Answering
+from gradwire_server.service.rpc.answering import (
+    SMALL_BYTES,
+    SMALL_MEMORY,
+    SMALL_REPLY,
+    SMALL_SECONDS,
+    TOO_MUCH,
+    Answering,
+)
 from gradwire_server.service.rpc.frames import INLINE_BYTES, Frames, response_frame, response_frames
 from gradwire_server.service.telemetry.spans import SPANS
 
@@ -18,17 +25,19 @@ class SmallRequests:
     """Requests that came before in all bytes but elements."""
 
     def __init__(self, answering: Answering) -> None:
-        self._answering = answering
+        self._admission = answering.admission
+        self._bound = answering.planner.bound
         self._templates = Templates(answering.logic)
-        self._max_message_bytes = answering.logic.limits.max_message_bytes
+        self._limits = answering.logic.limits
+        self._is_traced = SPANS.tracer is not None
 
-    def find(self, raw: bytes, start: int = 0) -> Found | None:
-        """What is known of the request that begins there."""
-        return self._templates.find(raw, start)
+    def find(self, raw: bytes, start: int) -> Found | None:
+        """What is known of the request that begins there; nothing where spans are to tell of the ordinary course."""
+        return None if self._is_traced else self._templates.find(raw, start)
 
-    def learn(self, raw: bytes, start: int = 0) -> None:
+    def learn(self, raw: bytes, start: int) -> None:
         """Know requests like this one, which was answered in the ordinary course."""
-        if len(raw) <= SMALL_BYTES:
+        if len(raw) <= SMALL_BYTES and not self._is_traced:
             self._templates.learn(raw, start)
 
     def unary(self, known: Found, raw: bytes, caller: Caller) -> bytes | None:
@@ -40,10 +49,9 @@ class SmallRequests:
         found = self._evaluated(known, raw, 0, caller)
         if found is None:
             return None
-        with SPANS.part("encode"):
-            response = known[0].response(*found)
-        if len(response) > self._max_message_bytes:
-            raise reply_too_large(len(response), self._answering.logic.limits, TOO_MUCH)
+        response = known[0].response(*found)
+        if len(response) > self._limits.max_message_bytes:
+            raise reply_too_large(len(response), self._limits, TOO_MUCH)
         return response
 
     def framed(self, known: Found, raw: bytes, start: int, tag: int, caller: Caller) -> Frames | None:
@@ -52,17 +60,16 @@ class SmallRequests:
         if found is None:
             return None
         response = known[0].response(*found)
+        if len(response) > SMALL_REPLY:
+            self._admission.answered(caller, len(response))
         if len(response) > INLINE_BYTES // 2:
             return response_frames(tag, *found, caller.checkpoint)
         return (response_frame(tag, response),)
 
     def _evaluated(self, known: Found, raw: bytes, start: int, caller: Caller) -> tuple[Evaluation, float] | None:
         template, program = known
-        answering = self._answering
-        answering.admission.check(caller)
-        with SPANS.part("decode"):
-            prepared = answering.planner.bound(program, template.query(raw, start))
-        if prepared.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
+        self._admission.check(caller)
+        prepared = self._bound(program, template.query(raw, start))
+        if prepared.job.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
             return None
-        with SPANS.part("compute"):
-            return prepared.evaluate(caller.checkpoint)
+        return prepared.evaluate(caller.checkpoint)

@@ -160,8 +160,9 @@ class Streams:
     ) -> Iterable[bytes]:
         self._answering.check_size(raw)
         whole = request_in(raw) if assembler.idle else None
+        known = None if whole is None else self._small.find(raw, whole[1])
         try:
-            if whole is not None and (known := self._small.find(raw, whole[1])) is not None:
+            if whole is not None and known is not None:
                 tag, start = whole
                 assembler.begin_known(tag)
                 replies = self._small.framed(known, raw, start, tag, caller)
@@ -173,7 +174,7 @@ class Streams:
             if complete is not None:
                 exchange = _FramedExchange(context, caller, self._answering, assembler.tag, *complete)
                 replies = await self._answering.answer(exchange)
-                if whole is not None:
+                if whole is not None and known is None:
                     self._small.learn(raw, whole[1])
                 return replies
         except Refusal as refusal:

@@ -46,14 +46,15 @@ class UnaryCalls:
         answering.metrics.received(len(raw))
         try:
             caller = Caller(context.time_remaining())
-            known = self._small.find(raw)
+            known = self._small.find(raw, 0)
             reply = None if known is None else self._small.unary(known, raw, caller)
             if reply is None:
                 plan, plan_at_once = answering.planner.compute, answering.planner.compute_at_once
                 reply = await answering.answer(
                     _UnaryExchange(context, caller, answering, pb.ComputeGradientsRequest, raw, plan, plan_at_once)
                 )
-                self._small.learn(raw)
+                if known is None:
+                    self._small.learn(raw, 0)
             elif len(reply) > SMALL_REPLY:
                 hold(answering.admission, caller, reply)
         except Exception as error:  # noqa: BLE001  (a status tells of it)

@@ -121,8 +121,10 @@ class Metrics:
         self._compile = numbers.duration("gradwire_compile_seconds", "Time to check and prepare a graph.")
         self._nodes = count("gradwire_nodes_processed", "Nodes of the graphs evaluated, once for each example.")
         self._examples = count("gradwire_examples_processed", "Examples evaluated.")
-        self._received = count("gradwire_received_bytes", "Bytes of requests, decompressed.")
-        self._sent = count("gradwire_sent_bytes", "Bytes of responses, before compression.")
+        self.received = count("gradwire_received_bytes", "Bytes of requests, decompressed.").inc
+        """A request, or a frame of one, of so many bytes came."""
+        self.sent = count("gradwire_sent_bytes", "Bytes of responses, before compression.").inc
+        """A response, or a frame of one, of so many bytes went."""
         self._refused = _each(count, "gradwire_refused", "Requests refused, by reason.", "reason", Reason)
         self._non_finite = _each(
             count,
@@ -182,14 +184,6 @@ class Metrics:
         """A request was given up at this stage."""
         self._cancelled[stage].inc()
 
-    def received(self, nbytes: int) -> None:
-        """A request, or a frame of one, came."""
-        self._received.inc(nbytes)
-
     def delayed(self, seconds: float) -> None:
         """The event loop was so late."""
         self._delay.observe(seconds)
-
-    def sent(self, nbytes: int) -> None:
-        """A response, or a frame of one, went."""
-        self._sent.inc(nbytes)
