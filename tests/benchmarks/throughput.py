@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from shutil import which
 
 import numpy as np
+from rich.console import Console
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
-from tests.benchmarks.peers import hinge, serving
+from tests.benchmarks.peers import hinge, running, serving
 from tests.benchmarks.peers.echo import METHOD
-from tests.benchmarks.table import Row
+from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Timings, in_turns
 from tests.benchmarks.unary import SERVE, request
 from tests.losses import hinge as hinge_case
@@ -73,19 +76,47 @@ def compare_small() -> Iterator[Row]:
     arrays = hinge.data()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        address = stack.enter_context(serving(*SERVE))
-        client = stack.enter_context(gw.connect(address))
+        ours = stack.enter_context(running((sys.executable, "-m", *SERVE)))
+        client = stack.enter_context(gw.connect(ours.address))
         message = request(client.register(hinge_case(features=hinge.FEATURES).loss), arrays)
         reply = pb.ComputeGradientsResponse(loss=tensor_pb2.Tensor(raw=bytes(8)))
         reply.gradients["w"].raw = arrays["w"].tobytes()
-        echo = stack.enter_context(serving("tests.benchmarks.peers.echo", standard_input=reply.SerializeToString()))
-        outgoing = message.SerializeToString()
+        answer, outgoing = reply.SerializeToString(), message.SerializeToString()
+        servers = {"gradwire": ours}
+        for name, command in {"echo": (sys.executable, "-m", "tests.benchmarks.peers.echo"), **_in_cpp(folder)}.items():
+            servers[name] = stack.enter_context(running(command, answer))
         loads = {
-            "gradwire": _Load(folder, address, COMPUTE, outgoing, f"-n{CALLS}", 1),
-            "echo": _Load(folder, echo, METHOD, outgoing, f"-n{CALLS}", 1),
+            name: _Load(folder, server.address, COMPUTE if name == "gradwire" else METHOD, outgoing, f"-n{CALLS}", 1)
+            for name, server in servers.items()
         }
-        timings = in_turns(loads, 10)
-    yield from _rows(f"small unary calls, {IN_FLIGHT} in flight", timings, "gradwire", "echo", 0.9)
+        taken: dict[str, list[float]] = {name: [] for name in servers}
+
+        def turn(name: str) -> float:
+            before = servers[name].seconds()
+            seconds = loads[name]()
+            taken[name].append((servers[name].seconds() - before) / CALLS)
+            return seconds
+
+        timings = in_turns({name: partial(turn, name) for name in servers}, 20)
+    for peer, reach in (("echo", 0.65), ("C++ echo", None)):
+        if peer in servers:
+            yield from _rows(f"small unary calls, {IN_FLIGHT} in flight", timings, "gradwire", peer, reach)
+            yield from rows("processor time of the server a call", Timings(taken), "gradwire", {peer: None}, 1e-6)
+
+
+def _in_cpp(folder: str) -> dict[str, tuple[str, ...]]:
+    """The command of the echo in C++, where it can be compiled."""
+    program = str(Path(folder) / "cpp_echo")
+    source = Path(__file__).parent / "peers" / "echo.cc"
+    compiler, finder = which("g++"), which("pkg-config")
+    asked = (str(finder), "--cflags", "--libs", "grpc++")
+    try:
+        flags = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+        subprocess.run((str(compiler), "-O2", "-o", program, str(source), *flags), check=True)
+    except (OSError, subprocess.CalledProcessError):
+        Console(stderr=True).print("no echo in C++: Debian has what it needs in g++, pkg-config and libgrpc++-dev")
+        return {}
+    return {"C++ echo": (program,)}
 
 
 def compare_workers() -> Iterator[Row]:
@@ -125,5 +156,5 @@ def compare_workers() -> Iterator[Row]:
         }
         timings = in_turns(loads, 20)
     work = f"{STEPS} tanh on {EXAMPLES:,} examples in every call, {IN_FLIGHT} connections"
-    yield from _rows(work, timings, "two workers", "one worker", 1.8)
+    yield from _rows(work, timings, "two workers", "one worker", 1.85)
     yield from _rows(work, timings, "two servers", "one worker", None)
