@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import grpc
 
@@ -82,4 +82,4 @@ def options(to: Address) -> Sequence[tuple[str, int | str]]:
 
 def new_request_id() -> str:
     """An id for a call: the server's log has it, and so have the call's result or error."""
-    return uuid4().hex
+    return os.urandom(16).hex()

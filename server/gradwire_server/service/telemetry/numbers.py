@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
     COUNTER = "counter"
     GAUGE = "gauge"
-    """Of several processes the sum; one that has gone counts no more."""
+    """Several processes have the sum; one that has gone counts no more."""
     CONSTANT = "constant"
     """A gauge that is the same in all processes."""
     DURATION = "duration"
@@ -180,7 +180,7 @@ def _read(path: Path) -> tuple[bytes, array[float]] | None:
     with suppress(OSError):
         content = path.read_bytes()
         begin = 8 + int.from_bytes(content[:8], "little")
-        if len(content) > begin:
+        if 8 < begin < len(content):
             return content[8:begin], array("d", content[begin:])
     return None
 
