@@ -6,9 +6,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry
 
+import gradwire as gw
 from gradwire_server.configuration.settings import Settings, Target
 from gradwire_server.engine import OPS
 from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
@@ -19,10 +22,22 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_code_prints_what_the_readme_says() -> None:
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, further = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     [printed] = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (printed, "")
+    random = np.random.default_rng(0)
+    params = {"w1": random.normal(size=(4, 3)), "b1": np.zeros(4), "w2": random.normal(size=4)}
+    with gw.connect("local") as client:
+        names: dict[str, Any] = {
+            "gw": gw,
+            "client": client,
+            "params": params,
+            "features": np.ones((2, 3)),
+            "targets": np.ones(2),
+        }
+        exec(further, names)  # noqa: S102  (it is ours)
+    assert {name: slope.shape for name, slope in names["grads"].items()} == {"w1": (4, 3), "b1": (4,), "w2": (4,)}
 
 
 def test_the_table_of_ops_is_the_engines() -> None:

@@ -102,9 +102,10 @@ class Arguments:
         try:
             inspect.signature(self._function).bind(*form.positional, **dict(form.named))
         except TypeError as error:
-            advice = "; positional arguments are the function's own, so give arrays by name as **arrays"
+            mapping = len(form.arguments) == 1 and form.positional and form.positional[0][1] is not None
+            advice = "; give arrays by name as **arrays" if mapping else ""
             raise InvalidRequestError(
-                f"function {self._called} does not take the arrays {names}: {error}{advice * bool(form.positional)}"
+                f"function {self._called} does not take the arrays {names}: {error}{advice}"
             ) from None
         except ValueError:  # it has no signature; calling it will tell
             pass
