@@ -19,7 +19,7 @@ from gradwire._calls.computation import Options
 from gradwire._calls.raveling import ravel_pytree
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
-from gradwire._client import Client, ValueAndGrad, connect
+from gradwire._client import Client, Derived, ValueAndGrad, connect
 from gradwire._errors import (
     AuthenticationError,
     CancelledError,
@@ -50,6 +50,7 @@ from gradwire._watching import GradientWarning, Watched, watch
 
 __all__ = [
     "AsyncClient",
+    "AsyncDerived",
     "AsyncStream",
     "AsyncValueAndGrad",
     "AuthenticationError",
@@ -58,6 +59,7 @@ __all__ = [
     "Client",
     "Connection",
     "DeadlineExceededError",
+    "Derived",
     "EdgeTrace",
     "Expression",
     "Finding",
@@ -95,11 +97,12 @@ __all__ += _functions.__all__
 
 # What only some programs need is imported when it is first asked for: it takes as long as all the rest.
 if TYPE_CHECKING:
-    from gradwire._async_client import AsyncClient, AsyncStream, AsyncValueAndGrad
+    from gradwire._async_client import AsyncClient, AsyncDerived, AsyncStream, AsyncValueAndGrad
     from gradwire._pictures.saving import save_picture
 else:
     _LATER = {
         "AsyncClient": "_async_client",
+        "AsyncDerived": "_async_client",
         "AsyncStream": "_async_client",
         "AsyncValueAndGrad": "_async_client",
         "save_picture": "_pictures.saving",

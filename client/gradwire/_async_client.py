@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.steps import seconds
@@ -45,6 +47,24 @@ class AsyncValueAndGrad:
     ) -> Result:
         """The whole result; see ``ValueAndGrad``."""
         return await self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
+
+
+class AsyncDerived:
+    """A derivative that a server computes; made by ``client.vjp``, ``client.jacobian`` and ``client.hvp``."""
+
+    def __init__(self, transport: AsyncTransport, derivative: Derivative) -> None:
+        self._transport = transport
+        self._derivative = derivative
+
+    async def __call__(
+        self,
+        *arrays: Any,
+        timeout: float | None = None,  # noqa: ASYNC109  (it travels to the server)
+        **named: Any,
+    ) -> Any:  # noqa: ANN401  (nested like the arguments)
+        """The derivative for these arrays."""
+        values, finish = self._derivative.asked(arrays, named)
+        return finish(await self._transport.evaluate(self._derivative.computation, values, timeout))
 
 
 class AsyncStream:
@@ -114,6 +134,18 @@ class AsyncClient:
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
         """A callable that gives the loss and its gradients; see ``Client.value_and_grad``."""
         return AsyncValueAndGrad(self._transport, Computation(loss, **options))
+
+    def vjp(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> AsyncDerived:
+        """A callable that gives a value and the product of a vector with its Jacobian; see ``Client.vjp``."""
+        return AsyncDerived(self._transport, VectorJacobian(out, options))
+
+    def jacobian(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> AsyncDerived:
+        """A callable that gives the Jacobian of a value; see ``Client.jacobian``."""
+        return AsyncDerived(self._transport, Jacobian(out, options))
+
+    def hvp(self, loss: Expression | Callable[..., Any], **options: Unpack[Options]) -> AsyncDerived:
+        """A callable that gives the product of the Hessian of a loss with a vector; see ``Client.hvp``."""
+        return AsyncDerived(self._transport, HessianVector(loss, options))
 
     def stream(self, loss: Loss, **options: Unpack[Options]) -> AsyncStream:
         """A stream of calls of one loss; use it in an ``async with`` block."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
+from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.stream import Stream
@@ -81,6 +83,20 @@ class ValueAndGrad:
         return self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
 
 
+class Derived:
+    """A derivative that a server computes; made by ``client.vjp``, ``client.jacobian`` and ``client.hvp``."""
+
+    def __init__(self, transport: Transport, derivative: Derivative) -> None:
+        self._transport = transport
+        self._derivative = derivative
+
+    @untraced
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Any:  # noqa: ANN401  (nested like the arguments)
+        """The derivative for these arrays, in at most ``timeout`` seconds."""
+        values, finish = self._derivative.asked(arrays, named)
+        return finish(self._transport.evaluate(self._derivative.computation, values, timeout))
+
+
 class Client:
     """Calls to a server, or to the engine in this process; made by ``connect``.
 
@@ -120,6 +136,37 @@ class Client:
             InvalidRequestError: An option is unknown.
         """
         return ValueAndGrad(self._transport, Computation(loss, **options))
+
+    @untraced
+    def vjp(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> Derived:
+        """A callable that gives a value and the product of a vector with its Jacobian: ``f(vector, *arrays, **named)``.
+
+        The vector is shaped like the value, ``[N, *shape]`` where that depends on examples, whose products are summed
+        unless the ``reduction`` is another. All other arguments are as for ``value_and_grad``.
+
+        Args:
+            out: An expression of any shape, or a function that returns one.
+            **options: As for ``value_and_grad``.
+        """
+        return Derived(self._transport, VectorJacobian(out, options))
+
+    @untraced
+    def jacobian(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> Derived:
+        """A callable that gives the Jacobian of a value, ``[*value shape, *shape]`` in each source, in one call.
+
+        Where the value depends on examples there is one more leading axis, of examples. Arguments are as for
+        ``value_and_grad``, without a reduction.
+        """
+        return Derived(self._transport, Jacobian(out, options))
+
+    @untraced
+    def hvp(self, loss: Expression | Callable[..., Any], **options: Unpack[Options]) -> Derived:
+        """A callable that gives the product of the Hessian of a loss with a vector: ``f(vector, *arrays, **named)``.
+
+        The vector is nested like the first positional argument of a function; of an expression it is a mapping of
+        arrays by name, and so are the products. All other arguments are as for ``value_and_grad``.
+        """
+        return Derived(self._transport, HessianVector(loss, options))
 
     @untraced
     def stream(self, loss: Loss, **options: Unpack[Options]) -> Stream:
