@@ -28,6 +28,9 @@ class _Mask(NamedTuple):
 
 def getitem(node: Expression, index: Any) -> Expression:  # noqa: ANN401  (whatever stands between the brackets)
     """Entries of an expression."""
+    if type(index) is int and node.shape:
+        # By far the most, in loops over elements.
+        return take(node, index)
     items = _items(node, index)
     if len(items) == 1 and not isinstance(items[0], slice | type(None)):
         # One integer, or integers for the first axis.

@@ -183,10 +183,13 @@ class _Packing:
                 outer, entry, column = index // (rows.size * inner), index // inner % rows.size, index % inner
                 index = (outer * size + int(rows.flat[entry]) % size) * inner + column
             elif node.kind == "slice":
-                own = node.attributes
-                along = zip(own["starts"], own["steps"], np.unravel_index(index, node.shape), strict=True)
-                [node] = node.operands
-                index = int(np.ravel_multi_index([start + step * i for start, step, i in along], node.shape))
+                own, [source] = node.attributes, node.operands
+                place, scale = 0, 1
+                for axis in reversed(range(node.ndim)):
+                    index, along = divmod(index, node.shape[axis])
+                    place += (own["starts"][axis] + own["steps"][axis] * along) * scale
+                    scale *= source.shape[axis]
+                node, index = source, place
             elif node.kind == "reshape":
                 [node] = node.operands
             elif node.kind == "transpose":

@@ -73,7 +73,18 @@ def drawn(seed: int, *, exact: bool) -> tuple[gw.Expression, list[gw.Expression]
     z, vector = gw.input("z", (2, 2)), gw.constant([1.0, 2.0, -0.5])
     pool = [w[0], w[-1], w[1:][0], w[[2, 2]][1], m[1][2], m.T[2][0], m.reshape(3, 2)[1][1], s, z[0][1], x[1], x[0], t]
     pool += [vector[1], gw.constant(-1.5), gw.constant(0.0).named("zero"), m[0].named("row")[1]]
-    inexact = [gw.sigmoid, gw.tanh, gw.softplus, lambda a: gw.exp(gw.tanh(a)), lambda a: gw.log(gw.softplus(a))]
+    pool += [w[1:3][0], m[::-1, ::2][0][1], m[:, [2, 0]][1, 0], z[:, 1:][0][0]]
+    inexact = [
+        gw.sigmoid,
+        gw.tanh,
+        gw.softplus,
+        gw.sin,
+        gw.cos,
+        gw.erf,
+        lambda a: gw.log1p(gw.expm1(gw.tanh(a))),
+        lambda a: gw.exp(gw.tanh(a)),
+        lambda a: gw.log(gw.softplus(a)),
+    ]
     functions: list[Callable[..., Any]] = [
         gw.add,
         gw.maximum,
@@ -81,6 +92,8 @@ def drawn(seed: int, *, exact: bool) -> tuple[gw.Expression, list[gw.Expression]
         lambda a, b: gw.add(a, b, 1, a),
         lambda a, b: gw.maximum(a, b, 0.5),
         lambda a, b: gw.mul(a, b, -0.5) ** 2,
+        lambda a, b: gw.where(a > b, a, b * 0.5),
+        lambda a, b: gw.where((a <= 0.25) | (b == s), b, gw.sign(a)),
         lambda a, _: (a * vector @ m.T)[1],
         lambda a, _: gw.sum(gw.maximum(a, w)),
         lambda a, _: gw.reshape(a, (1, 1))[0][0],
