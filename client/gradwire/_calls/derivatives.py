@@ -73,7 +73,7 @@ class Jacobian:
         settings = _settings(options)
         self._name = _free_name("cotangent", out)
         self._shapes: dict[int, tuple[int, ...]] = {}
-        """Of what a function returns, by the id of the problem, which the probe keeps."""
+        """Shape of what a function returns, by the id of the problem, which the probe keeps."""
         self._seen: list[tuple[int, ...]] = []
         if isinstance(out, Expression):
             u = input_(self._name, out.shape, per_example=True)
