@@ -150,6 +150,27 @@ class TestHessianVectorProducts:
             assert found["w"] == product
 
 
+def test_a_penalty_on_gradients_in_each_example(client: gw.Client) -> None:
+    w, table = gw.parameter("w", (3, 4)), gw.parameter("table", (6, 4))
+    row, x = gw.input("row", per_example=True, dtype="int64"), gw.input("x", 4, per_example=True)
+    out = gw.sum(gw.softplus(w @ (x * gw.take(table, row)))[1:] ** 2)
+    penalty = (gw.norm(gw.gradient(out, x)) - 1) ** 2
+    rows = np.array([1, 5, 1, 0, -1])
+    numbers: dict[str, Any] = {"w": W, "table": RANDOM.normal(size=(6, 4))}
+
+    def theirs(params: Any) -> Any:
+        def critic(x: Any, row: Any) -> Any:
+            return (jax.nn.softplus(params["w"] @ (x * params["table"][row]))[1:] ** 2).sum()
+
+        slopes = jax.vmap(jax.grad(critic))(jnp.asarray(X), jnp.asarray(rows))
+        return ((jnp.linalg.norm(slopes, axis=1) - 1) ** 2).mean()
+
+    value, gradients = client.value_and_grad(penalty)(row=rows, x=X, **numbers)
+    expected, slopes = jax.value_and_grad(theirs)(numbers)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    near(gradients, slopes)
+
+
 async def test_they_are_awaited_by_the_asyncio_client(server: ServerProcess) -> None:
     for target in ("local", server.address):
         async with gw.AsyncClient(target) as client:

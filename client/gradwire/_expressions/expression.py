@@ -143,9 +143,13 @@ class Expression(Node):
         """``gw.cumsum`` of it."""
         return _by_name("cumsum", self, axis)
 
-    def clip(self, low: Operand | None = None, high: Operand | None = None) -> Expression:
+    def clip(
+        self,
+        min: Operand | None = None,  # noqa: A002  (NumPy's names)
+        max: Operand | None = None,  # noqa: A002
+    ) -> Expression:
         """``gw.clip`` of it."""
-        return _by_name("clip", self, low, high)
+        return _by_name("clip", self, min, max)
 
     def take(self, indices: Operand, axis: int | None = None) -> Expression:
         """``gw.take`` of it; without an axis of its elements, as NumPy does."""

@@ -74,6 +74,7 @@ LINES: dict[str, Line] = {
     "np.sign(x) * x": lambda np, x: np.sign(x) * x,
     "np.abs(x)": lambda np, x: np.abs(x),
     "np.clip(x, -0.5, 0.5)": lambda np, x: np.clip(x, -0.5, 0.5),
+    "x.clip(min=0) + x.clip(-1, 1)": lambda np, x: x.clip(min=0) + x.clip(-1, 1),
     "np.minimum(np.maximum(x, 0), 1)": lambda np, x: np.minimum(np.maximum(x, 0), 1),
     # Functions.
     "np.sin(x) + np.cos(y)": lambda np, x, y: np.sin(x) + np.cos(y),
