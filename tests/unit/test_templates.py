@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -177,6 +178,25 @@ def loss(names: list[str]) -> Case:
     for source in sources:
         total = total + gw.sum(gw.exp(source))
     return Case(total, {**arrays, "bias": np.array(0.5)})
+
+
+@pytest.mark.parametrize("case", [hinge(), *(loss([f"{n:0{length}}" for n in range(24)]) for length in (3, 200))])
+def test_a_template_takes_no_more_memory_than_it_says(case: Case) -> None:
+    logic = GradientLogic()
+    raw = request(case, logic).SerializeToString()
+    found = learnt(logic, raw).find(raw, 0)
+    assert found is not None
+    evaluation, seconds = logic.bound(found[1], found[0].query(raw, 0)).evaluate(unhurried)
+    kept = []
+    tracemalloc.start()
+    for _ in range(20):
+        made = logic.template(raw)
+        assert made is not None
+        made[0].response(evaluation, seconds)
+        kept.append(made)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < sum(template.nbytes for template, _ in kept)
 
 
 @pytest.mark.parametrize("seed", range(20))

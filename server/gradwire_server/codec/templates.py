@@ -21,6 +21,9 @@ TENSORS, KEY, VALUE, RAW = 4, 1, 2, 3
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Types of the wire."""
 
+TEMPLATE_BYTES, TENSOR_BYTES = 4000, 1500
+"""Rough memory of a template, and of a tensor in it, besides the bytes that it knows."""
+
 Span = tuple[int, int]
 """Where something begins, and where it ends."""
 
@@ -54,8 +57,9 @@ class RequestTemplate:
             _Elements(name, begin, end, query.arrays[name].shape, query.arrays[name].dtype)
             for begin, end, name in places
         ]
-        self.nbytes = sum(len(fixed) for _, fixed in self._fixed)
-        """Bytes of the message that are not elements."""
+        fixed = sum(len(fixed) for _, fixed in self._fixed)
+        self.nbytes = TEMPLATE_BYTES + TENSOR_BYTES * len(spans) + 2 * fixed
+        """Estimate of its memory, with that of the template of its responses, in bytes."""
         self._response: ResponseTemplate | None = None
         """That of its responses, once there was one."""
 

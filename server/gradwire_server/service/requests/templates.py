@@ -15,9 +15,6 @@ ALIKE = 4
 MAX_KINDS, MAX_BYTES = 1024, 4 << 20
 """Kinds of requests by these, and bytes of templates; beyond these all are forgotten."""
 
-TEMPLATE_BYTES = 4000
-"""Rough memory of a template besides the bytes that it knows."""
-
 Found = tuple[codec.RequestTemplate, engine.Program]
 """A template that a request matches, and its program."""
 
@@ -57,7 +54,7 @@ class Templates:
         if found is None:
             self._known[kind] = None
             return
-        nbytes = found[0].nbytes + TEMPLATE_BYTES
+        nbytes = found[0].nbytes
         if self._nbytes + nbytes > MAX_BYTES:
             self._forget()
             alike = self._known[kind] = []
