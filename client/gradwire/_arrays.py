@@ -224,9 +224,9 @@ def encode_tensor(array: Array) -> tensor_pb2.Tensor:
 def decode_tensor(tensor: tensor_pb2.Tensor) -> Array:
     """The array of a tensor; it may be written to."""
     dtype = _DTYPES.get(tensor.dtype, FLOAT64)
-    if tensor.values:
-        return np.array(tensor.values, dtype).reshape(tensor.shape)
-    return np.frombuffer(bytearray(tensor.raw), dtype).reshape(tensor.shape)
+    raw = tensor.raw
+    array: Array = np.frombuffer(bytearray(raw), dtype) if raw else np.array(tensor.values, dtype)
+    return array.reshape(tensor.shape)
 
 
 def empty(dtype: tensor_pb2.Dtype, shape: Collection[int]) -> Array:

@@ -24,6 +24,7 @@ from tests.benchmarks.table import Row, show
 
 COMPARISONS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "unary": unary.compare,
+    "sdk": unary.compare_sdk,
     "stream": unary.compare_stream,
     "throughput": throughput.compare_small,
     "workers": throughput.compare_workers,

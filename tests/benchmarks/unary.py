@@ -21,6 +21,9 @@ from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import interleave
 from tests.losses import hinge as hinge_case
 
+MOST = 60e-6
+"""Seconds that the SDK may add to a call of the stub."""
+
 WORK = "small unary call, hinge 256 x 32"
 SERVE = ("gradwire_server", "serve", "--port=0", "--metrics-port=0", "--log-level=warning")
 
@@ -54,6 +57,39 @@ def compare() -> Iterator[Row]:
             )
     yield from rows(WORK, timings, "bytes", {"echo": 0.78}, 1e-6)
     yield from rows(WORK, timings, "SDK", {"echo": None, "pytensor-federated": 3}, 1e-6)
+
+
+def compare_sdk() -> Iterator[Row]:
+    """What the SDK adds to a call of the stub with a message that is made already, for one array and for a pytree."""
+    arrays = hinge.data()
+    loss = hinge_case(features=hinge.FEATURES).loss
+
+    def of_tree(params: Any, phi: Any, y: Any) -> gw.Expression:
+        return gw.hinge_loss(gw.dot(params["w"], phi), y)
+
+    with serving(*SERVE) as address, grpc.insecure_channel(address) as channel, gw.connect(address) as client:
+        message = request(client.register(loss), arrays)
+        stub: Any = GradientServiceStub(channel)
+        sdk = client.value_and_grad(loss)
+        step = client.value_and_grad(of_tree, per_example=("phi", "y"))
+        tree = {"w": arrays["w"]}
+        timings = interleave(
+            {
+                "stub": lambda: stub.ComputeGradients(message),
+                "expression": lambda: sdk(arrays),
+                "pytree": lambda: step(tree, phi=arrays["phi"], y=arrays["y"]),
+            },
+            seconds=15,
+        )
+    for name in ("expression", "pytree"):
+        added = timings.seconds(name) - timings.seconds("stub")
+        yield Row(
+            work=f"what the SDK adds to a small call, {name}",
+            ours=f"{added * 1e6:.3g} us",
+            peer=f"stub {timings.seconds('stub') * 1e6:.3g} us; at most {MOST * 1e6:.0f} us",
+            ratio=MOST / added,
+            reach=1,
+        )
 
 
 def compare_stream() -> Iterator[Row]:

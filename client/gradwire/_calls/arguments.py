@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -23,8 +22,7 @@ _NAMESPACE = "gradwire"
 """The namespace of optree in which dataclasses are containers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """How the arguments of a call nest arrays; hashable, so that graphs are kept by it."""
 
     positional: tuple[tuple[str, Spec], ...]
@@ -39,13 +37,8 @@ class Form:
 
     def filled(self, leaves: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """The positional and the keyword arguments, with these leaves in them."""
-        positional = [put_together(name, spec, leaves) for name, spec in self.positional]
-        return positional, {name: put_together(name, spec, leaves) for name, spec in self.named}
-
-    def like(self, names: Sequence[str], leaves: Mapping[str, Any]) -> dict[str, Any]:
-        """What is nested like the arguments with these names, by name and in their order."""
-        specs = dict(self.arguments)
-        return {name: put_together(name, specs[name], leaves) for name in names}
+        parts = {name: put_together(leaf_names(name, spec), spec, leaves) for name, spec in self.arguments}
+        return [parts[name] for name, _ in self.positional], {name: parts[name] for name, _ in self.named}
 
 
 class Leaves(dict[str, Any]):
@@ -123,7 +116,7 @@ class Arguments:
 
 def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool) -> Spec:
     """Add the leaves of an argument; lists and tuples are arrays, as everywhere, or else containers."""
-    if is_array(value) or (not sequences and type(value) in (list, tuple)):
+    if type(value) is np.ndarray or is_array(value) or (not sequences and _is_sequence(value)):
         leaves[name] = value
         return None
     found, spec = flattened(value, sequences=sequences)
@@ -142,16 +135,23 @@ def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
 
     tree: Any = value
 
-    def is_leaf(part: object) -> bool:
-        return is_array(part) or (not sequences and type(part) in (list, tuple))
-
+    is_leaf = None if sequences else _is_sequence
     while True:
         found, spec = optree.tree_flatten(tree, is_leaf=is_leaf, namespace=_NAMESPACE)
-        kinds = {type(leaf) for leaf in found if dataclasses.is_dataclass(leaf) and not is_array(leaf)}
-        if not kinds - {type}:
+        others = {type(leaf) for leaf in found} - _NO_DATACLASSES
+        kinds = [kind for kind in others if dataclasses.is_dataclass(kind)]
+        if not kinds:
             return found, spec
-        for kind in kinds - {type}:
+        for kind in kinds:
             _register(optree, kind)
+
+
+_NO_DATACLASSES = {np.ndarray, np.float64, float, int}
+"""Most leaves."""
+
+
+def _is_sequence(part: object) -> bool:
+    return type(part) in (list, tuple)
 
 
 def _register(optree: Any, kind: type[Any]) -> None:  # noqa: ANN401  (the module)
@@ -203,8 +203,7 @@ def _step(entry: Any) -> str:  # noqa: ANN401  (an entry of optree)
     return f"[{key!a}]"
 
 
-def put_together(name: str, spec: Spec, leaves: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a pytree)
-    """The argument with these leaves in it."""
-    if spec is None:
-        return leaves[name]
-    return spec.unflatten([leaves[leaf] for leaf in leaf_names(name, spec)])
+def put_together(names: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a pytree)
+    """The argument with the leaves of these names in it."""
+    found = [leaves[name] for name in names]
+    return found[0] if spec is None else spec.unflatten(found)

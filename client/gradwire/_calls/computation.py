@@ -97,7 +97,7 @@ class Computation:
         """Whether what is not finite is an error."""
         self.has_aux = bool(has_aux)
         """Whether a call returns what the function returned beside the loss."""
-        self._template = pb.ComputeGradientsRequest(reduction=REDUCTIONS[reduction], reject_non_finite=self.rejects)
+        self._reduction = REDUCTIONS[reduction]
         own, each = names_of(inputs), names_of(per_example)
         names = None if wrt is None else tuple(names_of(wrt))
         make = partial(problem_of, ties=ties, packed=self._packed)
@@ -176,23 +176,39 @@ class Computation:
         self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], *, inline: bool = False
     ) -> Compute:
         """The one step that computes; ``inline`` sends the graph itself, which a server then holds."""
+        template = problem.requests.get(dtype)
+        if template is None:
+            template = problem.requests[dtype] = self._request(problem, dtype)
         request = pb.ComputeGradientsRequest()
-        request.CopyFrom(self._template)
-        if problem.wrt is not None:
-            request.wrt.names.extend(problem.wrt)
-            request.wrt.SetInParent()
+        request.CopyFrom(template)
         if inline:
             request.graph.CopyFrom(problem.graph)
         else:
             request.graph_id = problem.graph_id
-        request.dtype = NUMBERS[dtype]
-        request.outputs.extend(problem.outputs.values())
         return Compute(request, arrays, self._reply_bytes(problem, arrays, dtype.itemsize))
+
+    def _request(self, problem: Problem, dtype: np.dtype[Any]) -> pb.ComputeGradientsRequest:
+        """A request without its program and tensors."""
+        request = pb.ComputeGradientsRequest(
+            reduction=self._reduction,
+            reject_non_finite=self.rejects,
+            dtype=NUMBERS[dtype],
+            outputs=problem.outputs.values(),
+        )
+        if problem.wrt is not None:
+            request.wrt.names.extend(problem.wrt)
+            request.wrt.SetInParent()
+        for name in problem.parameters if problem.wrt is None else problem.wrt:
+            elements = prod(problem.shapes.get(name, ()))
+            if self.reduction == "none" or name in problem.per_example:
+                problem.separate_elements += elements
+            else:
+                problem.shared_elements += elements
+        return request
 
     def result(self, problem: Problem, answer: Answer) -> Result:
         """What the caller gets."""
-        result = decode_result(answer.response, answer.framed, problem.outputs, answer.request_id)
-        return result if problem.shaped is None and problem.aux is None else problem.shaped_result(result)
+        return decode_result(answer.response, answer.framed, problem.outputs, problem.nested, answer.request_id)
 
     def check(
         self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
@@ -208,7 +224,7 @@ class Computation:
             graph=problem.graph,
             dtype=NUMBERS[dtype],
             tensors=_tensors(arrays),
-            reduction=self._template.reduction,
+            reduction=self._reduction,
             wrt=None if problem.wrt is None else pb.SourceNames(names=problem.wrt),
             step=real(step),
             tolerance=real(tolerance),
@@ -232,11 +248,10 @@ class Computation:
         return (problem, *convert(values, problem.integers, self._dtype))
 
     def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
-        examples = next((len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim), 1)
-        elements = 0
-        for name in problem.parameters if problem.wrt is None else problem.wrt:
-            separate = self.reduction == "none" or name in problem.per_example
-            elements += prod(problem.shapes.get(name, ())) * (examples if separate else 1)
+        elements = problem.shared_elements
+        if problem.separate_elements:
+            each = (len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim)
+            elements += problem.separate_elements * next(each, 1)
         return elements * itemsize
 
 

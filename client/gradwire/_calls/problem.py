@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from gradwire._arrays import Array, is_text
 from gradwire._calls.holders import Holders
-from gradwire._calls.results import Result
-from gradwire._errors import InvalidGraphError, InvalidRequestError
+from gradwire._errors import InvalidGraphError, InvalidRequestError, ServerError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import Outputs, build_graph, output_names
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 
@@ -28,6 +30,12 @@ class Problem:
     parameters: list[str] = field(default_factory=list)
     graph_id: str = ""
     """Empty until a server has told it."""
+    requests: dict[np.dtype[Any], pb.ComputeGradientsRequest] = field(default_factory=dict)
+    """Requests by id without their tensors, by dtype."""
+    shared_elements: int = 0
+    """Elements of gradients that all examples share, of a reply."""
+    separate_elements: int = 0
+    """Elements of gradients of each example, of a reply."""
     holders: Holders = field(init=False)
     wrt: tuple[str, ...] | None = None
     """Names of the sources to differentiate in; None for all parameters."""
@@ -52,12 +60,22 @@ class Problem:
                 if node.input.per_example:
                     self.per_example.add(node.name)
 
-    def shaped_result(self, result: Result) -> Result:
-        """The result with gradients and outputs nested as the caller has them."""
-        flat = result.by_name
-        gradients = flat if self.shaped is None else self.shaped(flat)
-        outputs = result.outputs if self.aux is None else self.aux(result.outputs)
-        return replace(result, gradients=gradients, outputs=outputs, flat=flat)
+    def nested(
+        self, gradients: dict[str, Array], outputs: dict[str, Array]
+    ) -> tuple[Any, Any, dict[str, Array] | None]:
+        """Gradients and outputs nested as the caller has them, and the gradients by name if they are.
+
+        Raises:
+            ServerError: A gradient or an output is not there.
+        """
+        try:
+            return (
+                gradients if self.shaped is None else self.shaped(gradients),
+                outputs if self.aux is None else self.aux(outputs),
+                None if self.shaped is None else gradients,
+            )
+        except KeyError as error:
+            raise ServerError(f"the server sent no tensor {error}; it may be newer than this client") from None
 
 
 def problem_of(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from gradwire._arrays import Array, decode_tensor
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -13,6 +13,9 @@ from gradwire.v1 import graph_pb2
 
 _LISTED = 20
 """Names that an error lists."""
+
+Nested: TypeAlias = Callable[[dict[str, Array], dict[str, Array]], tuple[Any, Any, dict[str, Array] | None]]
+"""Gradients and outputs by name, to those nested as the caller has them, and the gradients by name if that changed."""
 
 Phase = Literal["value", "gradient", "reduction"]
 
@@ -84,21 +87,33 @@ def decode_result(
     response: pb.ComputeGradientsResponse,
     framed: Mapping[str, Array],
     outputs: Mapping[str, int],
+    nested: Nested,
     request_id: str | None,
 ) -> Result:
-    """The result, with the gradients that came in frames; ``outputs`` has the index of each node asked for."""
+    """The result.
+
+    Args:
+        response: Of the server.
+        framed: Gradients that came in frames.
+        outputs: The index of each node asked for.
+        nested: What nests gradients and outputs.
+        request_id: Id of the call.
+    """
     gradients = {name: decode_tensor(tensor) for name, tensor in response.gradients.items()}
     gradients.update(framed)
+    more = {name: decode_tensor(response.outputs[index]) for name, index in outputs.items()} if outputs else {}
+    found, aux, flat = nested(dict(sorted(gradients.items())), more)
     stats = response.stats
     return Result(
         loss=decode_tensor(response.loss)[()],
-        gradients=dict(sorted(gradients.items())),
-        outputs={name: decode_tensor(response.outputs[index]) for name, index in outputs.items()},
+        gradients=found,
+        outputs=aux,
         non_finite=_non_finite(response),
         compute_seconds=stats.compute_time.seconds + stats.compute_time.nanos / 1e9,
         examples=stats.examples,
         blocks=stats.blocks,
         request_id=request_id,
+        flat=flat,
     )
 
 

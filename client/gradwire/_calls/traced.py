@@ -29,6 +29,8 @@ class _Roles(NamedTuple):
     """Leaves that are inputs; the others are parameters."""
     per_example: frozenset[str]
     """Leaves with an axis of examples."""
+    problems: dict[object, Problem]
+    """Graphs by the shapes of the leaves and which are whole numbers."""
 
 
 class Traced:
@@ -64,7 +66,6 @@ class Traced:
         self._has_aux = has_aux
         self._make = make
         self._roles: dict[Form, _Roles] = {}
-        self._problems: dict[object, Problem] = {}
 
     def flatten(self, given: Sequence[Any], named: Mapping[str, Any]) -> Leaves:
         """The arrays of a call by name."""
@@ -81,14 +82,18 @@ class Traced:
         roles = self._roles.get(form)
         if roles is None:
             roles = self._roles[form] = self._roles_of(form)
-        arrays = {name: as_array(name, value) for name, value in values.items()}
+        arrays = {
+            name: value if type(value) is np.ndarray and value.dtype.kind in "biuf" else as_array(name, value)
+            for name, value in values.items()
+        }
         per_example = roles.per_example if examples else ()
         shapes = {name: a.shape[1:] if name in per_example else a.shape for name, a in arrays.items()}
-        whole = frozenset(name for name, array in arrays.items() if name in roles.data and array.dtype.kind in "iu")
-        key = (form, tuple(shapes.values()), whole)
-        if key not in self._problems:
-            self._problems[key] = self._trace(form, roles, shapes, whole)
-        return self._problems[key]
+        whole = frozenset([name for name in roles.data if arrays[name].dtype.kind in "iu"])
+        key = (tuple(shapes.values()), whole)
+        problem = roles.problems.get(key)
+        if problem is None:
+            problem = roles.problems[key] = self._trace(form, roles, shapes, whole)
+        return problem
 
     def _roles_of(self, form: Form) -> _Roles:
         self._arguments.check(form)
@@ -115,7 +120,7 @@ class Traced:
         if form.positional:
             data |= {leaf for leaf, name in leaves.items() if name not in wrt}
         per_example = {leaf for leaf in leaves if any(_covers(name, leaf) for name in self._per_example)}
-        return _Roles(wrt, frozenset(data), frozenset(per_example))
+        return _Roles(wrt, frozenset(data), frozenset(per_example), {})
 
     def _trace(self, form: Form, roles: _Roles, shapes: Shapes, whole: frozenset[str]) -> Problem:
         """Trace the function. Data of whole numbers are row indices, unless the function computes with them."""
@@ -138,7 +143,7 @@ class Traced:
         if self._wrt is not None or set(wrt) != set(problem.parameters):
             problem.wrt = wrt
         if form.positional or any(spec for _, spec in form.named):
-            problem.shaped = partial(self._shaped, form, roles.wrt)
+            problem.shaped = self._shaped(form, roles.wrt)
         return problem
 
     def _apply(
@@ -154,21 +159,19 @@ class Traced:
             )
         parts, spec = flattened(result[1], sequences=True)
         nodes = [as_expression(part) for part in parts]
-        paths = leaf_names("aux", spec)
-        names = [node.name or path for node, path in zip(nodes, paths, strict=True)]
+        names = [node.name or path for node, path in zip(nodes, leaf_names("aux", spec), strict=True)]
+        outputs = dict(zip(names, nodes, strict=True))
+        return _as_loss(self._called, result[0]), outputs, partial(put_together, names, spec)
 
-        def aux(outputs: Mapping[str, Array]) -> Any:  # noqa: ANN401  (a pytree)
-            by_path = {path: outputs[name] for path, name in zip(paths, names, strict=True)}
-            return put_together("aux", spec, by_path)
-
-        return _as_loss(self._called, result[0]), dict(zip(names, nodes, strict=True)), aux
-
-    def _shaped(self, form: Form, wrt: Sequence[str], gradients: Mapping[str, Array]) -> Any:  # noqa: ANN401  (pytrees)
-        """Gradients nested like the arguments."""
-        trees = form.like(wrt, gradients)
+    def _shaped(self, form: Form, wrt: Sequence[str]) -> Callable[[Mapping[str, Array]], Any]:
+        """What nests gradients like the arguments."""
+        specs = dict(form.arguments)
+        parts = [partial(put_together, leaf_names(name, specs[name]), specs[name]) for name in wrt]
         if not form.positional:
-            return trees
-        return trees[wrt[0]] if self._alone else tuple(trees.values())
+            return lambda gradients: {name: part(gradients) for name, part in zip(wrt, parts, strict=True)}
+        if self._alone:
+            return parts[0]
+        return lambda gradients: tuple(part(gradients) for part in parts)
 
 
 def _covers(name: str, leaf: str) -> bool:

@@ -96,17 +96,19 @@ class LocalTransport:
         except self._refusal as refusal:
             raise self._error(self._first_refusal(arrays, dtype) or refusal) from None
         report, gradients, outputs = evaluation.non_finite, evaluation.gradients, evaluation.outputs
-        result = Result(
+        more = {name: outputs[index] for name, index in problem.outputs.items()} if outputs else {}
+        found, aux, flat = problem.nested({name: gradients[name] for name in sorted(gradients)}, more)
+        return Result(
             loss=evaluation.loss[()],
-            gradients={name: gradients[name] for name in sorted(gradients)},
-            outputs={name: outputs[index] for name, index in problem.outputs.items()} if outputs else {},
+            gradients=found,
+            outputs=aux,
             non_finite=None if report is None else _non_finite(report),
             compute_seconds=taken,
             examples=evaluation.examples,
             blocks=evaluation.blocks,
             request_id=None,
+            flat=flat,
         )
-        return result if problem.shaped is None and problem.aux is None else problem.shaped_result(result)
 
     def _prepared(self, problem: Problem, checkpoint: Checkpoint) -> Program:
         self._warm()
