@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import subprocess
 import sys
 
@@ -25,6 +26,18 @@ def test_every_public_thing_has_a_docstring(name: str) -> None:
     if inspect.isclass(thing):
         members = inspect.getmembers(thing, inspect.isfunction)
         assert [n for n, member in members if not n.startswith("_") and not inspect.getdoc(member)] == []
+
+
+def test_the_help_says_what_is_differentiated() -> None:
+    said = pydoc.render_doc(gw.Client.value_and_grad, renderer=pydoc.plaintext)
+    for words in (
+        "value_and_grad(self, loss",
+        "as ``jax.value_and_grad`` does",
+        "first positional argument",
+        "per_example",
+    ):
+        assert words in said
+    assert "nested like the first positional" in pydoc.render_doc(gw.ValueAndGrad, renderer=pydoc.plaintext)
 
 
 def test_importing_it_loads_neither_the_server_nor_pictures() -> None:
