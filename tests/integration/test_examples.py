@@ -46,7 +46,8 @@ FOUND: dict[str, Callable[[Any], bool]] = {
     "dp_sgd": lambda accuracy: accuracy > 0.97,
     "dpo": lambda found: np.allclose(found[1]["chosen"], -found[1]["rejected"]),
     "estimator": near(1, 2, 3, within=0.1),
-    "grpo": lambda found: found[1].shape == (128,) and np.count_nonzero(found[1]) == 128,
+    # About |advantage| / 128 where nothing is clipped; what the penalty adds is a hundredth of that.
+    "grpo": lambda found: np.median(np.abs(found[1])) > 0.5 / 128,
     "matrix_factorisation": lambda error: error < 0.15,
     "ordinal": near(1, -1, -1, 0, 1.5, within=0.2),
     "poisson": lambda found: near(0.3, -0.2, 0.5, within=0.1)([found["w"], found["b"]]),

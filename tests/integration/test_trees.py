@@ -138,6 +138,13 @@ def test_the_first_positional_argument_is_differentiated_as_in_jax(client: gw.Cl
     np.testing.assert_array_equal(separate, [[2, 0], [0, 30]])
 
 
+def test_keywords_beside_a_positional_argument_are_data_and_may_be_rows(client: gw.Client) -> None:
+    step = client.value_and_grad(lambda table, rows: gw.sum(gw.take(table, rows)))
+    value, slope = step(np.array([1.0, 2.0, 4.0]), rows=np.array([0, 2, 2]))
+    assert value == 9
+    np.testing.assert_array_equal(slope, [1, 0, 2])
+
+
 def test_data_may_be_nested_and_lists_by_keyword_are_arrays(client: gw.Client) -> None:
     def loss(w: Any, batch: Any, scale: Any) -> gw.Expression:
         return gw.mul(gw.dot(w, batch["x"]), batch["y"], scale[1])
