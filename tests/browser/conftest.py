@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import gradwire as gw
+from gradwire.v1 import graph_pb2
 from tests.losses import Arrays
 
 CHROMIUM = Path(sys.executable).parent / "chromium"
@@ -21,6 +22,8 @@ LIBRARIES = ":".join(map(str, (CHROMIUM.parents[1] / "chromium" / "usr" / "lib")
 
 DEADLINE = 30_000
 """Milliseconds that a busy machine may take for one step."""
+
+expect.set_options(timeout=DEADLINE)
 
 Opener: TypeAlias = Callable[..., Page]
 
@@ -70,6 +73,6 @@ def opened(browser: Browser, tmp_path: Path) -> Iterator[Opener]:
     assert len([url for url in asked if url.startswith("file")]) == len(contexts)
 
 
-def traced(loss: gw.Expression, arrays: Arrays) -> gw.Trace:
+def traced(loss: gw.Expression | graph_pb2.Graph, arrays: Arrays) -> gw.Trace:
     with gw.connect("local") as client:
         return client.trace(loss, arrays)

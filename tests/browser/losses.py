@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import gradwire as gw
+from gradwire.v1 import graph_pb2
 from tests.browser.conftest import traced
 
 
@@ -36,6 +37,22 @@ def elementwise() -> gw.Trace:
     parts = [gw.sigmoid(a), gw.exp(b), gw.log(a), gw.tanh(b), gw.softplus(a), gw.power(a, 3), gw.power(b, -1)]
     parts += [gw.maximum(a, b), gw.minimum(a, b), a * b * b, gw.sum(a), gw.logsumexp(b)]
     return traced(gw.add(*parts), {"a": 0.7, "b": -1.3})
+
+
+def by_hand() -> gw.Trace:
+    """Ops on scalars that have no operator, from a graph as other languages send it."""
+    graph = graph_pb2.Graph()
+    for name in ("a", "b"):
+        graph.nodes.add(name=name).parameter.SetInParent()
+    for kind in ("sin", "cos", "log1p", "expm1", "erf"):
+        getattr(graph.nodes.add(name=kind), kind).operands.append(0)
+    graph.nodes.add(name="less").less.operands.extend([1, 0])
+    graph.nodes.add(name="equal").equal.operands.extend([0, 1])
+    graph.nodes.add(name="select").select.operands.extend([7, 0, 1])
+    graph.nodes.add(name="other").select.operands.extend([8, 0, 1])
+    graph.nodes.add(name="loss").add.operands.extend(range(2, 11))
+    graph.loss = 11
+    return traced(graph, {"a": 0.7, "b": -1.3})
 
 
 def not_a_number() -> gw.Trace:

@@ -13,9 +13,9 @@ from playwright.sync_api import Locator, Page, expect
 import gradwire as gw
 from demo.problem import hinge_loss
 from tests.browser.conftest import Opener, traced
-from tests.browser.losses import doubled, elementwise, layers, not_a_number, penalised
+from tests.browser.losses import by_hand, doubled, elementwise, layers, not_a_number, penalised
 
-TRACES: list[Callable[[], gw.Trace]] = [penalised, layers, elementwise, not_a_number]
+TRACES: list[Callable[[], gw.Trace]] = [penalised, layers, elementwise, by_hand, not_a_number]
 
 
 ROWS = """rows => rows.map(row => [
@@ -60,7 +60,7 @@ def test_the_table_has_every_value_and_gradient_in_full(opened: Opener, make: Ca
             np.testing.assert_array_equal(parsed(gradient), node.gradient.ravel())
 
 
-@pytest.mark.parametrize("make", [penalised, elementwise, not_a_number], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [penalised, elementwise, by_hand, not_a_number], ids=lambda make: make.__name__)
 def test_the_panel_has_every_edge_and_its_local_derivative(opened: Opener, make: Callable[[], gw.Trace]) -> None:
     trace = make()
     page = opened(trace)

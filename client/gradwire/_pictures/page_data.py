@@ -77,8 +77,10 @@ def _attributes(node: graph_pb2.Node, kind: str) -> Json:
         return {"count": len(node.scalars.ops)}
     if kind in ("parameter", "input"):
         return {"shape": list(getattr(node, kind).shape)}
-    axes = list(getattr(getattr(node, kind), "axes", ()))
-    return {"axes": axes} if axes else {}
+    box = getattr(node, kind)
+    if hasattr(box, "axis"):
+        return {"axis": box.axis}
+    return {"axes": list(box.axes)} if getattr(box, "axes", ()) else {}
 
 
 def _constant(node: graph_pb2.Node, index: int, room: int) -> Json:

@@ -16,9 +16,11 @@ import pytest
 
 import gradwire as gw
 from demo.problem import hinge_loss
+from gradwire._pictures import page
 from gradwire._pictures.page import page_of
 from gradwire._pictures.text import text_of
 from gradwire.v1 import graph_pb2
+from gradwire_server.engine import OPS
 from tests.losses import Arrays
 
 ARRAYS: Arrays = {"w": [0.5, 1.0], "phi": [3.0, -1.0], "y": -1.0}
@@ -30,8 +32,8 @@ def traced(loss: gw.Expression, arrays: Arrays) -> gw.Trace:
 
 
 def data_of(trace: gw.Trace) -> Any:
-    page = page_of(trace._graph, trace._response)  # noqa: SLF001  (its messages)
-    [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    html = page_of(trace._graph, trace._response)  # noqa: SLF001  (its messages)
+    [data] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)
     return json.loads(data)
 
 
@@ -133,6 +135,11 @@ def test_a_constant_that_is_wrong_is_named() -> None:
         page_of(graph_pb2.Graph(nodes=[wrong]))
 
 
+def test_the_page_has_a_rule_for_every_op() -> None:
+    rules = (Path(page.__file__).parent / "page" / "rules.js").read_text()
+    assert set(re.findall(r"^  (\w+): \{", rules, re.MULTILINE)) == {*OPS, "scalars"}
+
+
 PROGRAM = """
 import gradwire as gw
 x = gw.parameter("x")
@@ -151,9 +158,9 @@ def test_explain_opens_the_page_of_the_trace_in_a_browser(tmp_path: Path) -> Non
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.stdout, done.stderr) == ("9.0\n", "")
-    [page] = tmp_path.glob("gradwire-*.html")
-    assert (tmp_path / "opened").read_text() == f"{page.as_uri()}\n"
-    assert "<title>square · gradwire</title>" in page.read_text()
+    [file] = tmp_path.glob("gradwire-*.html")
+    assert (tmp_path / "opened").read_text() == f"{file.as_uri()}\n"
+    assert "<title>square · gradwire</title>" in file.read_text()
 
 
 def test_pages_and_tables_need_no_libraries_for_images(tmp_path: Path) -> None:

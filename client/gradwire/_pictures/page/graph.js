@@ -35,6 +35,10 @@ const SYMBOLS = {
   transpose: "aᵀ",
   reduce_max: "max over axes",
   logsumexp: "log Σ exp",
+  less: "a < b",
+  equal: "a = b",
+  cumsum: "Σ up to each",
+  scatter_add: "scatter, add",
 };
 const POWERS = { "2": "a²", "3": "a³", "-1": "1 ∕ a", "0.5": "√a", "-0.5": "1 ∕ √a" };
 

@@ -5,6 +5,7 @@ import { isScalar } from "page/numbers";
 const others = (a, i) => a.filter((_, j) => j !== i);
 const same = () => "1";
 const one = () => 1;
+const NO_GRADIENT = "none: it is an index";
 
 /** value(operands, node) and local(operands, slot, result, node) give HTML; number(operands, slot, result, node, split) a number. */
 const RULES = {
@@ -43,6 +44,22 @@ const RULES = {
     local: ([a], i, v, node) => powerRule(a, node.exponent),
     number: ([x], i, v, { exponent: p }) => (p === 0 ? 0 : p === 1 ? 1 : p * x ** (p - 1)),
   },
+  sin: { value: ([a]) => `sin ${a}`, local: ([a]) => `cos ${a}`, number: ([x]) => Math.cos(x) },
+  cos: { value: ([a]) => `cos ${a}`, local: ([a]) => `−sin ${a}`, number: ([x]) => -Math.sin(x) },
+  log1p: { value: ([a]) => `log(1 + ${a})`, local: ([a]) => `1 ∕ (1 + ${a})`, number: ([x]) => 1 / (1 + x) },
+  expm1: { value: ([a]) => `e<sup>${a}</sup> − 1`, local: ([a]) => `e<sup>${a}</sup>`, number: ([x]) => Math.exp(x) },
+  erf: {
+    value: ([a]) => `erf ${a}`,
+    local: ([a]) => `2 ∕ √π e<sup>−${a}<sup>2</sup></sup>`,
+    number: ([x]) => (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x),
+  },
+  less: { value: ([a, b]) => `I[${a} &lt; ${b}]`, local: () => "0", number: () => 0 },
+  equal: { value: ([a, b]) => `I[${a} = ${b}]`, local: () => "0", number: () => 0 },
+  select: {
+    value: ([c, a, b]) => `${a} where ${c} is not 0, else ${b}`,
+    local: ([c], i) => (i === 0 ? "0" : `I[${c} ${i === 1 ? "≠" : "="} 0]`),
+    number: ([c], i) => (i === 0 ? 0 : Number((c !== 0) === (i === 1))),
+  },
   sum: { value: ([a], node) => `Σ ${a}${along(node)}`, local: () => "1 for each element", number: one },
   reduce_max: {
     value: ([a], node) => `max of ${a}${along(node)}`,
@@ -58,12 +75,23 @@ const RULES = {
   matmul: { value: ([a, b]) => `${a} ${b}`, local: productRule },
   reshape: { value: ([a]) => `${a}, in another shape`, local: () => "1 for each element", number: one },
   transpose: { value: ([a]) => `${a}<sup>⊤</sup>`, local: () => "1 for each element", number: one },
-  take: { value: ([a, b]) => `${a}[${b}]`, local: (a, i) => (i ? "none: it is an index" : "1 for each element taken; repeated rows add up") },
+  take: {
+    value: ([a, i], node) => `${a}[${i}]${along(node)}`,
+    local: (a, i) => (i ? NO_GRADIENT : "1 for each element taken; repeated entries add up"),
+  },
+  scatter_add: {
+    value: ([a, i], node) => `entries of ${a}, added up at ${i}${along(node)}`,
+    local: (a, i) => (i ? NO_GRADIENT : "1 for each element"),
+  },
+  concatenate: { value: (a, node) => `${a.join(", ")}, one after another${along(node)}`, local: () => "1 for each element" },
+  slice: { value: ([a]) => `a slice of ${a}`, local: () => "1 for each element of the slice" },
+  cumsum: { value: ([a], node) => `sums of ${a} up to each${along(node)}`, local: () => "1 for each element of a sum" },
   scalars: { value: (a, node) => `${node.count.toLocaleString("en")} operations on scalars`, local: () => "by the operations inside" },
 };
 
+/** The rule of a node's op; that of an op which this page does not know says so. */
 export function rule(node) {
-  return RULES[node.op];
+  return RULES[node.op] ?? { value: (a) => `${node.op}(${a.join(", ")})`, local: () => "by the rule of the op" };
 }
 
 function bracketed(name, a) {
@@ -71,6 +99,7 @@ function bracketed(name, a) {
 }
 
 function along(node) {
+  if (node.axis !== undefined) return ` along axis ${node.axis}`;
   return node.axes ? ` over axis ${node.axes.join(", ")}` : "";
 }
 
@@ -99,7 +128,7 @@ function productRule(a, i, c, node, split, ranks) {
 /** The local derivative along an edge, where operand and result are scalars; null elsewhere. */
 export function localNumber(graph, node, slot) {
   const operands = node.operands.map(({ node: operand }) => graph.nodes[operand].value);
-  const compute = RULES[node.op]?.number;
+  const compute = rule(node).number;
   if (!compute || !isScalar(node.value) || !operands.every(isScalar)) return null;
   return compute(operands.map((t) => t.values[0]), slot, node.value.values[0], node, graph.split);
 }
