@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 import gradwire as gw
 from tests.browser.conftest import Opener, traced
@@ -17,8 +17,8 @@ OWN = 300_000
 """Bytes that a page may have besides its data."""
 
 
-def boxes(page: Page) -> int:
-    return page.locator(".box").count()
+def boxes(page: Page) -> Locator:
+    return page.locator(".box")
 
 
 def test_a_page_is_small(tmp_path: Path) -> None:
@@ -51,12 +51,15 @@ def test_one_steps_forward_and_back_through_the_pass(opened: Opener) -> None:
         "Backward, 1 of 12. loss has the gradient 1. It sends 1 × 1 = 1 to hinge and 1 × 1 = 1 to “×”."
     )
     assert sum(label.is_visible() for label in page.locator(".label").all()) == 2
+    # The gradient of a parameter is known when all that it flows to have sent theirs.
+    assert not page.locator(".box.parameter .gradient").first.is_visible()
     page.get_by_role("button", name="Step back").click()
     assert sum(label.is_visible() for label in page.locator(".label").all()) == 0
     expect(slider).to_have_value("14")
     page.get_by_role("button", name="To the end").click()
     expect(slider).to_have_value("26")
     expect(forward).to_have_attribute("aria-disabled", "true")
+    expect(page.locator(".box.parameter .gradient").first).to_be_visible()
 
 
 def test_the_slider_has_the_keys_of_sliders(opened: Opener) -> None:
@@ -124,15 +127,15 @@ def test_groups_are_the_prefixes_of_names_and_fold(opened: Opener) -> None:
     # The product that is summed has no name: it belongs to what it is computed from.
     sizes = zip(range(1, 6), (5, 5, 5, 5, 6), strict=True)
     assert groups == [f"Group layer{number}, {size} nodes, folded" for number, size in sizes]
-    assert boxes(page) == 5 + 2  # x and the loss
+    expect(boxes(page)).to_have_count(5 + 2)  # x and the loss
     page.get_by_role("button", name="Group layer2").click()
-    assert boxes(page) == 4 + 5 + 2
+    expect(boxes(page)).to_have_count(4 + 5 + 2)
     page.get_by_role("button", name="Fold layer2").press("Enter")
-    assert boxes(page) == 5 + 2
+    expect(boxes(page)).to_have_count(5 + 2)
     page.get_by_role("button", name="Unfold all").click()
-    assert boxes(page) == len(trace.nodes)
+    expect(boxes(page)).to_have_count(len(trace.nodes))
     page.get_by_role("button", name="Fold all", exact=True).click()
-    assert boxes(page) == 5 + 2
+    expect(boxes(page)).to_have_count(5 + 2)
 
 
 def test_an_edge_into_a_group_has_the_gradient_that_comes_out_of_it(opened: Opener) -> None:
@@ -148,7 +151,7 @@ def test_an_edge_into_a_group_has_the_gradient_that_comes_out_of_it(opened: Open
 def test_a_large_graph_opens_folded_and_any_node_is_found(opened: Opener, nodes: int) -> None:
     trace = chain(nodes)
     page = opened(trace)
-    assert boxes(page) < 60
+    assert boxes(page).count() < 60
     page.locator("#list summary").click()
     node = len(trace.nodes) // 2
     row = page.locator(f"#list [data-node='{node}']")
@@ -156,7 +159,7 @@ def test_a_large_graph_opens_folded_and_any_node_is_found(opened: Opener, nodes:
         page.locator("#list p button").click()
     row.click()
     expect(page.locator(f".box[data-key='n{node}']")).to_be_focused()
-    assert boxes(page) < 200
+    assert boxes(page).count() < 200
 
 
 def test_a_screen_reader_hears_what_a_step_says(opened: Opener) -> None:
@@ -192,8 +195,11 @@ def test_names_are_text(opened: Opener) -> None:
     expect(page).to_have_title(f"{name} · gradwire")
     expect(page.locator("h1")).to_have_text(name)
     assert page.locator("img").count() == 0
-    page.locator("#panel .link").last.click()
-    expect(page.locator("#panel h2")).to_contain_text("{{DATA}}")
+    page.locator("#list summary").click()
+    for shown in (name, "{{DATA}}"):
+        page.locator("#list").get_by_role("button", name=shown[:20]).click()
+        expect(page.locator("#panel h2")).to_have_text(f"{shown} parameter")
+    assert page.locator("img").count() == 0
 
 
 def test_a_graph_without_numbers_is_a_page_too(opened: Opener, tmp_path: Path) -> None:
