@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize, rosen, rosen_der
+from scipy.optimize import minimize, rosen, rosen_der, rosen_hess_prod
 from tqdm import tqdm
 
 import gradwire as gw
@@ -101,3 +101,15 @@ def test_a_pytree_is_a_vector_for_optimizers(client: gw.Client) -> None:
     np.testing.assert_allclose(gw.ravel_pytree(unravel(found.x))[0], 1, atol=1e-4)
     empty, nothing = gw.ravel_pytree({})
     assert (empty.shape, nothing(empty)) == ((0,), {})
+
+
+def test_hessp_for_optimizers(client: gw.Client) -> None:
+    def rosenbrock(w: Any) -> gw.Expression:
+        return gw.sum(100 * (w[1:] - w[:-1] ** 2) ** 2 + (1 - w[:-1]) ** 2)
+
+    start, vector = np.array([-1.2, 1.0, 0.7]), np.array([1.0, -2.0, 0.5])
+    product = client.hvp(rosenbrock)
+    np.testing.assert_allclose(product(vector, start), rosen_hess_prod(start, vector), rtol=1e-12)
+    step = client.value_and_grad(rosenbrock)
+    found = minimize(step, start, jac=True, hessp=lambda w, v: product(v, w), method="trust-krylov")
+    np.testing.assert_allclose(found.x, 1, atol=1e-6)

@@ -23,6 +23,7 @@ def arrays() -> dict[str, Any]:
     pairs = ("chosen", "rejected", "ref_chosen", "ref_rejected")
     return {
         "w": random.normal(size=3),
+        "v": random.normal(size=3),
         "x": random.normal(size=(6, 3)),
         "y": np.sign(random.normal(size=6)),
         "label": random.integers(4, size=6),
@@ -41,7 +42,7 @@ def run(code: str) -> list[Any]:
         exec(compile(code, "<cell>", "exec"), names)  # noqa: S102  (it is ours)
         if "client" in names:
             names["client"].close()
-        leaves = jax.tree.leaves((names["value"], names["grads"]))
+        leaves = jax.tree.leaves((names["value"], names.get("grads")))
         return [np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf) for leaf in leaves]
 
 
@@ -50,7 +51,7 @@ def test_the_cells_agree(section: str) -> None:
     cells = SECTIONS[section]
     assert list(cells) == ["gradwire", "JAX", "PyTorch"]
     ours, *others = [run(code) for code in cells.values()]
-    assert len(ours) > 1
+    assert len(ours) > 0
     for other in others:
         for found, expected in zip(ours, other, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
