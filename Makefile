@@ -6,7 +6,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint protos serve bench faults fuzz
+.PHONY: help demo test test-container lint protos serve bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -15,7 +15,7 @@ demo: .venv/demo  ## Train a classifier on real data: a server, three workers, a
 	$(BIN)/python -m demo
 
 test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests, with the coverage of lines and branches
-	$(BIN)/pytest -n 2 -m 'not container' --cov --cov-report=term-missing
+	$(BIN)/pytest -n 2 -m 'not container and not outside' --cov --cov-report=term-missing
 	$(MAKE) --no-print-directory test-container
 
 test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
@@ -32,6 +32,9 @@ serve: .venv/server  ## Start a server on this machine
 
 bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
 	$(BIN)/python -m tests.benchmarks
+
+outside: .venv/dev  ## Play the suites of other projects whole: CUTEst by way of JAX, and the node tests of ONNX
+	$(BIN)/pytest -n 2 tests/outside
 
 faults: .venv/dev  ## Break a server in every way at full length, and print a table of what became of it
 	$(BIN)/pytest tests/faults --full

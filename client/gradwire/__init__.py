@@ -88,6 +88,7 @@ __all__ = [
     "ValueNeededError",
     "Watched",
     "connect",
+    "from_jax",
     "graph",
     "ravel_pytree",
     "save_picture",
@@ -98,6 +99,7 @@ __all__ += _functions.__all__
 # What only some programs need is imported when it is first asked for: it takes as long as all the rest.
 if TYPE_CHECKING:
     from gradwire._async_client import AsyncClient, AsyncDerived, AsyncStream, AsyncValueAndGrad
+    from gradwire._imports.from_jax import from_jax
     from gradwire._pictures.saving import save_picture
 else:
     _LATER = {
@@ -105,6 +107,7 @@ else:
         "AsyncDerived": "_async_client",
         "AsyncStream": "_async_client",
         "AsyncValueAndGrad": "_async_client",
+        "from_jax": "_imports.from_jax",
         "save_picture": "_pictures.saving",
     }
 

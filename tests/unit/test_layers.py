@@ -40,6 +40,7 @@ SDK_WINGS = {
     "_graphs": "graphs: what does the contract have for an expression?",
     "_pictures": "pictures: what does a graph look like?",
     "_calls": "calls: what is asked, and what is the answer?",
+    "_imports": "imports: what does a model of another framework compute?",
     "_transports": "transports: how do calls reach an engine, and their answers come back?",
 }
 """Of the SDK, likewise."""

@@ -1,0 +1,1 @@
+"""Imports: what does a model of another framework compute?"""

@@ -1,0 +1,166 @@
+"""``gw.from_jax``: value and gradient are those of JAX, and what cannot be imported is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gradwire as gw
+from tests.unit.sdk.jax_functions import FUNCTIONS, M, V
+
+
+@pytest.fixture(autouse=True)
+def _float64() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[gw.Client]:
+    with gw.connect("local") as client:
+        yield client
+
+
+def weighted(results: Any, xp: Any) -> Any:
+    """A scalar to which every element of a result matters differently."""
+    leaves = jax.tree.leaves(results, is_leaf=lambda leaf: isinstance(leaf, gw.Expression))
+    return sum(xp.sum(leaf * np.cos(np.arange(np.prod(leaf.shape))).reshape(leaf.shape)) for leaf in leaves)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_value_and_gradient_are_those_of_jax(client: gw.Client, name: str) -> None:
+    function, arguments = FUNCTIONS[name]
+    results = gw.from_jax(function, *arguments)
+    sources = [f"a{place}" for place in range(len(arguments))]
+    made = [gw.parameter(source, argument.shape) for source, argument in zip(sources, arguments, strict=True)]
+    loss = weighted(gw.from_jax(function)(*made), gw)
+    value, slopes = client.value_and_grad(loss, ties="split")(dict(zip(sources, arguments, strict=True)))
+    everything = tuple(range(len(arguments)))
+    given = tuple(map(jnp.asarray, arguments))
+    expected, gradients = jax.jit(jax.value_and_grad(lambda *own: weighted(function(*own), jnp), everything))(*given)
+    np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-13)
+    for source, gradient in zip(sources, gradients, strict=True):
+        np.testing.assert_allclose(slopes.get(source, 0), gradient, rtol=1e-11, atol=1e-13)
+    shapes = jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(function, *given))
+    assert jax.tree.map(lambda node: node.shape, results, is_leaf=lambda x: isinstance(x, gw.Expression)) == shapes
+
+
+def network(params: Any, x: Any, label: Any) -> Any:
+    hidden = jax.nn.relu(params["hidden"]["w"] @ x + params["hidden"]["b"])
+    scores = params["out"] @ hidden
+    return jax.nn.logsumexp(scores) - scores[label]
+
+
+def arrays() -> tuple[Any, Any, Any]:
+    random = np.random.default_rng(3)
+    params = {
+        "hidden": {"w": random.normal(size=(6, 4)), "b": random.normal(size=6)},
+        "out": random.normal(size=(3, 6)),
+    }
+    return params, random.normal(size=(7, 4)), random.integers(3, size=7)
+
+
+def by_jax(params: Any, x: Any, label: Any) -> Any:
+    return jax.value_and_grad(lambda p: jnp.mean(jax.vmap(network, (None, 0, 0))(p, x, label)))(params)
+
+
+def test_as_a_function_it_is_traced_like_any_other(client: gw.Client) -> None:
+    params, x, label = arrays()
+    step = client.value_and_grad(gw.from_jax(network), per_example=("x", "label"))
+    found, expected = step(params, x=x, label=label), by_jax(params, x, label)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-12), found, expected)
+
+
+def test_with_arguments_it_makes_the_sources_too(client: gw.Client) -> None:
+    params, x, label = arrays()
+    loss = gw.from_jax(network, params, x[0], label[0])
+    flat = {"params.hidden.w": params["hidden"]["w"], "params.hidden.b": params["hidden"]["b"]}
+    value, slopes = client.value_and_grad(loss)({**flat, "params.out": params["out"]}, x=x, label=label)
+    expected, gradients = by_jax(params, x, label)
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(slopes["params.hidden.w"], gradients["hidden"]["w"], rtol=1e-12)
+
+
+def test_row_indices_in_all_the_ways_that_jax_writes_them(client: gw.Client) -> None:
+    def picked(table: Any, i: Any, rows: Any) -> Any:
+        one_hot = jnp.sum(jax.nn.one_hot(i, 3) * table[:, 0])
+        along = jnp.take_along_axis(table[:, 1], rows, 0).sum() + jnp.take_along_axis(table, rows[:, None], 1).sum()
+        return one_hot + along + jnp.sum(table[rows] ** 2) + table[i, 2] + jnp.sum(table[:, rows] ** 3)
+
+    i, rows = np.array([2, 0]), np.array([[0, 1, 1], [2, -1, 0]])
+    loss = gw.from_jax(picked, M, i[0], rows[0])
+    value, slopes = client.value_and_grad(loss)(table=M, i=i, rows=rows)
+    every = jax.vmap(picked, (None, 0, 0))
+    expected, gradient = jax.value_and_grad(lambda m: jnp.mean(every(m, i, rows)))(jnp.asarray(M))
+    np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_allclose(slopes["table"], gradient, rtol=1e-12)
+
+
+def test_it_composes_with_expressions(client: gw.Client) -> None:
+    w = gw.parameter("w", (5,))
+    loss = gw.sum(gw.from_jax(jnp.sin)(w * w)) + gw.from_jax(jnp.dot)(w, np.ones(5))
+    value, slopes = client.value_and_grad(loss)(w=V)
+    np.testing.assert_allclose(value, np.sum(np.sin(V * V)) + V.sum(), rtol=1e-12)
+    np.testing.assert_allclose(slopes["w"], 2 * V * np.cos(V * V) + 1, rtol=1e-12)
+
+
+def test_what_is_missing_is_listed_whole() -> None:
+    def function(x: Any) -> Any:
+        scale = jax.lax.while_loop(lambda s: jnp.sum(s) < 3, lambda s: s * 2, x)
+        return jnp.sort(x)[0] + jnp.floor(x).sum() + jnp.floor(scale).sum() + jax.scipy.special.gammaln(x).sum() + x[0]
+
+    with pytest.raises(gw.InvalidGraphError) as caught:
+        gw.from_jax(function, V)
+    for part in ("function function", "floor x 2", "lgamma x 1", "sort x 1", "while (whose number of rounds"):
+        assert part in str(caught.value)
+
+
+@jax.custom_vjp  # type: ignore[untyped-decorator]  # JAX's
+def rounded(x: Any) -> Any:
+    return x * 1.0
+
+
+rounded.defvjp(lambda x: (x, None), lambda _, slope: (slope * 0.5,))
+
+
+def test_a_while_loop_is_unrolled(client: gw.Client) -> None:
+    def cubed(x: Any) -> Any:
+        return jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * x), (0, jnp.ones(5)))[1].sum()
+
+    value, slopes = client.value_and_grad(gw.from_jax(cubed, V))(x=V)
+    np.testing.assert_allclose(value, np.sum(V**3), rtol=1e-14)
+    np.testing.assert_allclose(slopes["x"], 3 * V**2, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("function", "part"),
+    [
+        (lambda x: x[jnp.argmax(x)], "argmax"),
+        (lambda x: jnp.linalg.cholesky(jnp.outer(x, x)), "cholesky"),
+        (lambda x: x * jax.lax.stop_gradient(x), "a derivative of its own"),
+        (lambda x: x - jax.lax.stop_gradient(x.max()), "a derivative of its own"),
+        (lambda x: jax.lax.fori_loop(0, 2, lambda i, c: c * jax.lax.stop_gradient(c), x), "a derivative of its own"),
+        (rounded, "a derivative of its own"),
+        (lambda x: jax.lax.convert_element_type(x, int), "convert_element_type (from float64 to int64)"),
+        (lambda x: jnp.fft.fft(x).real, "fft"),
+    ],
+    ids=[
+        "argmax",
+        "cholesky",
+        "stop_gradient",
+        "stopped maximum",
+        "stopped in a loop",
+        "custom_vjp",
+        "integers",
+        "fft",
+    ],
+)
+def test_what_has_no_expression_is_refused_by_name(function: Any, part: str) -> None:
+    with pytest.raises(gw.InvalidGraphError) as caught:
+        gw.from_jax(function, V)
+    assert part in str(caught.value)
