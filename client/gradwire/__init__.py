@@ -89,6 +89,7 @@ __all__ = [
     "Watched",
     "connect",
     "from_jax",
+    "from_onnx",
     "graph",
     "ravel_pytree",
     "save_picture",
@@ -100,6 +101,7 @@ __all__ += _functions.__all__
 if TYPE_CHECKING:
     from gradwire._async_client import AsyncClient, AsyncDerived, AsyncStream, AsyncValueAndGrad
     from gradwire._imports.from_jax import from_jax
+    from gradwire._imports.from_onnx import from_onnx
     from gradwire._pictures.saving import save_picture
 else:
     _LATER = {
@@ -108,6 +110,7 @@ else:
         "AsyncStream": "_async_client",
         "AsyncValueAndGrad": "_async_client",
         "from_jax": "_imports.from_jax",
+        "from_onnx": "_imports.from_onnx",
         "save_picture": "_pictures.saving",
     }
 
