@@ -21,11 +21,14 @@ TENSORS, KEY, VALUE, RAW = 4, 1, 2, 3
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """Types of the wire."""
 
-TEMPLATE_BYTES, TENSOR_BYTES = 4000, 1500
-"""Rough memory of a template, and of a tensor in it, besides the bytes that it knows."""
+TEMPLATE_BYTES, TENSOR_BYTES, OUTPUT_BYTES = 4000, 1500, 200
+"""Rough memory of a template, of a tensor in it, and of an output, besides the bytes that it knows."""
 
 Span = tuple[int, int]
 """Where something begins, and where it ends."""
+
+Layouts = list[tuple[Part, tuple[int, ...], np.dtype[Any]]]
+"""Names, shapes and types of the tensors of a response."""
 
 
 class _Elements(NamedTuple):
@@ -58,7 +61,7 @@ class RequestTemplate:
             for begin, end, name in places
         ]
         fixed = sum(len(fixed) for _, fixed in self._fixed)
-        self.nbytes = TEMPLATE_BYTES + TENSOR_BYTES * len(spans) + 2 * fixed
+        self.nbytes = TEMPLATE_BYTES + TENSOR_BYTES * len(spans) + OUTPUT_BYTES * len(query.outputs) + 2 * fixed
         """Estimate of its memory, with that of the template of its responses, in bytes."""
         self._response: ResponseTemplate | None = None
         """That of its responses, once there was one."""
@@ -85,7 +88,8 @@ class RequestTemplate:
     def response(self, evaluation: Evaluation, seconds: float) -> bytes:
         """The response to a request that matches, serialized."""
         if evaluation.non_finite is None:
-            if self._response is None:
+            # Outputs are asked for by number, which may mean another node in a graph that came later with this id.
+            if self._response is None or not self._response.fits(evaluation):
                 self._response = response_template(evaluation, seconds)
             if self._response is not None:
                 return self._response.encode(evaluation, seconds)
@@ -177,14 +181,20 @@ class ResponseTemplate:
     Args:
         raw: One of them, without what it took.
         places: Where the elements of its tensors are, in that order.
+        layouts: Names, shapes and types of its tensors.
     """
 
-    def __init__(self, raw: bytes, places: Sequence[tuple[Span, Part]]) -> None:
+    def __init__(self, raw: bytes, places: Sequence[tuple[Span, Part]], layouts: Layouts) -> None:
         ends = [*(begin for (begin, _), _ in places), len(raw)]
         self._begin = raw[: ends[0]]
         self._parts = [(part, raw[end:following]) for ((_, end), part), following in zip(places, ends[1:], strict=True)]
         """Each tensor with the bytes between its elements and those of the next."""
+        self._layouts = layouts
         self._rest = pb.ComputeGradientsResponse()
+
+    def fits(self, evaluation: Evaluation) -> bool:
+        """Whether a response to be written has tensors of the same names, shapes and types."""
+        return _layouts_of(evaluation) == self._layouts
 
     def encode(self, evaluation: Evaluation, seconds: float) -> bytes:
         """The response, serialized."""
@@ -214,9 +224,13 @@ def response_template(evaluation: Evaluation, seconds: float) -> ResponseTemplat
             begin = raw.index(elements)
             places.append(((begin, begin + len(elements)), part))
     places.sort(key=itemgetter(0))
-    template = ResponseTemplate(raw, places)
+    template = ResponseTemplate(raw, places, _layouts_of(evaluation))
     written = encode_evaluation(evaluation, seconds, unhurried)[0].SerializeToString()
     return template if template.encode(evaluation, seconds) == written else None
+
+
+def _layouts_of(evaluation: Evaluation) -> Layouts:
+    return [(part, array.shape, array.dtype) for part, array in parts_of(evaluation)]
 
 
 def _marked(array: Array) -> Array:

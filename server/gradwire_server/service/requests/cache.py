@@ -50,17 +50,21 @@ class ProgramCache:
         With ``numbered`` nodes are asked for by their numbers, which must be the same in all graphs of the id.
         """
         with self._lock:
-            entry = self._entries.get(graph_id)
-            if entry is None or entry.size > largest or (numbered and entry.several):
-                return None
-            self._entries.move_to_end(graph_id)
-            return entry.program
+            return self._get(graph_id, largest, numbered=numbered)
+
+    def _get(self, graph_id: str, largest: float, *, numbered: bool = False) -> Program | None:
+        entry = self._entries.get(graph_id)
+        if entry is None or entry.size > largest or (numbered and entry.several):
+            return None
+        self._entries.move_to_end(graph_id)
+        return entry.program
 
     def find(self, digest: bytes, largest: float = inf) -> Program | None:
         """The program that was last put with this digest, under the same conditions."""
         # An id has one digest, that of the graph whose numbers the program has.
-        graph_id = self._ids.get(digest)
-        return None if graph_id is None else self.get(graph_id, largest)
+        with self._lock:
+            graph_id = self._ids.get(digest)
+            return None if graph_id is None else self._get(graph_id, largest)
 
     def put(self, program: Program, digest: bytes) -> bool:
         """Keep a program; False if it alone is larger than the cache."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from gradwire_server import codec, engine
 from gradwire_server.service.requests.logic import FindProgram, GradientLogic
 
@@ -10,10 +12,12 @@ PREFIX = 16
 first tensor come after them."""
 
 ALIKE = 4
-"""Templates of requests that are alike in these."""
+"""Templates of requests that are alike in these. Further ones are not learned: that takes longer than to parse them."""
 
 MAX_KINDS, MAX_BYTES = 1024, 4 << 20
-"""Kinds of requests by these, and bytes of templates; beyond these all are forgotten."""
+"""Kinds of requests by these, and bytes of templates; beyond these, the least recently used ones are forgotten."""
+
+_Kind = tuple[int, bytes]
 
 Found = tuple[codec.RequestTemplate, engine.Program]
 """A template that a request matches, and its program."""
@@ -27,46 +31,56 @@ class Templates:
 
     def __init__(self, logic: GradientLogic) -> None:
         self._logic = logic
-        self._known: dict[tuple[int, bytes], list[tuple[codec.RequestTemplate, FindProgram]] | None] = {}
+        self._known: OrderedDict[_Kind, list[tuple[codec.RequestTemplate, FindProgram]] | None] = OrderedDict()
         """None where requests have no template."""
         self._nbytes = 0
 
     def find(self, raw: bytes, start: int) -> Found | None:
         """The template that the bytes from ``start`` on match, and the program, if there are both."""
-        for template, find_program in self._known.get(_kind(raw, start)) or ():
+        kind = _kind(raw, start)
+        alike = self._known.get(kind) or ()
+        for number, (template, find_program) in enumerate(alike):
             if template.matches(raw, start):
                 program = find_program()
-                return None if program is None else (template, program)
+                if program is not None:
+                    self._known.move_to_end(kind)
+                    return template, program
+                # It makes room for others, should its graph not come again.
+                self._nbytes -= template.nbytes
+                del self._known[kind][number]  # type: ignore[union-attr]  # it is not empty
+                return None
         return None
+
+    def leave(self, raw: bytes, start: int) -> None:
+        """Learn no requests of this kind: they are not answered by templates."""
+        kind = _kind(raw, start)
+        self._drop(kind)
+        self._known[kind] = None
 
     def learn(self, raw: bytes, start: int) -> None:
         """Make a template of a request that was answered, unless it is the first of its kind."""
         kind = _kind(raw, start)
         if kind not in self._known:
-            if len(self._known) >= MAX_KINDS:
-                self._forget()
             self._known[kind] = []
+            if len(self._known) > MAX_KINDS:
+                self._drop(next(iter(self._known)))
             return
         alike = self._known[kind]
-        if alike is None:
+        if alike is None or len(alike) >= ALIKE:
             return
         found = self._logic.template(raw[start:])
         if found is None:
-            self._known[kind] = None
+            self.leave(raw, start)
             return
-        nbytes = found[0].nbytes
-        if self._nbytes + nbytes > MAX_BYTES:
-            self._forget()
-            alike = self._known[kind] = []
-        if len(alike) >= ALIKE:
-            alike.clear()
         alike.append(found)
-        self._nbytes += nbytes
+        self._known.move_to_end(kind)
+        self._nbytes += found[0].nbytes
+        while self._nbytes > MAX_BYTES:
+            self._drop(next(iter(self._known)))
 
-    def _forget(self) -> None:
-        self._known.clear()
-        self._nbytes = 0
+    def _drop(self, kind: _Kind) -> None:
+        self._nbytes -= sum(template.nbytes for template, _ in self._known.pop(kind, None) or ())
 
 
-def _kind(raw: bytes, start: int) -> tuple[int, bytes]:
+def _kind(raw: bytes, start: int) -> _Kind:
     return len(raw) - start, raw[start : start + PREFIX]

@@ -49,7 +49,7 @@ class SmallRequests:
         found = self._evaluated(known, raw, 0, caller)
         if found is None:
             return None
-        response = known[0].response(*found)
+        response = known[0].response(*found[1:])
         if len(response) > self._limits.max_message_bytes:
             raise reply_too_large(len(response), self._limits, TOO_MUCH)
         return response
@@ -59,17 +59,19 @@ class SmallRequests:
         found = self._evaluated(known, raw, start, caller)
         if found is None:
             return None
-        response = known[0].response(*found)
-        if len(response) > SMALL_REPLY:
-            self._admission.answered(caller, len(response))
-        if len(response) > INLINE_BYTES // 2:
-            return response_frames(tag, *found, caller.checkpoint)
-        return (response_frame(tag, response),)
+        reply, evaluation, seconds = found
+        if reply > SMALL_REPLY:
+            self._admission.answered(caller, reply)
+        if reply > INLINE_BYTES // 2:
+            return response_frames(tag, evaluation, seconds, caller.checkpoint)
+        return (response_frame(tag, known[0].response(evaluation, seconds)),)
 
-    def _evaluated(self, known: Found, raw: bytes, start: int, caller: Caller) -> tuple[Evaluation, float] | None:
+    def _evaluated(self, known: Found, raw: bytes, start: int, caller: Caller) -> tuple[int, Evaluation, float] | None:
+        """Bytes of the tensors of a response, what the engine found, and what it took; None as above."""
         template, program = known
         self._admission.check(caller)
         prepared = self._bound(program, template.query(raw, start))
         if prepared.job.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
+            self._templates.leave(raw, start)
             return None
-        return prepared.evaluate(caller.checkpoint)
+        return prepared.reply_bytes, *prepared.evaluate(caller.checkpoint)

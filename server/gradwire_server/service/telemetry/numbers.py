@@ -154,25 +154,30 @@ class Numbers(Collector):
             yield family.metric([self.cells], exemplars)
 
     def share(self, path: Path) -> None:
-        """Have all numbers in a file from now on, in which counters go on from where they were.
+        """Have all numbers in a file from now on, before anything is counted.
+
+        Counters go on from where a process before this one left them there.
 
         Raises:
-            OSError: There is no room for it.
+            OSError: There is no room for the file.
         """
         head = json.dumps([[*family[:4], list(family.places.items())] for family in self._families.values()]).encode()
         head += b" " * (-len(head) % 8)
-        old = _read(path)
-        cells = array("d", old[1]) if old is not None and old[0] == head else array("d", bytes(8 * len(self.cells)))
+        old, own = _read(path), self.cells
+        if old is None or old[0] != head or len(old[1]) != len(own):
+            # Whole at once, for whoever reads it.
+            new = path.with_suffix(".new")
+            try:
+                new.write_bytes(len(head).to_bytes(8, "little") + head + bytes(8 * len(own)))
+                new.replace(path)
+            finally:
+                new.unlink(missing_ok=True)
+        with path.open("r+b") as file:
+            self.cells = memoryview(mmap.mmap(file.fileno(), 0))[8 + len(head) :].cast("d")
         for family in self._families.values():
             if family.kind in (Kind.GAUGE, Kind.CONSTANT):
                 for place in family.places.values():
-                    cells[place] = self.cells[place]
-        # Whole at once, for whoever reads it.
-        new = path.with_suffix(".new")
-        new.write_bytes(len(head).to_bytes(8, "little") + head + cells.tobytes())
-        new.replace(path)
-        with path.open("r+b") as file:
-            self.cells = memoryview(mmap.mmap(file.fileno(), 0))[8 + len(head) :].cast("d")
+                    self.cells[place] = own[place]
 
 
 def _read(path: Path) -> tuple[bytes, array[float]] | None:
@@ -196,8 +201,10 @@ class Sums(Collector):
         """What Prometheus asks for."""
         found = [content for path in sorted(self._folder.glob("*.numbers")) if (content := _read(path)) is not None]
         if found:
-            for family in _families(found[0][0]):
-                yield family.metric([cells for _, cells in found], {})
+            # Those of another version say other things.
+            head, _ = found[-1]
+            for family in _families(head):
+                yield family.metric([cells for own, cells in found if own == head], {})
 
     def forget(self, number: int) -> None:
         """What a process of this number has now it has no more, as it has ended; what it counted stays."""
