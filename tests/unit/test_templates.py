@@ -172,7 +172,7 @@ def test_what_is_known_of_requests_is_bounded() -> None:
 
 
 def forgetful() -> GradientLogic:
-    """A logic that keeps one graph."""
+    """A logic that keeps one graph or two."""
     logic = GradientLogic()
     logic.cache = ProgramCache(200_000)
     return logic
@@ -183,7 +183,8 @@ def test_templates_of_graphs_that_are_gone_make_room() -> None:
     raw = request(hinge(), logic).SerializeToString()
     templates = learnt(logic, raw)
     assert templates.find(raw, 0) is not None
-    request(perceptron(), logic)
+    for other in (perceptron(), loss(list("abcdefgh"))):
+        request(other, logic)
     assert templates.find(raw, 0) is None
     assert templates._nbytes == 0  # noqa: SLF001  (nobody else counts it)
 
