@@ -51,7 +51,10 @@ class Loss(torch.nn.Module):
         self._calls: dict[tuple[str, ...], ValueAndGrad] = {}
         self.call(())
         for name, tensor in (parameters or {}).items():
-            self.register_parameter(name, torch.nn.Parameter(tensor))
+            try:
+                self.register_parameter(name, torch.nn.Parameter(tensor))
+            except KeyError as error:
+                raise InvalidRequestError(f'torch has no parameter "{name}" here: {error.args[0]}', node=name) from None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # as torch has it
     def forward(self, **arrays: Any) -> torch.Tensor:

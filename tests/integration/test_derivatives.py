@@ -192,7 +192,15 @@ WRONG: list[tuple[Callable[[gw.Client], Any], str]] = [
     (lambda client: client.hvp(gw.parameter("w") ** 2)(w=1.0), "takes the vector first"),
     (lambda client: client.hvp(gw.parameter("w") ** 2)(1.0, w=1.0), "mapping of arrays by name"),
     (lambda client: client.hvp(gw.parameter("w") ** 2)({"v": 1.0}, w=1.0), "vector of v|vector of w"),
-    (lambda client: client.hvp(loss)({"w": W}, PARAMS, x=X[0]), "not nested like"),
+    (lambda client: client.hvp(loss)({"w": W}, PARAMS, x=X[0]), "the vector is nested as .*; the first argument as"),
+    (lambda client: client.hvp(lambda p: gw.sum(p**3))(np.ones((5, 3)), np.ones(3)), r"has shape \(5, 3\).*\(3,\)"),
+    (lambda client: client.hvp(lambda **k: k["w"] ** 3)(1.0, w=1.0), "mapping of arrays by name; found float"),
+    (lambda client: client.hvp(lambda w, **k: w * k["vector"])(1.0, 1.0, vector=1.0), '"vector" is a name'),
+    (lambda client: client.vjp(lambda p: p * 2)(np.ones((5, 3)), np.ones(3)), r"the vector has shape \(5, 3\).*\(3,\)"),
+    (
+        lambda client: client.vjp(lambda p, x: p * x, per_example="x")(U[:3, 0], np.ones(3), x=np.ones((3, 3))),
+        "the vector has",
+    ),
     (lambda client: client.hvp(loss, wrt="params"), "in its first argument"),
 ]
 

@@ -49,6 +49,12 @@ def test_values_and_gradients_are_those_of_torch(client: gw.Client, reduction: s
         torch.testing.assert_close(tensor.grad, other[name].grad)
 
 
+@pytest.mark.parametrize("name", ["a.b", "forward"])
+def test_a_name_that_torch_does_not_take_is_an_error_of_ours(client: gw.Client, name: str) -> None:
+    with pytest.raises(gw.InvalidRequestError, match=f'no parameter "{name}"'):
+        Loss(client, gw.parameter(name) ** 2, {name: torch.tensor(1.0)})
+
+
 def test_an_optimizer_changes_the_parameters_of_the_module(client: gw.Client) -> None:
     x = gw.input("x", shape=(2,), per_example=True)
     y = gw.input("y", per_example=True)

@@ -206,6 +206,7 @@ def test_names_of_keys_that_are_no_python_names(client: gw.Client) -> None:
 MISTAKES: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
     (lambda p: p["w"], ({"w": "text"},), {}, r'array "p.w" has dtype <U4; expected real numbers'),
     (lambda p: p["w"], ({"w": [np.ones(2), "text"]},), {}, r'array "p.w.1" has dtype'),
+    (lambda a, **k: a["b"], ({"b": 1.0},), {"a.b": 2.0}, "two arrays of this call have one name"),
     (lambda p, x: x, ({"w": 1.0}, 1.0), {"x": 2.0}, 'argument "x" is given twice, by position and by keyword'),
     (lambda p: p, (1.0, 2.0), {}, r"takes 1 positional arguments \['p'\]; found 2"),
     (lambda p, x: x, ({"w": 1.0},), {}, "missing a required argument: 'x'"),

@@ -117,10 +117,14 @@ class Arguments:
 def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool) -> Spec:
     """Add the leaves of an argument; lists and tuples are arrays, as everywhere, or else containers."""
     if type(value) is np.ndarray or is_array(value) or (not sequences and _is_sequence(value)):
-        leaves[name] = value
-        return None
-    found, spec = flattened(value, sequences=sequences)
-    leaves.update(zip(leaf_names(name, spec), found, strict=True))
+        found, spec = [value], None
+    else:
+        found, spec = flattened(value, sequences=sequences)
+    names = leaf_names(name, spec)
+    before = len(leaves)
+    leaves.update(zip(names, found, strict=True))
+    if len(leaves) < before + len(found):
+        raise InvalidRequestError(f"two arrays of this call have one name, among {names}; choose other keys", node=name)
     return spec
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class VectorJacobian:
         """The arrays of a call, of which the first is the vector."""
         if not given:
             raise InvalidRequestError("a vector-Jacobian product takes the vector first, shaped like the value")
-        values = self.computation.values(given[1:], {**named, self._name: given[0]})
+        values = self.computation.values(given[1:], _with(named, self._name, given[0]))
         return values, lambda result: (
             result.outputs[self._value] if self._value else result.outputs,
             result.gradients,
@@ -61,6 +62,7 @@ class VectorJacobian:
     @staticmethod
     def _weighed(function: Callable[..., Any], cotangent: Any, args: Any, named: Any) -> Any:  # noqa: ANN401  (pytrees)
         out = as_expression(function(*args, **named))
+        _check_shape("the vector", cotangent.shape, "the value", out.shape)
         return sum_over(mul(cotangent, out)), out
 
 
@@ -75,6 +77,7 @@ class Jacobian:
         self._shapes: dict[int, tuple[int, ...]] = {}
         """Shape of what a function returns, by the id of the problem, which the probe keeps."""
         self._seen: list[tuple[int, ...]] = []
+        self._probing = Lock()
         if isinstance(out, Expression):
             u = input_(self._name, out.shape, per_example=True)
             self._shape: tuple[int, ...] | None = out.shape
@@ -88,12 +91,13 @@ class Jacobian:
 
     def asked(self, given: Sequence[Any], named: Mapping[str, Any]) -> tuple[Values, Finish]:
         """The arrays of a call: each example once for each row of the identity."""
-        problem, arrays, dtype = self._probe.prepared(self._probe.values(given, named))
-        shape = self._shape_of(problem)
+        with self._probing:
+            problem, arrays, dtype = self._probe.prepared(self._probe.values(given, named))
+            shape = self._shape_of(problem)
         size = prod(shape)
         counts = [len(arrays[name]) for name in problem.per_example if name in arrays]
         rows = np.tile(np.eye(size, dtype=dtype).reshape(size, *shape), (counts[0] if counts else 1, *[1] * len(shape)))
-        values: dict[str, Any] = self.computation.values(given, {**named, self._name: rows})  # type: ignore[assignment]  # a new dict
+        values: dict[str, Any] = self.computation.values(given, _with(named, self._name, rows))  # type: ignore[assignment]  # a new dict
         for name in problem.per_example:
             values[name] = np.repeat(arrays[name], size, axis=0)
         leading = (*counts[:1], *shape)
@@ -162,9 +166,18 @@ class HessianVector:
                 raise InvalidRequestError(f"the vector is a mapping of arrays by name; found {type(vector).__name__}")
             own = {f"{self._name} of {name}": value for name, value in vector.items()}
             return self.computation.values(rest, {**named, **own}), lambda result: result.gradients
-        leaves = dict(vector) if not rest else dict(enumerate(flattened(vector, sequences=True)[0]))
-        own = {self._name: {str(place): leaf for place, leaf in leaves.items()}}
-        return self.computation.values(rest, {**named, **own}), lambda result: result.gradients
+        if rest:
+            found, nesting = flattened(vector, sequences=True)
+            _, expected = flattened(rest[0], sequences=True)
+            if nesting != expected:
+                raise InvalidRequestError(f"the vector is nested as {nesting}; the first argument as {expected}")
+            leaves = dict(enumerate(found))
+        elif isinstance(vector, Mapping):
+            leaves = dict(vector)
+        else:
+            raise InvalidRequestError(f"the vector is a mapping of arrays by name; found {type(vector).__name__}")
+        own = {str(place): leaf for place, leaf in leaves.items()}
+        return self.computation.values(rest, _with(named, self._name, own)), lambda result: result.gradients
 
     def _derived(self, function: Callable[..., Any], vector: Any, args: Any, named: Any) -> Expression:  # noqa: ANN401  (pytrees)
         loss = as_expression(function(*args, **named))
@@ -185,6 +198,8 @@ class HessianVector:
         self, loss: Expression, nodes: Mapping[str, Expression], vectors: Mapping[str, Expression]
     ) -> Expression:
         """The derivative of the loss along the vector."""
+        for name, node in nodes.items():
+            _check_shape(f'"{name}" of the vector', vectors[name].shape, "what it is along", node.shape)
         slopes = gradient(loss, nodes, ties=self._ties)
         return add(0.0, *(sum_over(mul(slopes[name], vectors[name])) for name in nodes))
 
@@ -198,6 +213,18 @@ def _settings(options: Options) -> dict[str, Any]:
         if name in options:
             raise InvalidRequestError(f"{name}= is for value_and_grad; a derivative returns nothing beside itself")
     return dict(options)
+
+
+def _with(named: Mapping[str, Any], name: str, value: object) -> dict[str, Any]:
+    """The keyword arguments and one of our own."""
+    if name in named:
+        raise InvalidRequestError(f'"{name}" is a name that this call uses itself; choose another for the array')
+    return {**named, name: value}
+
+
+def _check_shape(what: str, found: tuple[int, ...], which: str, expected: tuple[int, ...]) -> None:
+    if found != expected:
+        raise InvalidRequestError(f"{what} has shape {found}; {which} has shape {expected}, for one example")
 
 
 def _has_examples(node: Expression) -> bool:

@@ -97,6 +97,26 @@ def test_arithmetic_has_the_bits_of_the_reference(name: str, dtype: type, ties: 
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("gradient", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "row", [[1, np.nan, 2], [1, np.inf, 2], [np.inf, np.inf], [1, -np.inf], [-np.inf, -np.inf], [np.nan, -np.inf]]
+)
+def test_logsumexp_passes_back_what_the_reference_does_of_what_is_not_finite(
+    row: list[float], gradient: float, dtype: type
+) -> None:
+    builder = Builder()
+    x = builder.input("x", (len(row),))
+    builder.op("mul", builder.op("logsumexp", x), builder.input("c"))
+    program = builder.program()
+    arrays: dict[str, Any] = {"x": np.array(row, dtype), "c": np.array(gradient, dtype)}
+    checked = program.checked
+    values = forward(checked, arrays, np.dtype(dtype), needed(checked, [checked.graph.loss]))
+    node = program.facts.by_name["x"].node
+    expected = backward(checked, values, between(checked, [node]))[node]
+    np.testing.assert_allclose(evaluate(program, arrays, dtype, wrt=("x",)).gradients["x"], expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [SHAPE, ()])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", NEAR)

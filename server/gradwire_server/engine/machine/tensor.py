@@ -175,7 +175,7 @@ def apply_other(opcode: int, first: int, second: int, third: int, out: int, n: i
             z[k] = x[k] if y[k] == one else zero
     elif opcode == SHARE_SPLIT:
         for k in range(n):
-            z[k] = x[k] / y[k] if y[k] > zero else zero
+            z[k] = zero if x[k] == zero or y[k] == zero else x[k] / y[k]
     elif opcode == WINNER:
         for k in range(n):
             z[k] = x[k] if y[k] == w[k] else zero
@@ -189,8 +189,7 @@ def apply_other(opcode: int, first: int, second: int, third: int, out: int, n: i
     else:
         least = -one / zero
         for k in range(n):
-            e = one if y[k] == w[k] else functions.exp(y[k] - w[k])
-            z[k] = zero if x[k] == zero or y[k] == least else x[k] * e
+            z[k] = zero if x[k] == zero or w[k] == least else x[k] * functions.exp(y[k] - w[k])
 
 
 @inlined
