@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,7 +13,12 @@ import pytest
 import gradwire as gw
 from tests.integration.server_process import ServerProcess
 
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
 
 RANDOM = np.random.default_rng(2)
 W, B = RANDOM.normal(size=(3, 4)), RANDOM.normal(size=3)

@@ -201,7 +201,7 @@ def gw_names(function: Callable[..., object]) -> list[str]:
 
 
 def test_a_strict_checker_of_types_accepts_them() -> None:
-    command = [BIN / "basedpyright", "--project", FOLDER.parent / "pyproject.toml"]
+    command = [str(BIN / "basedpyright"), "--project", str(FOLDER.parent / "pyproject.toml")]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "0 errors, 0 warnings, 0 notes\n")
 

@@ -35,7 +35,8 @@ def said(code: str) -> str:
         warnings.simplefilter("ignore")
         names: dict[str, Any] = {"np": np, "math": math, "gw": gw, "client": client, "jax": jax, "jnp": jnp}
         try:
-            exec(compile(code, "mistake", "exec"), names | {"torch": torch})  # noqa: S102  (it is ours)
+            with jax.enable_x64(False):
+                exec(compile(code, "mistake", "exec"), names | {"torch": torch})  # noqa: S102  (it is ours)
         except Exception as error:  # noqa: BLE001  (whatever a library raises)
             text = re.sub(r"0x[0-9a-f]+", "0x...", " ".join(str(error).split()))
             text = text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} ..."

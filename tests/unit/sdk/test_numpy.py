@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,7 +13,12 @@ import pytest
 import gradwire as gw
 from tests.unit.sdk.referring import referred
 
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True)
+def double_precision() -> Iterator[None]:
+    with jax.enable_x64(True):
+        yield
+
 
 RANDOM = np.random.default_rng(3)
 ARRAYS = {
