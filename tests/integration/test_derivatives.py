@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,12 +13,7 @@ import pytest
 import gradwire as gw
 from tests.integration.server_process import ServerProcess
 
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
-
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 RANDOM = np.random.default_rng(2)
 W, B = RANDOM.normal(size=(3, 4)), RANDOM.normal(size=3)

@@ -17,6 +17,8 @@ from gradwire_server.engine.graph.ops import OPS
 from tests.unit.sdk.referring import referred
 from tests.unit.sdk.test_numpy import ARRAYS, LINES, on_engine
 
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 RANDOM = np.random.default_rng(1)
 INF, NAN = math.inf, math.nan
 

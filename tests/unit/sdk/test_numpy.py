@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,12 +13,7 @@ import pytest
 import gradwire as gw
 from tests.unit.sdk.referring import referred
 
-
-@pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
-
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 RANDOM = np.random.default_rng(3)
 ARRAYS = {
