@@ -17,11 +17,7 @@ PROBLEMS = {type(problem).__name__: problem for problem in sif2jax.unconstrained
 
 SAMPLE = ["AKIVA", "ALLINITU", "BROWNBS", "CLIFF", "DENSCHNA", "ENGVAL2", "HIMMELBG", "ROSENBR", "SPARSINE"]
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,7 @@ import pytest
 import gradwire as gw
 from tests.unit.sdk.jax_functions import FUNCTIONS, M, V
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 @pytest.fixture(scope="module")
