@@ -49,13 +49,7 @@ class Weights:
             if root is None or not self._facts.lanes[factor] or len(checked.shape(weight)) != 2:
                 continue
             source = isinstance(checked.graph.contents.get(factor), Input)
-            own = self._opcodes[factor] not in (
-                Opcode.RESHAPE,
-                Opcode.TRANSPOSE,
-                Opcode.TAKE,
-                Opcode.STACK,
-                Opcode.SLICE,
-            )
+            own = self._opcodes[factor] not in MOVED
             if len(checked.shape(factor)) > 2 or not (source or (own and checked.shape_ids[factor])):
                 continue
             self.products[node] = weight
