@@ -4,9 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 60
+ORDINARY := -n 2 -m 'not container and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-container lint protos serve bench outside faults fuzz
+.PHONY: help demo test coverage test-container lint protos serve bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -14,9 +15,12 @@ help:  ## List the targets
 demo: .venv/demo  ## Train a classifier on real data: a server, three workers, and the optimum to compare with
 	$(BIN)/python -m demo
 
-test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests, with the coverage of lines and branches
-	$(BIN)/pytest -n 2 -m 'not container and not outside' --cov --cov-report=term-missing
+test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests
+	$(BIN)/pytest $(ORDINARY)
 	$(MAKE) --no-print-directory test-container
+
+coverage: .venv/dev $(BIN)/prometheus $(BIN)/chromium  ## List the lines and branches that no test reaches; takes twice as long as the tests
+	$(BIN)/pytest $(ORDINARY) --cov --cov-report=term-missing
 
 test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
 	tools/with-docker $(BIN)/pytest tests/container
