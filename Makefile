@@ -7,7 +7,7 @@ SECONDS ?= 60
 ORDINARY := -n 2 -m 'not container and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container lint protos serve bench outside faults fuzz
+.PHONY: help demo test coverage test-container lint protos hashes serve bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -31,6 +31,9 @@ lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerf
 protos: .venv/dev  ## Generate the stubs in client/gradwire/v1 from protos/
 	$(BIN)/python -m tools.generate_stubs client
 
+hashes: .venv/dev  ## Write the hashes of what the image installs, in the versions of constraints.txt
+	$(BIN)/python -m tools.hash_requirements
+
 serve: .venv/server  ## Start a server on this machine
 	$(BIN)/gradwire serve
 
@@ -48,9 +51,9 @@ fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for
 	$(BIN)/python -m tests.fuzzing serve --seconds $(SECONDS)
 
 # .venv/NAME says that the extra NAME is installed in its pinned versions.
-.venv/%: pyproject.toml constraints.txt | $(BIN)/pip
+.venv/%: $(wildcard */pyproject.toml) pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing gradwire[$*] into .venv ..."
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]'
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable pictures --editable server --editable '.[$*]'
 	@$(BIN)/python -m gradwire_server.warming
 	@touch $@
 

@@ -8,17 +8,15 @@ import sys
 
 
 def main() -> None:
-    """Run the command, or say in a line what is not installed."""
+    """Run the command."""
     _open_streams()
     for number in (signal.SIGINT, signal.SIGTERM):
         # While all is imported: Python would print a trace, and the first process of a container not end at all.
         signal.signal(number, lambda number, _: os._exit(128 + number))
     # gRPC reads this when it is imported. What it would print stands in our messages already.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    try:
-        from gradwire_server import cli  # noqa: PLC0415  (the packages of the server are optional)
-    except ModuleNotFoundError as error:
-        sys.exit(f"gradwire: this command needs {error.name}: pip install 'gradwire[server]'")
+    from gradwire_server import cli  # noqa: PLC0415  (after the above)
+
     cli.main()
 
 

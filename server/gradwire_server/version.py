@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-VERSION = version("gradwire")
+VERSION = version("gradwire-server")

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire_server.version import VERSION
 from tests.hostile import graphs, scalars, tensors, wire
 from tests.hostile.memory import growth, resident
 from tests.hostile.messages import EXHAUSTED, Bad, graph, op, parameter, valid
@@ -120,7 +121,7 @@ def test_another_version_of_the_contract_is_unimplemented(raw: grpc.Channel) -> 
     answer = send(raw, "ComputeGradients", b"", service="gradwire.v2.GradientService")
     assert isinstance(answer, Refused)
     assert answer.code is grpc.StatusCode.UNIMPLEMENTED
-    words = ("gradwire.v2.GradientService", "ComputeGradients", "gradwire.v1.GradientService", "0.1.0")
+    words = ("gradwire.v2.GradientService", "ComputeGradients", "gradwire.v1.GradientService", VERSION)
     assert [word for word in words if word not in answer.message] == [], answer.message
 
 

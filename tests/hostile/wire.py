@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server.version import VERSION
 from tests.hostile.messages import EXHAUSTED, INVALID, Bad, Node, graph, parameter, register, valid
 
 
@@ -74,9 +75,9 @@ WIRE = [
     Bad("over-the-cap", "ComputeGradients", lambda: valid() + b"\xfa\x3e\xff\xff\xff\x3f" + b"x" * ((128 << 20) - 1),
         EXHAUSTED, "LIMIT_EXCEEDED", ("134217728", "--max-message-bytes", "StreamGradients")),
     Bad("no-op", "RegisterGraph", register(Node(name="culprit")), INVALID, "INVALID_GRAPH",
-        ('"culprit"', "no kind", "0.1.0", "softplus"), "graph.nodes[0]"),
+        ('"culprit"', "no kind", VERSION, "softplus"), "graph.nodes[0]"),
     Bad("unknown-op", "RegisterGraph", unknown_op, INVALID, "INVALID_GRAPH",
-        ("field 999", "0.1.0", "softplus"), "graph.nodes[0]"),
+        ("field 999", VERSION, "softplus"), "graph.nodes[0]"),
     Bad("many-empty-nodes", "RegisterGraph", lambda: delimited(b"\x0a", b"\x0a\x00" * 20_000_000), EXHAUSTED,
         "LIMIT_EXCEEDED", ("20000000 nodes", "1000000", "max_nodes"), "graph.nodes", factor=8),
     *(

@@ -16,6 +16,7 @@ import trustme
 import gradwire as gw
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.configuration.settings import Settings
+from gradwire_server.version import VERSION
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning
 from tests.integration.test_lifecycle import gradwire
 from tests.pem import authority_file, pair
@@ -27,7 +28,7 @@ def test_health_and_info(server: ServerProcess) -> None:
     done = gradwire("info", GRADWIRE_ADDRESS=server.address)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == f"gradwire 0.1.0 at {server.address}, one process"
+    assert lines[0] == f"gradwire {VERSION} at {server.address}, one process"
     assert "max_message_bytes 134,217,728 (128 MiB)" in [" ".join(line.split()) for line in lines]
     assert [name for name in ServiceLimits.model_fields if name not in done.stdout] == []
     assert [line.split()[0] for line in lines if line.endswith("s = 1 / (1 + e^-a)")] == ["sigmoid"]
@@ -107,7 +108,7 @@ def test_they_ask_over_mutual_tls_with_a_token_under_another_name(tmp_path: Path
         assert "max_nodes" in gradwire("info", server.address, *named, f"--token-file={tokens}").stdout
         options: Any = {"ca": ca, "server_name": "gradwire.example", "token": tokens, **own.of_client}
         with gw.connect(server.address, tls=True, **options) as client:
-            assert client.info().version == "0.1.0"
+            assert client.info().version == VERSION
 
 
 def test_asking_imports_no_engine(server: ServerProcess) -> None:
@@ -178,7 +179,7 @@ def test_a_file_that_is_wrong_is_laid_to_the_variable_that_names_it(
 
 def test_variables_of_others_change_nothing() -> None:
     for name in ("VERSION", "SERVE", "HEALTH", "INFO", "EXPLAIN"):
-        assert gradwire("--version", **{name: "1.2.3"}).stdout == "gradwire 0.1.0\n"
+        assert gradwire("--version", **{name: "1.2.3"}).stdout == f"gradwire {VERSION}\n"
 
 
 def test_the_help_has_every_option_in_a_group_with_its_unit() -> None:

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 import gradwire as gw
+from gradwire_server.version import VERSION
 from tests.integration.proxy import proxy, tls_proxy
 from tests.integration.server_process import ServerProcess
 from tests.pem import pair
@@ -38,7 +39,7 @@ async def info(port: int, **options: Any) -> gw.ServerInfo:
 
 async def test_an_encrypted_call(server: ServerProcess, files: dict[str, Path]) -> None:
     async with tls_proxy(server.address, AUTHORITY) as port:
-        assert (await info(port, tls=True, ca=files["ca"], token="secret")).version == "0.1.0"  # noqa: S106  (no secret)
+        assert (await info(port, tls=True, ca=files["ca"], token="secret")).version == VERSION  # noqa: S106  (no secret)
         async with gw.AsyncClient(f"127.0.0.1:{port}", tls=True, ca=files["ca"]) as client:
             value, _ = await client.value_and_grad(gw.parameter("w"))(w=2.0)
             assert value == 2
@@ -47,7 +48,7 @@ async def test_an_encrypted_call(server: ServerProcess, files: dict[str, Path]) 
 async def test_a_client_shows_its_certificate(server: ServerProcess, files: dict[str, Path]) -> None:
     async with tls_proxy(server.address, AUTHORITY, ask=True) as port:
         pair = {"certificate": files["certificate"], "key": files["key"]}
-        assert (await info(port, tls=True, ca=files["ca"], **pair)).version == "0.1.0"
+        assert (await info(port, tls=True, ca=files["ca"], **pair)).version == VERSION
         with pytest.raises(gw.UnavailableError):
             await info(port, tls=True, ca=files["ca"])
 

@@ -20,6 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server.version import VERSION
 from tests.integration.raw import SERVICE, channel, stub
 from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_lifecycle import gradwire
@@ -110,7 +111,7 @@ def test_a_call_is_a_span_below_that_of_its_caller_with_its_parts(
     assert found.below(stream_span)[-3:] == ["decode", "compute", "send"]
     assert not [span for span in found.spans if "Health" in span.name]
     assert {resource["service.name"] for resource in found.resources} == {"gradwire"}
-    assert {resource["service.version"] for resource in found.resources} == {"0.1.0"}
+    assert {resource["service.version"] for resource in found.resources} == {VERSION}
 
 
 def test_the_environment_names_the_service_and_a_collector_that_is_away_holds_nothing_up() -> None:

@@ -18,6 +18,7 @@ import pytest
 
 import gradwire as gw
 from gradwire_server.service.process.forkserver import FOLDER
+from gradwire_server.version import VERSION
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_lifecycle import gradwire
 from tests.integration.test_metrics import LABELS, PROMTOOL, series
@@ -69,7 +70,7 @@ async def test_calls_and_streams_find_their_graph_whichever_worker_they_reach() 
         assert counted[CALLS] == 8
         assert 2 <= counted["gradwire_programs_cached"] + counted["gradwire_compile_seconds_count"] <= 4
         assert counted["gradwire_requests_in_flight"] == 0
-        assert counted['gradwire_build_info{version="0.1.0"}'] == 1
+        assert counted[f'gradwire_build_info{{version="{VERSION}"}}'] == 1
         assert server.stop() == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER, CLIENT = ROOT / "server" / "gradwire_server", ROOT / "client" / "gradwire"
+PICTURES = ROOT / "pictures" / "gradwire_pictures"
 ENGINE, SERVICE = SERVER / "engine", SERVER / "service"
 
 WINGS = {
@@ -100,6 +101,12 @@ RULES = [
         [path for path in files(CLIENT) if path.name != "local.py"],
         ("gradwire_server", "prometheus_client", "pydantic", "structlog"),
     ),
+    (
+        "client without pictures",
+        [path for path in files(CLIENT) if path.name != "saving.py"],
+        ("gradwire_pictures", "igraph", "matplotlib"),
+    ),
+    ("pictures", files(PICTURES), ("gradwire_server", "grpc", "gradwire._calls", "gradwire._transports")),
 ]
 
 
@@ -110,7 +117,7 @@ def test_no_import_crosses(rule: str, paths: list[Path], forbidden: tuple[str, .
 
 def inside(house: Path, path: Path) -> set[Path]:
     """Files of a house that a file of it imports, those for types alone included."""
-    root = next(parent.parent for parent in (CLIENT, SERVER) if house.is_relative_to(parent))
+    root = next(parent.parent for parent in (CLIENT, PICTURES, SERVER) if house.is_relative_to(parent))
     found = set()
     for module in imports(path):
         place = root.joinpath(*module.split("."))
@@ -171,7 +178,7 @@ def test_what_all_wings_stand_on_imports_none(house: Path) -> None:
     assert [path.name for path in ground if any(map(wing, inside(house, path)))] == []
 
 
-@pytest.mark.parametrize("folder", [SERVER, CLIENT], ids=["server", "sdk"])
+@pytest.mark.parametrize("folder", [SERVER, CLIENT, PICTURES], ids=["server", "sdk", "pictures"])
 def test_no_files_import_each_other(folder: Path) -> None:
     assert in_a_circle(folder) == []
 
@@ -215,7 +222,7 @@ def test_what_holds_values_of_the_engine_has_few_fields() -> None:
 
 def test_the_sdk_has_these_wings_and_short_files() -> None:
     assert {path.parent.name for path in CLIENT.glob("*/__init__.py")} == {*SDK_WINGS, "v1"}
-    assert long_files(CLIENT) == []
+    assert long_files(CLIENT) + long_files(PICTURES) == []
 
 
 @pytest.mark.parametrize(("name", "question"), SDK_WINGS.items())
@@ -242,6 +249,6 @@ def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:
     assert [module for module in imports(CLIENT / "_transports" / "local.py") if module.startswith("gradwire_server")]
 
 
-@pytest.mark.parametrize("package", [CLIENT, SERVER])
+@pytest.mark.parametrize("package", [CLIENT, PICTURES, SERVER])
 def test_a_package_says_that_it_is_typed(package: Path) -> None:
     assert (package / "py.typed").exists()

@@ -225,7 +225,7 @@ class Trace:
         return show(self._graph, self._response, title=title)
 
     def _repr_svg_(self) -> str | None:
-        from gradwire._pictures.drawing import svg_of  # noqa: PLC0415  (as above)
+        from gradwire._pictures.saving import svg_of  # noqa: PLC0415  (as above)
 
         return svg_of(self._graph, self._response)
 

@@ -41,3 +41,8 @@ def operands_of(node: graph_pb2.Node) -> list[int]:
     """Indices of a node's operands."""
     box = getattr(node, node.WhichOneof("kind") or "constant")
     return list(getattr(box, "operands", ()))
+
+
+def missing(error: ImportError) -> GradwireError:
+    """What to say when a library for pictures is missing."""
+    return GradwireError(f"pictures need {error.name}: pip install 'gradwire[pictures]'")

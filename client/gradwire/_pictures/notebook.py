@@ -8,7 +8,7 @@ from gradwire._graphs.graph import graph
 
 
 def _svg(expression: Expression) -> str | None:
-    from gradwire._pictures.drawing import svg_of  # noqa: PLC0415  (only pictures need it)
+    from gradwire._pictures.saving import svg_of  # noqa: PLC0415  (only pictures need it)
 
     return svg_of(graph(expression)) if expression.shape == () else None
 

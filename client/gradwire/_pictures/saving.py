@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 from gradwire._errors import GradwireError, UsageError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import graph as graph_of
-from gradwire._pictures.page import page_of
+from gradwire._pictures.checking import missing
 from gradwire._pictures.text import text_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2
 
@@ -32,13 +32,25 @@ def picture(
     Raises:
         GradwireError: The graph is too large for the format or breaks a rule, or the libraries for images are missing.
     """
-    if form == "html":
-        return page_of(graph, trace, title=title).encode()
     if form == "text":
         return text_of(graph, trace, title=title).encode()
-    from gradwire._pictures.drawing import image_of  # noqa: PLC0415  (only images need its libraries)
+    try:
+        if form == "html":
+            from gradwire_pictures.page import page_of  # noqa: PLC0415  (a distribution of its own)
 
+            return page_of(graph, trace, title=title).encode()
+        from gradwire_pictures.drawing import image_of  # noqa: PLC0415  (as above)
+    except ModuleNotFoundError as error:
+        raise missing(error) from error
     return image_of(graph, trace, form, title=title)
+
+
+def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
+    """A graph as SVG, for notebooks; None if it is too large or the libraries are missing."""
+    try:
+        return picture(graph, trace, "svg").decode()
+    except GradwireError:
+        return None
 
 
 def format_of(path: Path) -> Format:

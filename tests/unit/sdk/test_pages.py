@@ -16,10 +16,10 @@ import pytest
 
 import gradwire as gw
 from demo.problem import hinge_loss
-from gradwire._pictures import page
-from gradwire._pictures.page import page_of
 from gradwire._pictures.text import text_of
 from gradwire.v1 import graph_pb2
+from gradwire_pictures import page
+from gradwire_pictures.page import page_of
 from gradwire_server.engine import OPS
 from tests.losses import Arrays
 

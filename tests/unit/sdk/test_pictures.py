@@ -15,8 +15,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 import gradwire as gw
 from demo.problem import hinge_loss
-from gradwire._pictures import drawing
 from gradwire.v1 import graph_pb2, tensor_pb2
+from gradwire_pictures import drawing
 from tests.losses import Arrays, perceptron
 
 ARRAYS: Arrays = {"w": [0.5, 1.0], "phi": [3.0, -1.0], "y": -1.0}

@@ -8,8 +8,8 @@ import json
 import re
 from importlib.resources import files
 
-from gradwire._pictures.page_data import page_data
 from gradwire.v1 import gradient_service_pb2, graph_pb2
+from gradwire_pictures.page_data import page_data
 
 _MODULES = ("numbers", "graph", "rules", "paths", "folding", "steps", "layout", "drawing", "panel", "table", "main")
 """The page's own modules; they import each other as ``page/NAME``."""
@@ -50,4 +50,4 @@ def _source(name: str) -> str:
 
 
 def _read(name: str) -> bytes:
-    return files("gradwire._pictures").joinpath("page", name).read_bytes()
+    return files("gradwire_pictures").joinpath("page", name).read_bytes()

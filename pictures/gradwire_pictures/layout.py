@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from gradwire._errors import GradwireError
+from gradwire._pictures.checking import missing
 
 if TYPE_CHECKING:
     import igraph
@@ -132,8 +132,3 @@ def width_of(text: str, font: float = FONT) -> float:
 
     points: float = text_to_path.get_text_width_height_descent(text, FontProperties(size=font), ismath=False)[0]
     return points / 72
-
-
-def missing(error: ImportError) -> GradwireError:
-    """What to say when a library for pictures is missing."""
-    return GradwireError(f"pictures need {error.name}: pip install 'gradwire[demo]'")

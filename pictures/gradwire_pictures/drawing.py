@@ -1,6 +1,6 @@
 """Pictures of graphs, as one draws them on a blackboard: values in the boxes, gradients on the edges.
 
-The layout is igraph's, the drawing matplotlib's; both come with ``pip install 'gradwire[demo]'``.
+The layout is igraph's, the drawing matplotlib's; both come with ``pip install 'gradwire[pictures]'``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from gradwire._arrays import decode_tensor
-from gradwire._errors import GradwireError, InvalidGraphError
+from gradwire._errors import InvalidGraphError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import graph as graph_of
-from gradwire._pictures.checking import check, operands_of
-from gradwire._pictures.layout import FONT, LINE, Box, Point, Rectangle, layout, missing, width_of
+from gradwire._pictures.checking import check, missing, operands_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
+from gradwire_pictures.layout import FONT, LINE, Box, Point, Rectangle, layout, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -107,14 +107,6 @@ def image_of(
     with _any_script():
         figure.savefig(target, format=form, dpi=dpi, metadata={"Date": None} if form == "svg" else None)
     return target.getvalue()
-
-
-def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
-    """A graph as SVG, for notebooks; None if it is too large or the libraries are missing."""
-    try:
-        return image_of(graph, trace, "svg").decode()
-    except GradwireError:
-        return None
 
 
 @contextmanager

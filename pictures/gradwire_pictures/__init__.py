@@ -1,0 +1,1 @@
+"""Pictures of graphs that need more than text: a page for a browser, and images."""
