@@ -4,10 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 60
-ORDINARY := -n 2 -m 'not container and not outside'
+ORDINARY := -n 2 -m 'not container and not languages and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container lint protos hashes serve bench outside faults fuzz
+.PHONY: help demo test coverage test-container test-languages lint protos hashes serve bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -18,12 +18,17 @@ demo: .venv/demo  ## Train a classifier on real data: a server, three workers, a
 test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests
 	$(BIN)/pytest $(ORDINARY)
 	$(MAKE) --no-print-directory test-container
+	$(MAKE) --no-print-directory test-languages
 
 coverage: .venv/dev $(BIN)/prometheus $(BIN)/chromium  ## List the lines and branches that no test reaches; takes twice as long as the tests
 	$(BIN)/pytest $(ORDINARY) --cov --cov-report=term-missing
 
 test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
 	tools/with-docker $(BIN)/pytest tests/container
+
+test-languages: .venv/languages  ## Build the examples in C++, Go and JavaScript, and compare their bits with Python's
+	tools/install-languages
+	$(BIN)/pytest -m languages tests/languages
 
 lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerfile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/buf lint && $(BIN)/hadolint deploy/Dockerfile

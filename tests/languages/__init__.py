@@ -1,0 +1,1 @@
+"""Programs in other languages, which know the service by its protos alone."""
