@@ -8,6 +8,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import gradwire as gw
@@ -74,6 +75,27 @@ async def test_each_process_counts_how_late_its_event_loop_is(workers: int) -> N
     counted = "gradwire_event_loop_delay_seconds_count"
     with ServerProcess(flags=(f"--workers={workers}",)) as server:
         await eventually(lambda: series(server)[counted] >= 2 * workers)
+
+
+async def test_the_processor_time_of_the_event_loop_is_counted() -> None:
+    counted, case = "gradwire_event_loop_cpu_seconds_total", hinge()
+    with ServerProcess() as server:
+
+        def spent() -> float:
+            """What the operating system says of the thread, which has the number of the process."""
+            [loop] = [each for each in psutil.Process(server.process.pid).threads() if each.id == server.process.pid]
+            return float(loop.user_time + loop.system_time)
+
+        before, told = spent(), series(server)[counted]
+        with gw.connect(server.address) as client:
+            value_and_grad = client.value_and_grad(case.loss)
+            for _ in range(500):
+                value_and_grad(**case.arrays)
+        taken = spent() - before
+        assert taken > 0.1
+        # It is told in hundredths of a second, and once a second.
+        await eventually(lambda: series(server)[counted] - told >= taken - 0.02)
+        assert series(server)[counted] <= spent() + 0.02
 
 
 async def test_a_call_that_its_caller_ends_is_counted_as_what_the_caller_saw() -> None:

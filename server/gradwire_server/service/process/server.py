@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Any, NamedTuple
 
 import grpc
@@ -168,7 +168,7 @@ class Server:
             metrics_url = serve_metrics(self._settings, self._registry, lambda: self._health.ready)
             tell_serving = partial(announce, address, metrics_url)
         await self._grpc.start()
-        self._do_beside(self._measure_delay())
+        self._do_beside(self._measure_loop())
         if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
         self._health.tell(ready=True)
@@ -189,13 +189,14 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("what is done beside the calls has ended", exc_info=error)
 
-    async def _measure_delay(self) -> None:
-        """Count once a second how late the event loop is; where nothing is counted or told it stands still."""
-        due = monotonic()
+    async def _measure_loop(self) -> None:
+        """Count once a second how late the event loop is and what it takes; else it stands still."""
+        due, spent = monotonic(), thread_time()
         while True:
             due = max(due + 1, monotonic())
             await asyncio.sleep(due - monotonic())
-            self._metrics.delayed(max(0.0, monotonic() - due))
+            spent, before = thread_time(), spent
+            self._metrics.looped(max(0.0, monotonic() - due), spent - before)
             if self._tell_serving is not None:
                 self._tell_serving()
 

@@ -153,6 +153,10 @@ class Metrics:
             "gradwire_event_loop_delay_seconds",
             "How late the event loop was for what was due, once a second in each process that serves.",
         )
+        self._loop = count(
+            "gradwire_event_loop_cpu_seconds",
+            "Processor time of the event loop of each process that serves; it is one thread, on one core.",
+        )
         build = partial(
             count, "gradwire_build_info", "Always 1; the label says what runs.", {"version": VERSION}, Kind.CONSTANT
         )
@@ -184,6 +188,7 @@ class Metrics:
         """A request was given up at this stage."""
         self._cancelled[stage].inc()
 
-    def delayed(self, seconds: float) -> None:
-        """The event loop was so late."""
-        self._delay.observe(seconds)
+    def looped(self, delay: float, seconds: float) -> None:
+        """The event loop was so late, and has taken so many more seconds of processor time."""
+        self._delay.observe(delay)
+        self._loop.inc(seconds)
