@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import grpc
-import kubernetes_validate
 import pytest
 import trustme
-import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire_server.service.process.supervisor import MARGIN
+from tests.deploy import manifests
+from tests.deploy.manifests import Resource
 from tests.integration.raw import channel
 from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.losses import hinge
 from tests.pem import authority_file, pair
 
-KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
-
-Resource = dict[str, Any]
 Resources = dict[str, Resource]
 
 
-@cache
-def built(folder: str) -> Resources:
-    """What kubectl would apply, by kind; there is one of each."""
-    command = [str(Path(sys.executable).parent / "kubectl"), "kustomize", str(KUBERNETES / folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    resources = list(yaml.safe_load_all(done.stdout))
-    by_kind = {resource["kind"]: resource for resource in resources}
-    assert len(by_kind) == len(resources)
-    return by_kind
+def by_kind(found: list[Resource]) -> Resources:
+    """Resources by their kinds; there is one of each."""
+    kinds = {resource["kind"]: resource for resource in found}
+    assert len(kinds) == len(found)
+    return kinds
 
 
 @pytest.fixture
 def base() -> Resources:
-    return built("base")
+    return by_kind(manifests.base())
 
 
 @pytest.fixture
 def production() -> Resources:
-    return built("overlays/production")
+    return by_kind(manifests.production())
 
 
 @pytest.fixture(params=["base", "production"])
@@ -86,14 +75,6 @@ def selectors(resources: Resources) -> Iterator[Mapping[str, str]]:
         yield constraint["labelSelector"]["matchLabels"]
     if "PodMonitor" in resources:
         yield resources["PodMonitor"]["spec"]["selector"]["matchLabels"]
-
-
-@pytest.mark.parametrize("version", ["1.31", "1.37"])
-def test_the_schemas_of_kubernetes_find_nothing_wrong(resources: Resources, version: str) -> None:
-    known = [resource for kind, resource in resources.items() if kind != "PodMonitor"]
-    assert len(known) >= 6
-    for resource in known:
-        kubernetes_validate.validate(resource, version, strict=True)
 
 
 def test_selectors_find_the_pods(resources: Resources) -> None:
@@ -136,10 +117,18 @@ def test_the_limit_of_memory_holds_what_the_server_may_take(resources: Resources
     bounds = ("MEMORY_IN_FLIGHT", "BYTES_IN_FLIGHT", "CACHE_BYTES")
     needed = sum(int(variables[f"GRADWIRE_MAX_{bound}"]) for bound in bounds)
     assert needed + 2**30 <= int(sizes["limits"]["memory"].removesuffix("Gi")) * 2**30
+    if "PodMonitor" in resources:
+        assert sizes["requests"]["memory"] == sizes["limits"]["memory"]
     # And each thread may take what one request may.
     threads = int(sizes["requests"]["cpu"])
     largest = int(variables["GRADWIRE_MAX_MEMORY_BYTES"])
     assert threads * largest <= int(variables["GRADWIRE_MAX_MEMORY_IN_FLIGHT"])
+
+
+def test_a_rollout_waits_until_clients_can_know_the_pod_that_came(resources: Resources) -> None:
+    # grpc.dns_min_time_between_resolutions_ms
+    assert resources["Deployment"]["spec"]["minReadySeconds"] >= 30
+    assert resources["Deployment"]["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def test_probes_are_patient_where_a_restart_would_only_harm(resources: Resources) -> None:
