@@ -95,6 +95,16 @@ def test_panels_lie_side_by_side() -> None:
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
 
 
+def test_a_legend_names_all_by_which_its_query_tells_series_apart() -> None:
+    for panel in DASHBOARD["panels"]:
+        for target in panel.get("targets", []):
+            told_apart = {
+                label for labels in re.findall(r"by \(([^)]*)\)", target["expr"]) for label in labels.split(", ")
+            }
+            named = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
+            assert named == told_apart - {"le"}, panel["title"]
+
+
 @asynccontextmanager
 async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Prometheus]]:
     """A server that Prometheus knows, with the configuration of the deployment but for its address and the interval.
