@@ -78,7 +78,7 @@ class Refused extends Error {
     super(`${grpc.status[code]}: ${message}${reason}`);
   }
 
-  // Of a call that failed, whose status is in its metadata.
+  // A call that failed has the status in its metadata; what gRPC itself says has none.
   static from(error) {
     const [details] = error.metadata?.get("grpc-status-details-bin") ?? [];
     return details ? new Refused(Status.deserialize(details)) : error;
