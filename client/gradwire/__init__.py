@@ -41,6 +41,7 @@ from gradwire._errors import (
 )
 from gradwire._expressions import functions as _functions
 from gradwire._expressions import numpy_functions as _numpy_functions  # noqa: F401  (it fills a table)
+from gradwire._expressions import numpy_refusals as _numpy_refusals  # noqa: F401  (as above)
 from gradwire._expressions.expression import Expression
 from gradwire._expressions.functions import *  # noqa: F403  (its __all__ is the list)
 from gradwire._graphs.graph import graph

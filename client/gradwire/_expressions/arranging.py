@@ -153,9 +153,11 @@ def tile(x: Operand, reps: int | Sequence[int]) -> Expression:
 
 def diff(x: Operand, n: int = 1, axis: int = -1) -> Expression:
     """Each entry along an axis less the one before it, ``n`` times."""
-    node = as_expression(x)
+    node, times = as_expression(x), whole(n)
+    if times is None or times < 0:
+        raise InvalidGraphError(f"diff of {node!r} with n={n!r:.64}; give an integer, at least 0")
     own = one_axis(node, axis)
-    for _ in range(n):
+    for _ in range(times):
         size = node.shape[own]
         later, earlier = _between(node, own, min(1, size), size), _between(node, own, 0, max(size - 1, 0))
         node = add(later, negative(earlier))

@@ -1,11 +1,14 @@
-"""Comparisons and choices: 1 where something holds, else 0, as NumPy's True and False count."""
+"""Masks: 1 where something holds, else 0, as NumPy's True and False count; and arithmetic as NumPy has it for them."""
 
 from __future__ import annotations
 
+from gradwire._errors import InvalidGraphError
 from gradwire._expressions.expression import Expression, Operand, as_expression
-from gradwire._expressions.primitives import equal, less, maximum, mul, subtract, where
-
-_COMPARISONS = {"less", "equal"}
+from gradwire._expressions.primitives import add, equal, less, maximum, mul, negative, subtract, where
+from gradwire._expressions.primitives import matmul as matmul_
+from gradwire._expressions.primitives import max as max_over
+from gradwire._expressions.primitives import sum as sum_over
+from gradwire._expressions.shapes import Axis, axes_of
 
 
 def less_equal(a: Operand, b: Operand) -> Expression:
@@ -43,14 +46,66 @@ def logical_or(a: Operand, b: Operand) -> Expression:
     return maximum(_truth(a), _truth(b))
 
 
+def logical_xor(a: Operand, b: Operand) -> Expression:
+    """1 where one of both is 0 and the other is not, else 0, elementwise."""
+    return not_equal(_truth(a), _truth(b))
+
+
+def any_over(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """1 where one of the elements over axes is not 0, else 0; over none it is 0: NumPy's ``any``."""
+    node = _truth(x)
+    if any(node.shape[a] == 0 for a in axes_of(node, axis)):
+        return logical_not(logical_not(sum_over(node, axis, keepdims=keepdims)))
+    return max_over(node, axis, keepdims=keepdims)
+
+
+def all_over(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+    """1 where none of the elements over axes is 0, else 0; over none it is 1: NumPy's ``all``."""
+    return logical_not(any_over(logical_not(x), axis, keepdims=keepdims))
+
+
 def sign(x: Operand) -> Expression:
     """-1, 0 or 1, elementwise; NaN is passed on. Its gradient is 0."""
     node = as_expression(x)
     return where(equal(node, node), subtract(less(0, node), less(node, 0)), node)
 
 
-def _truth(x: Operand) -> Expression:
-    """1 where x is not 0, else 0; the expression itself, where it is seen to be a mask."""
+def plus(a: Operand, b: Operand) -> Expression:
+    """a + b as NumPy writes it: of two masks the mask of either; ``gw.add`` counts."""
+    left, right = as_expression(a), as_expression(b)
+    return logical_or(left, right) if left.is_mask and right.is_mask else add(left, right)
+
+
+def minus(a: Operand, b: Operand) -> Expression:
+    """a - b as NumPy writes it, which is an error for two masks."""
+    left, right = as_expression(a), as_expression(b)
+    _check_numbers("-", "a ^ b is where one of both holds, a & ~b where only the first does", left, right)
+    return subtract(left, right)
+
+
+def opposite(x: Operand) -> Expression:
+    """-x as NumPy writes it, which is an error for a mask."""
     node = as_expression(x)
-    joined = node.kind in ("mul", "max") and all(operand.kind in _COMPARISONS for operand in node.operands)
-    return node if joined or node.kind in _COMPARISONS else logical_not(logical_not(node))
+    _check_numbers("-", "~a is where it does not hold, 0 - a counts", node)
+    return negative(node)
+
+
+def matmul(a: Operand, b: Operand) -> Expression:
+    """a @ b as NumPy writes it, whose product of two masks is a mask, which there is none of here."""
+    left, right = as_expression(a), as_expression(b)
+    _check_numbers("@", "a.astype(float) @ b counts", left, right)
+    return matmul_(left, right)
+
+
+def _check_numbers(sign: str, instead: str, *nodes: Expression) -> None:
+    if all(node.is_mask for node in nodes):
+        shown = " and ".join(map(repr, nodes))
+        raise InvalidGraphError(f"{sign} of {shown}, in NumPy booleans, whose result would be no number: {instead}")
+
+
+def _truth(x: Operand) -> Expression:
+    """1 where x is not 0, else 0; the expression itself, where it is a mask."""
+    node = as_expression(x)
+    if node.value is not None and not node.is_mask:
+        return as_expression(node.value != 0)
+    return node if node.is_mask else logical_not(logical_not(node))

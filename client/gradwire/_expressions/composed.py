@@ -13,6 +13,9 @@ from gradwire._expressions.primitives import (
 )
 from gradwire._expressions.primitives import (
     add,
+    chosen,
+    counted,
+    divide,
     erf,
     exp,
     expm1,
@@ -30,10 +33,12 @@ from gradwire._expressions.primitives import (
     subtract,
     tanh,
     transpose,
-    where,
 )
 from gradwire._expressions.primitives import max as max_over
 from gradwire._expressions.primitives import sum as sum_over
+from gradwire._expressions.primitives import (
+    where as choose,
+)
 from gradwire._expressions.shapes import Axis, axes_of, check_elements, check_floats, flag, reduced
 from gradwire._numbers import real
 
@@ -67,20 +72,39 @@ def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) ->
     return raised if high is None else minimum(raised, high)
 
 
-def var(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """Mean of the squared distance from the mean, over axes of one example (NumPy's ``var`` with ddof 0)."""
-    node = as_expression(x)
-    return mean(square(subtract(node, mean(node, axis, keepdims=True))), axis, keepdims=keepdims)
+def var(x: Operand, axis: Axis = None, *, keepdims: bool = False, ddof: float = 0, where: Operand = True) -> Expression:
+    """Sum of the squared distances from the mean, over axes of one example, by their number less ``ddof``.
+
+    ``where`` is a mask of the elements that count.
+    """
+    node, less_ = as_expression(x), real(ddof)
+    if less_ is None or not math.isfinite(less_):
+        raise InvalidGraphError(f"ddof={ddof!r:.64} is no number")
+    distances = square(subtract(node, mean(node, axis, keepdims=True, where=where)))
+    if where is not True:
+        count = counted(node, axis, keepdims=keepdims, where=where)
+        return divide(sum_over(distances, axis, keepdims=keepdims, where=where), subtract(count, less_))
+    size = math.prod(node.shape[a] for a in axes_of(node, axis))
+    if less_ and size <= less_:
+        raise InvalidGraphError(f"var of {size} elements of {node!r} with ddof={ddof}; expected more of them")
+    spread = mean(distances, axis, keepdims=keepdims)
+    return mul(spread, size / (size - less_)) if less_ else spread
 
 
-def std(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
+def std(x: Operand, axis: Axis = None, *, keepdims: bool = False, ddof: float = 0, where: Operand = True) -> Expression:
     """Square root of ``var``; its gradient is 0 where all elements are equal."""
-    return _root(var(x, axis, keepdims=keepdims))
+    return _root(var(x, axis, keepdims=keepdims, ddof=ddof, where=where))
 
 
-def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """Product over axes; 1 over an empty one. Its gradient is right where elements are 0."""
-    node, keep = as_expression(x), flag("keepdims", keepdims)
+def prod(
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: float | None = None, where: Operand = True
+) -> Expression:
+    """Product over axes; 1 over an empty one. Its gradient is right where elements are 0.
+
+    ``initial`` is one more factor; ``where`` is a mask of the elements that are factors.
+    """
+    node = chosen(x, where, 1)
+    keep = flag("keepdims", keepdims)
     check_floats("prod", [node])
     axes = axes_of(node, axis)
     rest = tuple(a for a in range(node.ndim) if a not in axes)
@@ -90,7 +114,8 @@ def prod(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression
     whole = [(0, size, 1) for size in sizes]
     factors = [reshape(part(rows, [(i, 1, 1), *whole]), sizes) for i in range(count)]
     product = mul(*factors) if factors else as_expression(np.ones(sizes))
-    return reshape(product, reduced(node, axes, keepdims=keep))
+    shaped = reshape(product, reduced(node, axes, keepdims=keep))
+    return shaped if initial is None else mul(shaped, initial)
 
 
 def norm(
@@ -100,25 +125,29 @@ def norm(
     *,
     keepdims: bool = False,
 ) -> Expression:
-    """Norm of a vector: 2 (default), 1 or infinity; of a matrix without ``ord`` the Frobenius norm.
+    """Norm of a vector, with an ``ord`` from 1 to infinity, 2 by default; of a matrix without one the Frobenius norm.
 
     Its gradient at 0 is 0.
     """
     node = as_expression(x)
-    if ord not in (None, 1, 2, math.inf, "fro"):
-        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r:.64}; choose 1, 2 (default) or infinity")
+    number = real(ord)
+    if ord not in (None, "fro") and (number is None or not number >= 1):
+        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r:.64}; choose a number from 1 to infinity")
     if ord not in (None, "fro") and len(axes_of(node, axis)) != 1:
         raise InvalidGraphError(f"norm of {node!r} with ord={ord!r}, which is for vectors; give one axis")
     if ord == 1:
         return sum_over(abs_(node), axis, keepdims=keepdims)
     if ord == math.inf:
         return max_over(abs_(node), axis, keepdims=keepdims)
-    return _root(sum_over(square(node), axis, keepdims=keepdims))
+    if number in (None, 2):
+        return _root(sum_over(square(node), axis, keepdims=keepdims))
+    total = sum_over(power(abs_(node), number), axis, keepdims=keepdims)
+    return choose(total, power(total, 1 / number), 0)
 
 
 def _root(node: Expression) -> Expression:
     """The square root, with gradient 0 at 0, where nothing is selected that the gradient could go to."""
-    return where(node, sqrt(node), 0)
+    return choose(node, sqrt(node), 0)
 
 
 def relu(x: Operand) -> Expression:
@@ -152,7 +181,7 @@ def gelu(x: Operand, *, approximate: bool = True) -> Expression:
 
 def elu(x: Operand, alpha: float = 1.0) -> Expression:
     """x where it is above 0, else alpha (exp(x) - 1) (Clevert et al. 2015)."""
-    return where(less(0, x), x, mul(alpha, expm1(minimum(x, 0))))
+    return choose(less(0, x), x, mul(alpha, expm1(minimum(x, 0))))
 
 
 def log_sigmoid(x: Operand) -> Expression:

@@ -84,7 +84,8 @@ def gradient(
 ) -> Gradients:
     """The gradient of a loss as expressions, to be differentiated again, penalised, or returned as an output.
 
-    It is that of the loss of ONE example. Second derivatives are gradients of gradients:
+    It is that of the loss of ONE example, where sources are finite; where one is not, the engine's own gradient
+    may have zeros that this has not. Second derivatives are gradients of gradients:
     ``gw.gradient(gw.sum(gw.gradient(loss, w) * v), w)`` is a Hessian-vector product.
 
     Args:
@@ -104,7 +105,11 @@ def gradient(
         raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
     if isinstance(wrt, Mapping):
         return dict(zip(wrt, _gradients(loss, list(wrt.values()), ties), strict=True))
-    return _gradients(loss, [wrt], ties)[0] if isinstance(wrt, Expression) else _gradients(loss, list(wrt), ties)
+    if isinstance(wrt, Expression):
+        return _gradients(loss, [wrt], ties)[0]
+    if not isinstance(wrt, Sequence) or isinstance(wrt, str):  # type: ignore[redundant-expr]  # as a caller gives it
+        raise InvalidGraphError(f"gradient in {wrt!r:.200}; give an expression, or a list or dict of expressions")
+    return _gradients(loss, wrt, ties)
 
 
 def _gradients(loss: Expression, wrt: Sequence[Expression], ties: str) -> list[Expression]:

@@ -6,7 +6,7 @@ The class, whose operators and methods call the functions by their names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,12 +17,6 @@ from gradwire._expressions import tables
 from gradwire._expressions.node import Node, Row, from_rows, held, rows
 
 Operand: TypeAlias = "Expression | ArrayLike"
-
-MAX_EXACT = 2**53
-"""Whole numbers up to which float64 has each."""
-
-_TINY = 2.0**-126
-"""The smallest normal number of float32; reciprocals of much smaller ones overflow."""
 
 
 class Expression(Node):
@@ -53,16 +47,16 @@ class Expression(Node):
     # Arithmetic.
 
     def __add__(self, other: Operand) -> Expression:
-        return _by_name("add", self, other)
+        return _by_name("plus", self, other)
 
     def __radd__(self, other: Operand) -> Expression:
-        return _by_name("add", other, self)
+        return _by_name("plus", other, self)
 
     def __sub__(self, other: Operand) -> Expression:
-        return _by_name("subtract", self, other)
+        return _by_name("minus", self, other)
 
     def __rsub__(self, other: Operand) -> Expression:
-        return _by_name("subtract", other, self)
+        return _by_name("minus", other, self)
 
     def __mul__(self, other: Operand) -> Expression:
         return _by_name("mul", self, other)
@@ -83,13 +77,13 @@ class Expression(Node):
         return _by_name("power", base, self)  # it says what to write instead
 
     def __matmul__(self, other: Operand) -> Expression:
-        return _by_name("matmul", self, other)
+        return _by_name("times", self, other)
 
     def __rmatmul__(self, other: Operand) -> Expression:
-        return _by_name("matmul", other, self)
+        return _by_name("times", other, self)
 
     def __neg__(self) -> Expression:
-        return _by_name("negative", self)
+        return _by_name("opposite", self)
 
     def __pos__(self) -> Expression:
         return self
@@ -99,21 +93,48 @@ class Expression(Node):
 
     # Methods that NumPy's arrays have.
 
-    def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def sum(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        initial: float | None = None,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.sum`` of it."""
-        return _by_name("sum", self, axis, keepdims=keepdims)
+        return _by_name("sum", self, axis, keepdims=keepdims, initial=initial, where=where)
 
-    def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def mean(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.mean`` of it."""
-        return _by_name("mean", self, axis, keepdims=keepdims)
+        return _by_name("mean", self, axis, keepdims=keepdims, where=where)
 
-    def max(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def max(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        initial: float | None = None,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.max`` of it."""
-        return _by_name("max", self, axis, keepdims=keepdims)
+        return _by_name("max", self, axis, keepdims=keepdims, initial=initial, where=where)
 
-    def min(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def min(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        initial: float | None = None,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.min`` of it."""
-        return _by_name("min", self, axis, keepdims=keepdims)
+        return _by_name("min", self, axis, keepdims=keepdims, initial=initial, where=where)
 
     def reshape(self, *shape: int | Sequence[int]) -> Expression:
         """``gw.reshape`` of it; takes the sizes one by one or together."""
@@ -127,17 +148,46 @@ class Expression(Node):
         """``gw.dot`` of both."""
         return _by_name("dot", self, other)
 
-    def std(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def std(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        ddof: float = 0,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.std`` of it."""
-        return _by_name("std", self, axis, keepdims=keepdims)
+        return _by_name("std", self, axis, keepdims=keepdims, ddof=ddof, where=where)
 
-    def var(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def var(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        ddof: float = 0,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.var`` of it."""
-        return _by_name("var", self, axis, keepdims=keepdims)
+        return _by_name("var", self, axis, keepdims=keepdims, ddof=ddof, where=where)
 
-    def prod(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+    def prod(
+        self,
+        axis: int | tuple[int, ...] | None = None,
+        *,
+        keepdims: bool = False,
+        initial: float | None = None,
+        where: Operand = True,
+    ) -> Expression:
         """``gw.prod`` of it."""
-        return _by_name("prod", self, axis, keepdims=keepdims)
+        return _by_name("prod", self, axis, keepdims=keepdims, initial=initial, where=where)
+
+    def any(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+        """``np.any`` of it."""
+        return _by_name("any", self, axis, keepdims=keepdims)
+
+    def all(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
+        """``np.all`` of it."""
+        return _by_name("all", self, axis, keepdims=keepdims)
 
     def cumsum(self, axis: int | None = None) -> Expression:
         """``gw.cumsum`` of it."""
@@ -155,8 +205,24 @@ class Expression(Node):
         """``gw.take`` of it; without an axis of its elements, as NumPy does."""
         return _by_name("take", self if axis is not None else self.ravel(), indices, axis or 0)
 
+    def repeat(self, repeats: int, axis: int | None = None) -> Expression:
+        """``gw.repeat`` of it."""
+        return _by_name("repeat", self, repeats, axis)
+
+    def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expression:
+        """``gw.diagonal`` of it."""
+        return _by_name("diagonal", self, offset, axis1, axis2)
+
+    def trace(self, offset: int = 0) -> Expression:
+        """``gw.trace`` of it."""
+        return _by_name("trace", self, offset)
+
+    def copy(self) -> Expression:
+        """The expression itself, which does not change."""
+        return self
+
     def ravel(self) -> Expression:
-        """Its elements, as a vector."""
+        """Its elements, row-major, as a vector."""
         return _by_name("reshape", self, (self.size,))
 
     flatten = ravel
@@ -169,12 +235,22 @@ class Expression(Node):
         """``gw.swapaxes`` of it."""
         return _by_name("swapaxes", self, axis1, axis2)
 
+    @property
+    def mT(self) -> Expression:  # noqa: N802  (NumPy's name)
+        """The last two axes in each other's place."""
+        return _by_name("swapaxes", self, -1, -2)
+
     def astype(self, dtype: object) -> Expression:
-        """The expression itself, for a float dtype: that of all numbers of a call is decided by the call."""
+        """The expression itself, for a float dtype: that of all numbers of a call is decided by the call.
+
+        A mask becomes numbers, 1 and 0; numbers become a mask for ``bool``.
+        """
         found = dtype_of(dtype)
-        if found is None or found.kind != "f":
+        if found is not None and found.kind == "b":
+            return self if self.is_mask else _by_name("not_equal", self, 0)
+        if found is None or found.kind not in ("fiu" if self.is_mask else "f"):
             raise InvalidGraphError(f"{self!r} as {dtype!r:.64}: expressions are floats, of the dtype of the call")
-        return self
+        return _by_name("add", self, 0) if self.is_mask else self
 
     def __getitem__(self, index: object) -> Expression:
         """Entries as NumPy picks them: by integers, slices, ``...``, None, masks and arrays of integers."""
@@ -214,6 +290,12 @@ class Expression(Node):
     def __ror__(self, other: Operand) -> Expression:
         return _by_name("logical_or", other, self)
 
+    def __xor__(self, other: Operand) -> Expression:
+        return _by_name("logical_xor", self, other)
+
+    def __rxor__(self, other: Operand) -> Expression:
+        return _by_name("logical_xor", other, self)
+
     def __invert__(self) -> Expression:
         return _by_name("logical_not", self)
 
@@ -224,6 +306,11 @@ class Expression(Node):
 
     def __iter__(self) -> Iterator[Expression]:
         return (self[index] for index in range(len(self)))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(tables.absent(name), name=name)
 
     # NumPy's functions on expressions.
 
@@ -270,4 +357,6 @@ def as_expression(value: Expression | ArrayLike) -> Expression:
 def made_constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
     """A constant of this dtype."""
     array = held(value, dtype)
-    return Expression("constant", array.shape, value=array)
+    node = Expression("constant", array.shape, value=array)
+    node.is_mask = dtype is np.float64 and np.asarray(value).dtype == np.bool_
+    return node

@@ -27,6 +27,7 @@ from gradwire._expressions.comparing import (
     logical_and,
     logical_not,
     logical_or,
+    logical_xor,
     not_equal,
     sign,
 )
@@ -168,6 +169,7 @@ __all__ = [
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "logsumexp",
     "matmul",
     "max",

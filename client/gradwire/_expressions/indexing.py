@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from gradwire._arrays import holds_integers
 from gradwire._errors import InvalidGraphError, ValueNeededError
 from gradwire._expressions.expression import Expression
 from gradwire._expressions.primitives import part, reshape, take, transpose
+from gradwire._expressions.products import einsum
 from gradwire._expressions.shapes import is_integer
 
 Picks = Expression | NDArray[Any]
@@ -62,10 +64,10 @@ def _picked(node: Expression, items: Sequence[Item]) -> Expression:
         # All other axes have size 1.
         return take(reshape(node, merged), picks[0], first)
     if any(isinstance(pick, Expression) for pick in picks):
-        raise InvalidGraphError(
-            f"{node!r} is indexed along {len(picks)} axes by arrays one of which is an expression, and row indices "
-            "cannot be computed with; take along one axis after the other with gw.take"
-        )
+        arrays = [pick for pick in picks if not isinstance(pick, int | slice | None)]
+        kept = [size for axis, size in zip(advanced, sizes, strict=True) if axis in wide]
+        before, behind = node.shape[:first], node.shape[first + len(advanced) :]
+        return _paired(reshape(node, (*before, *kept, *behind)), arrays, first)
     own = [np.asarray(0 if isinstance(items[axis], int) else items[axis]) for axis in advanced]
     try:
         together = np.broadcast_arrays(*own)
@@ -74,6 +76,25 @@ def _picked(node: Expression, items: Sequence[Item]) -> Expression:
     wrapped = [_wrapped(node, pick, size) for pick, size in zip(together, sizes, strict=True)]
     flat = np.ravel_multi_index(wrapped, sizes) if together[0].size else np.zeros(together[0].shape)
     return take(reshape(node, merged), np.asarray(flat, np.int64), first)
+
+
+def _paired(node: Expression, picks: Sequence[Picks], first: int) -> Expression:
+    """Entries by arrays of which some are inputs, for the axes from ``first`` on: of those of all pairs one each."""
+    try:
+        shape = np.broadcast_shapes(*(pick.shape for pick in picks))
+    except ValueError:
+        raise InvalidGraphError(f"index arrays of shapes {[pick.shape for pick in picks]} do not broadcast") from None
+    before, letters = string.ascii_letters[:first], string.ascii_letters[first : first + len(shape)]
+    labels, sizes, place = before, list(node.shape[:first]), first
+    for pick in picks:
+        node = take(node, pick, place)
+        place += pick.ndim
+        own = [(label, n) for label, n in zip(letters[len(shape) - pick.ndim :], pick.shape, strict=True) if n != 1]
+        labels, sizes = labels + "".join(label for label, _ in own), sizes + [n for _, n in own]
+    rest = node.shape[place:]
+    result = before + "".join(label for label in letters if label in labels)
+    chosen = einsum(f"{labels}...->{result}...", reshape(node, (*sizes, *rest)))
+    return reshape(chosen, (*node.shape[:first], *shape, *rest))
 
 
 def _wrapped(node: Expression, picks: NDArray[Any], size: int) -> NDArray[Any]:

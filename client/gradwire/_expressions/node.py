@@ -22,11 +22,25 @@ _SHOWN_NODES = 24
 _SHOWN_DEPTH = 6
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+_MASKS = frozenset({"less", "equal"})
+_KEEPING: Mapping[str, slice] = {
+    **dict.fromkeys(("max", "mul", "concatenate"), slice(None)),
+    **dict.fromkeys(("reshape", "transpose", "slice", "take", "reduce_max"), slice(1)),
+    "select": slice(1, 3),
+}
+"""Ops that make masks of masks, with the operands that must be some."""
+
+
+_STEP = (
+    "a step has no derivative: do it to constants before the call, to results after it, or give it as an input; gw.sin "
+    "and gw.cos say what is periodic"
+)
+
 
 class Node:
     """A node of a graph: a source of data, or an operation on other nodes. Immutable."""
 
-    __slots__ = ("__weakref__", "attributes", "kind", "name", "operands", "shape", "value")
+    __slots__ = ("__weakref__", "attributes", "is_mask", "kind", "name", "operands", "shape", "value")
 
     def __init__(
         self,
@@ -49,6 +63,10 @@ class Node:
         """Empty if it has none."""
         self.value = value
         """The array of a constant, float64, or int64 for row indices; None for other nodes."""
+        self.is_mask: bool = kind in _MASKS or (
+            kind in _KEEPING and all(operand.is_mask for operand in operands[_KEEPING[kind]])
+        )
+        """Whether it is 1 or 0 because something holds or does not, which NumPy has booleans for."""
 
     @property
     def ndim(self) -> int:
@@ -96,7 +114,18 @@ class Node:
         self._undecided("complex()", "use np's or gw's functions in place of cmath's")
 
     def __round__(self, digits: int | None = None) -> int:
-        self._undecided("round()", "round constants before, or results after the call: a step has no derivative")
+        self._undecided("round()", _STEP)
+
+    def __mod__(self, other: object) -> NoReturn:
+        self._undecided("%", _STEP)
+
+    def __floordiv__(self, other: object) -> NoReturn:
+        self._undecided("//", _STEP)
+
+    def __divmod__(self, other: object) -> NoReturn:
+        self._undecided("divmod()", _STEP)
+
+    __rmod__, __rfloordiv__, __rdivmod__ = __mod__, __floordiv__, __divmod__
 
     def __contains__(self, value: object) -> bool:
         self._undecided("in", "write gw.max(x == value), which is 1 where it is in")

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log, prod
+from functools import reduce
+from math import inf, log, pi, prod
 from typing import Any
 
 import numpy as np
 
+from gradwire._expressions import arcs, comparing
 from gradwire._expressions import functions as gw
+from gradwire._expressions import numpy_composed as own
 from gradwire._expressions.expression import Expression, Operand, as_expression
 from gradwire._expressions.shapes import Axis, axes_of
-from gradwire._expressions.tables import FUNCTIONS, NEEDING_VALUES, SHAPES, UFUNCS, needs_values, unsupported
+from gradwire._expressions.tables import (
+    FUNCTIONS,
+    METHODS,
+    REDUCTIONS,
+    SHAPES,
+    UFUNCS,
+    needs_values,
+    unsupported,
+)
 
 UFUNCS.update(
     {
         np.absolute: gw.abs,
-        np.add: gw.add,
+        np.add: comparing.plus,
         np.divide: gw.divide,
         np.exp: gw.exp,
         np.log: gw.log,
         np.logaddexp: gw.logaddexp,
-        np.matmul: gw.matmul,
+        np.matmul: comparing.matmul,
         np.maximum: gw.maximum,
         np.minimum: gw.minimum,
         np.multiply: gw.mul,
-        np.negative: gw.negative,
+        np.negative: comparing.opposite,
         np.power: gw.power,
         np.float_power: gw.power,
         np.reciprocal: lambda x: gw.power(x, -1),
         np.sqrt: gw.sqrt,
         np.square: gw.square,
-        np.subtract: gw.subtract,
+        np.subtract: comparing.minus,
         np.tanh: gw.tanh,
         np.less: gw.less,
         np.less_equal: gw.less_equal,
@@ -44,8 +55,12 @@ UFUNCS.update(
         np.logical_not: gw.logical_not,
         np.bitwise_and: gw.logical_and,
         np.bitwise_or: gw.logical_or,
+        np.bitwise_xor: gw.logical_xor,
+        np.logical_xor: gw.logical_xor,
         np.invert: gw.logical_not,
         np.isnan: lambda x: gw.not_equal(x, x),
+        np.isfinite: own.is_finite,
+        np.isinf: lambda x: gw.equal(gw.abs(x), inf),
         np.sign: gw.sign,
         np.positive: as_expression,
         np.fabs: gw.abs,
@@ -59,8 +74,66 @@ UFUNCS.update(
         np.log2: lambda x: gw.mul(gw.log(x), 1 / log(2)),
         np.log10: lambda x: gw.mul(gw.log(x), 1 / log(10)),
         np.exp2: lambda x: gw.exp(gw.mul(x, log(2))),
+        np.arccos: arcs.arccos,
+        np.arccosh: arcs.arccosh,
+        np.arcsin: arcs.arcsin,
+        np.arcsinh: arcs.arcsinh,
+        np.arctan: arcs.arctan,
+        np.arctan2: arcs.arctan2,
+        np.arctanh: arcs.arctanh,
+        np.cbrt: arcs.cbrt,
+        np.conjugate: as_expression,
+        np.copysign: own.copysign,
+        np.deg2rad: lambda x: gw.mul(x, pi / 180),
+        np.radians: lambda x: gw.mul(x, pi / 180),
+        np.degrees: lambda x: gw.mul(x, 180 / pi),
+        np.rad2deg: lambda x: gw.mul(x, 180 / pi),
+        np.fmax: lambda a, b: gw.where(np.isnan(a), b, gw.where(np.isnan(b), a, gw.maximum(a, b))),
+        np.fmin: lambda a, b: gw.where(np.isnan(a), b, gw.where(np.isnan(b), a, gw.minimum(a, b))),
+        np.heaviside: own.heaviside,
+        np.logaddexp2: lambda a, b: gw.mul(gw.logaddexp(gw.mul(a, log(2)), gw.mul(b, log(2))), 1 / log(2)),
+        np.vecdot: own.vecdot,
         np.hypot: lambda a, b: gw.norm(gw.stack([a, b]), axis=0),
     }
+)
+
+
+_LATER: dict[str, Callable[..., Any]] = {
+    "matvec": lambda a, b: gw.sum(gw.mul(a, gw.expand_dims(b, -2)), -1),
+    "vecmat": lambda a, b: gw.sum(gw.mul(gw.expand_dims(a, -1), b), -2),
+    "astype": lambda x, dtype, **_: as_expression(x).astype(dtype),
+    "cumulative_prod": own.with_start(own.cumprod, 1.0),
+    "cumulative_sum": own.with_start(gw.cumsum, 0.0),
+    "unstack": lambda x, *, axis=0: [gw.squeeze(one, axis) for one in gw.split(x, np.shape(x)[axis], axis)],
+}
+"""Functions that NumPy 2.0 has not yet."""
+
+for _name, _built in _LATER.items():
+    _function = getattr(np, _name, None)
+    if isinstance(_function, np.ufunc):
+        UFUNCS[_function] = _built
+    elif _function is not None:
+        FUNCTIONS[_function] = _built
+
+REDUCTIONS.update(
+    {
+        np.add: gw.sum,
+        np.multiply: gw.prod,
+        np.maximum: gw.max,
+        np.minimum: gw.min,
+        np.logaddexp: gw.logsumexp,
+        np.logical_and: comparing.all_over,
+        np.logical_or: comparing.any_over,
+    }
+)
+
+METHODS.update(
+    any=comparing.any_over,
+    all=comparing.all_over,
+    plus=comparing.plus,
+    minus=comparing.minus,
+    opposite=comparing.opposite,
+    times=comparing.matmul,
 )
 
 
@@ -141,6 +214,59 @@ FUNCTIONS.update(
         np.tensordot: gw.tensordot,
         np.tile: gw.tile,
         np.trace: gw.trace,
+        np.all: comparing.all_over,
+        np.any: comparing.any_over,
+        np.append: own.append,
+        np.array_split: own.array_split,
+        np.atleast_1d: own.at_least(1),
+        np.atleast_2d: own.at_least(2),
+        np.atleast_3d: own.at_least(3),
+        np.average: own.average,
+        np.broadcast_arrays: own.broadcast_arrays,
+        np.column_stack: own.column_stack,
+        np.convolve: own.convolve,
+        np.count_nonzero: lambda a, axis=None, *, keepdims=False: gw.sum(gw.not_equal(a, 0), axis, keepdims=keepdims),
+        np.copy: as_expression,
+        np.cross: own.cross,
+        np.cumprod: own.cumprod,
+        np.delete: own.delete,
+        np.diag: own.diag,
+        np.dsplit: lambda ary, sections: gw.split(ary, sections, 2),
+        np.dstack: lambda tup: gw.concatenate([own.at_least(3)(one) for one in tup], 2),
+        np.fliplr: lambda m: gw.flip(m, 1),
+        np.flipud: lambda m: gw.flip(m, 0),
+        np.hsplit: lambda ary, sections: gw.split(ary, sections, min(1, np.ndim(ary) - 1)),
+        np.interp: own.interp,
+        np.kron: own.kron,
+        np.linalg.cross: own.cross,
+        np.linalg.diagonal: lambda x, *, offset=0: gw.diagonal(x, offset, -2, -1),
+        np.linalg.matmul: comparing.matmul,
+        np.linalg.matrix_norm: own.matrix_norm,
+        np.linalg.matrix_power: own.matrix_power,
+        np.linalg.matrix_transpose: lambda x: gw.swapaxes(x, -1, -2),
+        np.linalg.multi_dot: lambda arrays: reduce(comparing.matmul, arrays),
+        np.linalg.outer: gw.outer,
+        np.linalg.tensordot: gw.tensordot,
+        np.linalg.vecdot: lambda a, b, *, axis=-1: own.vecdot(a, b, axis),
+        np.linalg.vector_norm: own.vector_norm,
+        np.matrix_transpose: lambda x: gw.swapaxes(x, -1, -2),
+        np.meshgrid: own.meshgrid,
+        np.nan_to_num: own.nan_to_num,
+        np.nanmean: own.without_nan(gw.mean),
+        np.nanprod: own.without_nan(gw.prod),
+        np.nanstd: own.without_nan(gw.std),
+        np.nansum: own.without_nan(gw.sum),
+        np.nanvar: own.without_nan(gw.var),
+        np.polyval: own.polyval,
+        np.ptp: own.ptp,
+        np.real: as_expression,
+        np.real_if_close: as_expression,
+        np.rollaxis: lambda a, axis, start=0: gw.moveaxis(a, axis, start - (start > axis)),
+        np.rot90: own.rot90,
+        np.select: own.select,
+        np.take_along_axis: own.take_along_axis,
+        np.trapezoid: own.trapezoid,
+        np.vsplit: lambda ary, sections: gw.split(ary, sections, 0),
         np.transpose: gw.transpose,
         np.tril: gw.tril,
         np.triu: gw.triu,
@@ -164,18 +290,9 @@ SHAPES.update(
         np.zeros_like: lambda a: np.zeros(a.shape),
         np.ones_like: lambda a: np.ones(a.shape),
         np.full_like: lambda a, fill_value: np.full(a.shape, fill_value),
+        np.empty_like: lambda a: np.zeros(a.shape),
+        np.imag: lambda a: np.zeros(a.shape),
+        np.iscomplexobj: lambda a: False,
+        np.isrealobj: lambda a: True,
     }
 )
-
-_ORDER = "an order depends on values, and has no derivative; gw.max and gw.min are there, and softmax for a soft choice"
-_COUNT = "how many entries there are depends on values; write masks, such as x > 0, and reduce gw.where(mask, x, 0)"
-_MASK = "reduce masks with gw.min, which is 1 where all hold, and gw.max, which is 1 where any holds"
-_STEP = "a step has no derivative; do it to constants, or to results after the call"
-
-for _functions, _instead in (
-    ((np.argmax, np.argmin, np.argsort, np.sort, np.median, np.quantile, np.percentile), _ORDER),
-    ((np.nonzero, np.unique, np.flatnonzero, np.argwhere, np.count_nonzero), _COUNT),
-    ((np.floor, np.ceil, np.rint, np.trunc, np.remainder, np.floor_divide, np.round), _STEP),
-    ((np.all, np.any, np.allclose, np.isclose, np.array_equal), _MASK),
-):
-    NEEDING_VALUES.update(dict.fromkeys(_functions, _instead))

@@ -108,12 +108,18 @@ def where(condition: Operand, x: Operand, y: Operand) -> Expression:
     return elementwise("select", condition, x, y)
 
 
-def power(x: Operand, exponent: float) -> Expression:
-    """x to the power of a constant, elementwise; 0 and 1 are exact, also in the derivative at x = 0."""
+def power(x: Operand, exponent: float | Expression) -> Expression:
+    """x to the power of a constant, elementwise; 0 and 1 are exact, also in the derivative at x = 0.
+
+    The exponent may be an expression where x is a constant above 0.
+    """
     if isinstance(exponent, Expression):
-        raise InvalidGraphError(
-            "the exponent of power is a constant number; write x ** y with an expression y as gw.exp(y * gw.log(x))"
-        )
+        base = as_expression(x).value
+        if base is None or not (base > 0).all():
+            raise InvalidGraphError(
+                "the exponent of power is a constant number; write x ** y with an expression y as gw.exp(y * gw.log(x))"
+            )
+        return exp(mul(exponent, np.log(base)))
     number = real(exponent)
     if number is None:
         raise InvalidGraphError(f"power with exponent {exponent!r:.64}; expected one number, the same for all elements")
@@ -123,19 +129,35 @@ def power(x: Operand, exponent: float) -> Expression:
 
 
 def sum(  # noqa: A001  (NumPy's name; use it as gw.sum)
-    x: Operand, axis: Axis = None, *, keepdims: bool = False
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: float | None = None, where: Operand = True
 ) -> Expression:
-    """Sum over axes: all of them (None), one, or several; ``axis=()`` is the identity, as in NumPy."""
-    return reduction("sum", as_expression(x), axis, keepdims=keepdims)
+    """Sum over axes: all of them (None), one, or several; ``axis=()`` is the identity, as in NumPy.
+
+    Args:
+        x: What to sum.
+        axis: Counted from the front, or from the end if negative.
+        keepdims: Whether the axes stay, with size 1.
+        initial: A number to add.
+        where: A mask of the elements that count, which broadcasts with ``x``; the others may be infinite or NaN.
+    """
+    total = reduction("sum", chosen(x, where, 0), axis, keepdims=keepdims)
+    return total if initial is None else add(total, initial)
 
 
 def max(  # noqa: A001  (NumPy's name; use it as gw.max)
-    x: Operand, axis: Axis = None, *, keepdims: bool = False
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: float | None = None, where: Operand = True
 ) -> Expression:
-    """Largest element over axes, the ``reduce_max`` node; ties as for ``maximum``."""
-    node = as_expression(x)
-    shapes.check_elements("max", node, axis)
-    return reduction("reduce_max", node, axis, keepdims=keepdims)
+    """Largest element over axes, the ``reduce_max`` node; ties as for ``maximum``.
+
+    ``initial`` takes part too; ``where`` is a mask of the elements that do, and needs it, as in NumPy.
+    """
+    node = chosen(x, where, _least("max", initial, where))
+    if initial is None:
+        shapes.check_elements("max", node, axis)
+        return reduction("reduce_max", node, axis, keepdims=keepdims)
+    if node.size == 0:
+        return add(reduction("sum", node, axis, keepdims=keepdims), initial)
+    return maximum(reduction("reduce_max", node, axis, keepdims=keepdims), initial)
 
 
 def matmul(a: Operand, b: Operand) -> Expression:
@@ -272,21 +294,31 @@ def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.ab
 
 
 def min(  # noqa: A001  (NumPy's name; use it as gw.min)
-    x: Operand, axis: Axis = None, *, keepdims: bool = False
+    x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: float | None = None, where: Operand = True
 ) -> Expression:
-    """Smallest element over axes; ties as for ``max``."""
-    node = as_expression(x)
-    shapes.check_elements("min", node, axis)
-    return negative(max(negative(node), axis, keepdims=keepdims))
+    """Smallest element over axes; ties, ``initial`` and ``where`` as for ``max``."""
+    if initial is None:
+        shapes.check_elements("min", as_expression(x), axis)
+    least = -_least("min", initial, where)
+    return negative(max(negative(x), axis, keepdims=keepdims, initial=None if initial is None else least, where=where))
 
 
-def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
-    """Mean over axes of one example."""
+def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False, where: Operand = True) -> Expression:
+    """Mean over axes of one example, of the elements where a mask is not 0."""
     node = as_expression(x)
+    if where is not True:
+        total = sum(node, axis, keepdims=keepdims, where=where)
+        return divide(total, counted(node, axis, keepdims=keepdims, where=where))
     count = math.prod(node.shape[a] for a in shapes.axes_of(node, axis))
     if count == 0:
         raise InvalidGraphError(f"mean over an empty axis of {node!r}: nothing has no mean")
     return divide(sum(node, axis, keepdims=keepdims), count)
+
+
+def counted(x: Operand, axis: Axis, *, keepdims: bool, where: Operand) -> Expression:
+    """How many elements of ``x`` over axes count by a mask."""
+    node = as_expression(x)
+    return sum(elementwise("select", where, np.ones(node.shape), 0), axis, keepdims=keepdims)
 
 
 def dot(a: Operand, b: Operand) -> Expression:
@@ -297,6 +329,23 @@ def dot(a: Operand, b: Operand) -> Expression:
     if builtins.max(left.ndim, right.ndim) > 2:
         raise InvalidGraphError(f"dot of {left!r} and {right!r}: for stacks of matrices use gw.matmul")
     return matmul(left, right)
+
+
+def chosen(x: Operand, mask: Operand, other: float) -> Expression:
+    """The elements where a mask is not 0, and another number where it is."""
+    if mask is True:
+        return as_expression(x)
+    return where(mask, x, other)
+
+
+def _least(called: str, initial: object, mask: Operand) -> float:
+    """The ``initial`` of a largest or smallest element, which a mask needs."""
+    number = real(initial)
+    if initial is None and mask is not True:
+        raise InvalidGraphError(f"{called} with where= and no initial=, which is what there is where the mask is 0")
+    if initial is not None and number is None:
+        raise InvalidGraphError(f"{called} with initial={initial!r:.64}; expected a number")
+    return number or 0.0
 
 
 def unary(op: str, x: Operand, **attributes: Any) -> Expression:

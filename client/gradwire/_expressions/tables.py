@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ SHAPES: dict[Any, Callable[..., object]] = {}
 NEEDING_VALUES: dict[Any, str] = {}
 """Functions of NumPy that need values, and what to write instead."""
 
+UNBUILT: dict[Any, str] = {}
+"""Functions of NumPy that no ops compose, and what to write instead."""
+
 METHODS: dict[str, Callable[..., Any]] = {}
 """What operators and methods of expressions call, by its name."""
 
@@ -28,30 +32,79 @@ SHOWN: dict[str, Callable[[Any], str | None]] = {}
 """How a notebook shows an expression, by media type; None where it has the text alone."""
 
 
-def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[object], kwargs: Mapping[str, object]) -> Any:  # noqa: ANN401  (an expression)
+REDUCTIONS: dict[np.ufunc, Callable[..., object]] = {}
+"""What ``np.add.reduce`` and its like build."""
+
+
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[str, object]) -> Any:  # noqa: ANN401  (an expression)
     """What ``Expression.__array_ufunc__`` does."""
+    called = f"np.{ufunc.__name__}"
     if ufunc in NEEDING_VALUES:
-        raise needs_values(f"np.{ufunc.__name__}", NEEDING_VALUES[ufunc])
-    function = UFUNCS.get(ufunc)
-    if function is None or method != "__call__" or kwargs:
-        call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-        raise unsupported(call + (f" with {', '.join(kwargs)}" if kwargs else ""))
-    return function(*inputs)
+        raise needs_values(called, NEEDING_VALUES[ufunc])
+    options = _needed(called, kwargs)
+    if method == "reduce" and ufunc in REDUCTIONS:
+        return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
+    if method == "outer" and ufunc in UFUNCS and not options:
+        left, right = inputs
+        return UFUNCS[ufunc](np.reshape(left, (*np.shape(left), *[1] * np.ndim(right))), right)
+    if method != "__call__":
+        raise unsupported(f"{called}.{method}")
+    if "where" in options:
+        raise InvalidGraphError(f"{called} with where= leaves elements undefined; write np.where(mask, {called}(x), y)")
+    if ufunc not in UFUNCS:
+        raise unsupported(called)
+    if options:
+        raise InvalidGraphError(f"{called} on an expression takes no {', '.join(options)}=; leave it out")
+    return UFUNCS[ufunc](*inputs)
 
 
 def apply_function(func: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
     """What ``Expression.__array_function__`` does."""
+    called = _name_of(func)
     if func in NEEDING_VALUES:
-        raise needs_values(f"np.{func.__name__}", NEEDING_VALUES[func])
+        raise needs_values(called, NEEDING_VALUES[func])
+    if func in UNBUILT:
+        raise InvalidGraphError(f"{called} cannot build a graph: {UNBUILT[func]}")
     function = FUNCTIONS.get(func) or SHAPES.get(func)
     if function is None:
-        raise unsupported(f"np.{func.__name__}")
+        raise unsupported(called)
     try:
-        return function(*args, **kwargs)
+        return function(*args, **_needed(called, kwargs))
     except InvalidGraphError:
         raise
     except TypeError as error:
-        raise InvalidGraphError(f"np.{func.__name__} on an expression: {error}") from error
+        raise InvalidGraphError(f"{called} on an expression: {error}") from error
+
+
+def absent(name: str) -> str:
+    """What to say of an attribute that an expression has not."""
+    if name == "dtype":
+        return "an expression has no dtype: all numbers of a call have that of its arrays, or of dtype="
+    function = getattr(np, name, None)
+    if function in NEEDING_VALUES:
+        return f"an expression has no {name}: {NEEDING_VALUES[function]}"
+    if function in FUNCTIONS or function in UFUNCS:
+        return f"an expression has no method {name}; write np.{name}(x)"
+    return f"an expression has no attribute {name}; it has the common methods of NumPy's arrays"
+
+
+def _needed(called: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a call of NumPy but for those that say what is so anyway."""
+    options = dict(kwargs)
+    for name in ("out", "order", "subok", "like", "device", "optimize"):
+        if name in options and (options[name] in (None, "C", "K", "A") or name in ("subok", "optimize")):
+            del options[name]
+    if "out" in options:
+        raise InvalidGraphError(f"{called} with out=: an expression goes into no array; use what the call returns")
+    if "order" in options:
+        raise InvalidGraphError(f"{called} with order={options['order']!r}: elements are row-major; transpose first")
+    if "dtype" in options:
+        dtype = options.pop("dtype")
+        if dtype is not None and np.dtype(dtype).kind != "f":
+            raise InvalidGraphError(
+                f"{called} with dtype={dtype!r:.64}: expressions are floats, of the dtype of the call"
+            )
+    return options
 
 
 def needs_values(call: str, instead: str) -> ValueNeededError:
@@ -61,5 +114,12 @@ def needs_values(call: str, instead: str) -> ValueNeededError:
 
 def unsupported(call: str) -> InvalidGraphError:
     """The error of a call of NumPy that builds nothing."""
-    names = sorted({ufunc.__name__ for ufunc in UFUNCS} | {function.__name__ for function in FUNCTIONS})
-    return InvalidGraphError(f"{call} cannot build a graph; of NumPy's functions these can: {', '.join(names)}")
+    names = {_name_of(function): None for function in (*UFUNCS, *FUNCTIONS)}
+    near = get_close_matches(call, names, n=3, cutoff=0.6)
+    hint = f"nearest by name: {', '.join(near)}; or compose" if near else "compose"
+    return InvalidGraphError(f"{call} cannot build a graph; {hint} it of gw's functions, which dir(gw) lists")
+
+
+def _name_of(function: Any) -> str:  # noqa: ANN401  (a function of NumPy)
+    where = getattr(function, "__module__", None) or "numpy"
+    return f"{where}.{function.__name__}".replace("numpy", "np", 1).replace("np._core", "np")

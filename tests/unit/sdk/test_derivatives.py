@@ -223,6 +223,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.gradient(gw.parameter("w", 3), gw.parameter("w", 3)), "no scalar expression; reduce it first"),
     (lambda: gw.gradient(5, gw.parameter("w")), "no scalar expression"),  # type: ignore[call-overload]  # the mistake
     (lambda: gw.gradient(gw.parameter("w"), ["w"]), "'w', which is no expression"),  # type: ignore[list-item]  # the mistake
+    (lambda: gw.gradient(gw.parameter("w"), None), "gradient in None; give an expression, or a list or dict"),  # type: ignore[call-overload]
+    (lambda: gw.gradient(gw.parameter("w"), "w"), "gradient in 'w'; give an expression"),  # type: ignore[arg-type]
     (lambda: gw.gradient(gw.parameter("w"), gw.input("i", dtype="int64")), "no expression of floats"),
     (lambda: gw.gradient(gw.parameter("w"), gw.parameter("w"), ties="first"), "choose 'zero' or 'split'"),
 ]

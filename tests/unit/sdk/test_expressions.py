@@ -123,7 +123,10 @@ NEEDING_VALUES: list[tuple[Callable[[], Any], str]] = [
     (lambda: np.unique(W), "unique"),
     (lambda: np.floor(W), "floor.*a step has no derivative"),
     (lambda: np.round(W), "round"),
-    (lambda: np.all(W > 0), "all of.*gw.min"),
+    (lambda: W % 3, "% of.*a step has no derivative.*gw.sin"),
+    (lambda: 3 // W, "// of.*a step has no derivative"),
+    (lambda: divmod(W, 2), r"divmod\(\) of.*a step has no derivative"),
+    (lambda: np.mod(W, 3), "np.remainder of.*a step has no derivative"),
     (lambda: np.allclose(W, 0), "allclose"),
 ]
 
@@ -158,7 +161,7 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: M[np.array([True, False, True])], "mask of size 3 for axis 0 .* of size 2"),
     (lambda: M[[0, 1], [0, 1, 2]], r"\[\(2,\), \(3,\)\] do not broadcast"),
     (lambda: M[[0, 1], [0, 3]], "index 3 .*axis of size 3"),
-    (lambda: M[gw.input("i", 2, dtype="int64"), [0, 1]], "one of which is an expression"),
+    (lambda: M[gw.input("i", 2, dtype="int64"), [0, 1, 2]], r"\[\(2,\), \(3,\)\] do not broadcast"),
     (lambda: operator.setitem(W, 0, 1), r"expressions do not change; write gw\.where"),  # type: ignore[call-overload]  # the mistake
     (lambda: np.where(W > 0, W, gw.parameter("v", 2)), "do not broadcast"),
     (lambda: gw.concatenate([]), "concatenate of nothing"),
@@ -196,7 +199,16 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.einsum("ij,j->k", M, W), "labels of operands"),
     (lambda: gw.einsum("ij,i", M, W), "i has sizes 2 and 3"),
     (lambda: gw.einsum(M, "ij"), "subscripts such as"),  # type: ignore[arg-type]  # the mistake
-    (lambda: gw.norm(W, 3), "choose 1, 2"),
+    (lambda: gw.norm(W, 0.5), "ord=0.5; choose a number from 1"),
+    (lambda: gw.norm(M, "nuc"), "ord='nuc'; choose a number from 1"),
+    (lambda: gw.std(W, ddof=3), "var of 3 elements .* with ddof=3; expected more"),
+    (lambda: gw.var(W, ddof="a"), "ddof='a' is no number"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.max(W, where=W > 0), "max with where= and no initial="),
+    (lambda: W.min(initial="a"), "min with initial='a'; expected a number"),  # type: ignore[arg-type]  # the mistake
+    (lambda: np.diff(W, n=-1), "with n=-1; give an integer, at least 0"),
+    (lambda: (W > 0) - (W > 1), r"- of .*in NumPy booleans.*a \^ b"),
+    (lambda: -(W > 0), "- of .*in NumPy booleans.*~a is where"),
+    (lambda: (W > 0) @ (W > 0), r"@ of .*in NumPy booleans.*astype\(float\)"),
     (lambda: gw.norm(M, 1), "for vectors; give one axis"),
     (lambda: gw.conv(M, M), r"expected \(channels, \*space\)"),
     (lambda: gw.conv(M, gw.parameter("k", (1, 2, 4))), "do not fit"),
@@ -208,13 +220,13 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.huber_loss(W, 0, "a"), "delta='a'; expected a number"),  # type: ignore[arg-type]  # the mistake
     (lambda: W.astype(int), "expressions are floats"),
     (lambda: S[0], "scalar"),
-    (lambda: gw.power(W, S), r"gw\.exp"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.power(W, S), r"gw\.exp"),
     (lambda: gw.power(W, "a"), "exponent 'a'; expected one number"),  # type: ignore[arg-type]  # the mistake
     (lambda: W**None, "exponent None"),  # type: ignore[operator]  # the mistake
     (lambda: W**math.inf, "exponent inf; it must be finite"),
     (lambda: gw.power(W, 10**400), "exponent inf; it must be finite"),
     (lambda: W ** np.array([1, 2, 3]), "exponent array.*the same for all elements"),
-    (lambda: 2**W, r"gw\.exp"),
+    (lambda: (-2) ** W, r"gw\.exp"),
     (gw.maximum, "maximum of nothing.*operand"),
     (gw.minimum, "minimum of nothing.*operand"),
     (lambda: gw.parameter(""), "non-empty"),
@@ -242,10 +254,16 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.leaky_relu(W, "a"), "slope of 'a'; it is a number between 0 and 1"),  # type: ignore[arg-type]  # the mistake
     (lambda: gw.leaky_relu(W, 2), "slope of 2"),
     (lambda: W.named("v"), 'parameter "w" has its name already'),
-    (lambda: np.arctan(W), "np.arctan cannot.*np.*tanh|sin"),
-    (lambda: np.add.reduce(W), "reduce"),
-    (lambda: np.exp(W, out=np.empty(3)), "out"),
-    (lambda: np.linalg.det(M), "det"),
+    (lambda: np.sinc(W), "^np.sinc cannot build a graph; nearest by name: np.sin, .{,200}$"),
+    (lambda: np.add.reduceat(W, [0]), "np.add.reduceat cannot"),
+    (lambda: np.exp(W, out=np.empty(3)), "np.exp with out=: an expression goes into no array"),
+    (lambda: np.exp(W, where=W > 0), "np.exp with where= leaves elements undefined; write np.where"),
+    (lambda: np.sum(W, dtype=int), "np.sum with dtype=.*expressions are floats"),
+    (lambda: np.ravel(M, order="F"), "np.ravel with order='F': elements are row-major"),
+    (lambda: np.linalg.det(M), "np.linalg.det cannot build a graph: no factorisation is an op"),
+    (lambda: np.fft.fft(W), "np.fft.fft cannot build a graph: numbers are real"),
+    (lambda: np.average(W, returned=True), "np.average on an expression: .*'returned'"),
+    (lambda: np.piecewise(W, [W > 0], [1]), r"np.piecewise cannot build a graph: write np\.select"),
     (lambda: gw.graph(W), "no scalar"),
     (lambda: gw.graph(S, ties="first"), "'zero' or 'split'"),
     (lambda: gw.graph(S + gw.input("s")), 'named "s"'),
@@ -269,6 +287,23 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
 def test_a_mistake_is_an_error_where_it_is_made(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(gw.InvalidGraphError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("dtype", "all numbers of a call have that of its arrays"),
+        ("argmax", "an order depends on values"),
+        ("conj", r"write np\.conj\(x\)"),
+        ("round", "a step has no derivative"),
+        ("ptp", r"write np\.ptp\(x\)"),
+        ("spam", "no attribute spam"),
+    ],
+)
+def test_an_attribute_that_there_is_not(name: str, words: str) -> None:
+    assert not hasattr(W, name)
+    with pytest.raises(AttributeError, match=words):
+        getattr(W, name)
 
 
 def test_a_constant_beyond_float64_is_infinite() -> None:

@@ -43,6 +43,10 @@ def scattered(x: Any) -> Any:
     return torch.zeros(3, *x.shape[1:], dtype=x.dtype).index_add(0, torch.tensor([1, 1, 0]), x)
 
 
+def masked_variance(x: Any) -> Any:
+    return torch.stack([x[:, column][torch.tensor(Y[:, column] > -1)].var() for column in range(4)])
+
+
 def focal(x: Any, t: Any, alpha: float | None = None, gamma: float = 2.0) -> Any:
     """As in the code of its authors."""
     p = torch.sigmoid(x)
@@ -167,7 +171,12 @@ ROWS = [
             {"x": BITS[0], "y": BITS[1]},
             ("x",),
         )
-        for name, f in (("logical_and", torch.logical_and), ("logical_or", torch.logical_or), ("equal", torch.eq))
+        for name, f in (
+            ("logical_and", torch.logical_and),
+            ("logical_or", torch.logical_or),
+            ("logical_xor", torch.logical_xor),
+            ("equal", torch.eq),
+        )
     ),
     Row(
         "logical_not", lambda x, y: gw.logical_not(y) * x, lambda x, y: (y == 0) * x, {"x": V, "y": BITS[0, 1:]}, ("y",)
@@ -188,6 +197,15 @@ ROWS = [
     ),
     Row("std", gw.std, lambda x: x.std(correction=0), {"x": X}),
     Row("std", lambda x: gw.std(x, 1, keepdims=True), lambda x: x.std(1, correction=0, keepdim=True), {"x": X}),
+    Row("std", lambda x: gw.std(x, ddof=1), lambda x: x.std(), {"x": X}),
+    Row("var", lambda x: gw.var(x, 0, where=Y > -1, ddof=1), masked_variance, {"x": X}),
+    Row("norm", lambda x: gw.norm(x, 3, 0), lambda x: torch.linalg.vector_norm(x, 3, 0), {"x": X}),
+    Row(
+        "power",
+        lambda x: gw.power([2.0, 0.5, 3.0, 1.0], x),
+        lambda x: torch.tensor([2.0, 0.5, 3.0, 1.0]) ** x,
+        {"x": X},
+    ),
     Row("prod", gw.prod, torch.prod, {"x": X}),
     Row("prod", lambda x: gw.prod(x, 0), lambda x: x.prod(0), {"x": np.array([[2.0, 0.0, 0.0], [3.0, 4.0, 0.0]])}),
     Row("prod", lambda x: gw.prod(x, (0, 2), keepdims=True), lambda x: x.prod(2, True).prod(0, True), {"x": CUBE}),

@@ -1,0 +1,91 @@
+"""Inverse trigonometric and hyperbolic functions, and the cube root, composed of the ops to about 1e-15."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+from gradwire._expressions import functions as gw
+from gradwire._expressions.expression import Expression, Operand, as_expression
+
+_ATAN_P = (-64.85021904942025, -122.88666844901361, -75.00855792314705, -16.157537187333652, -0.8750608600031904)
+_ATAN_Q = (194.5506571482614, 485.3903996359137, 432.88106049129027, 165.02700983169885, 24.858464901423062, 1.0)
+"""Coefficients of Cephes for the arc tangent up to tan(pi / 8), by ascending powers."""
+
+
+def _odd(function: Callable[[Expression], Expression], x: Operand) -> Expression:
+    """An odd function, of what it is for numbers that are not negative; with its derivative at 0."""
+    node = as_expression(x)
+    below = gw.less(node, 0)
+    return gw.mul(gw.where(below, -1, 1), function(gw.where(below, gw.negative(node), node)))
+
+
+def _polynomial(coefficients: Sequence[float], x: Expression) -> Expression:
+    return reduce(
+        lambda total, c: gw.add(gw.mul(total, x), c), reversed(coefficients[:-1]), as_expression(coefficients[-1])
+    )
+
+
+def arctan(x: Operand) -> Expression:
+    """Arc tangent, by Cephes: what is large is brought below 2/3, then a quotient of polynomials."""
+
+    def positive(u: Expression) -> Expression:
+        large, middle = gw.less(math.tan(3 * math.pi / 8), u), gw.less(0.66, u)
+        # No quotient that is not selected is infinite.
+        inverse = gw.divide(-1, gw.where(large, u, 1))
+        between = gw.divide(gw.subtract(u, 1), gw.add(gw.where(large, 1, u), 1))
+        t = gw.where(large, inverse, gw.where(middle, gw.where(large, 1, between), u))
+        t = gw.where(gw.less(u, math.inf), t, 0)
+        z = gw.square(gw.where(gw.less(gw.abs(t), 1), t, 1))
+        series = gw.add(gw.mul(t, z, gw.divide(_polynomial(_ATAN_P, z), _polynomial(_ATAN_Q, z))), t)
+        return gw.add(gw.where(large, math.pi / 2, gw.where(middle, math.pi / 4, 0)), series)
+
+    return _odd(positive, x)
+
+
+def arctan2(y: Operand, x: Operand) -> Expression:
+    """The angle of the point (x, y), as 2 arctan(y / (r + x)), or where x is negative of its mirror image."""
+    across, along = as_expression(y), as_expression(x)
+    behind = gw.less(along, 0)
+    radius = gw.sqrt(gw.add(gw.square(across), gw.square(along)))
+    half = gw.mul(2, arctan(gw.divide(across, gw.add(radius, gw.where(behind, gw.negative(along), along)))))
+    return gw.where(behind, gw.subtract(gw.where(gw.less(across, 0), -math.pi, math.pi), half), half)
+
+
+def arcsin(x: Operand) -> Expression:
+    """Arc sine, as arctan(x / sqrt((1 - x) (1 + x)))."""
+    node = as_expression(x)
+    return arctan(gw.mul(node, gw.power(gw.mul(gw.subtract(1, node), gw.add(1, node)), -0.5)))
+
+
+def arccos(x: Operand) -> Expression:
+    """Arc cosine, as 2 arctan(sqrt((1 - x) / (1 + x)))."""
+    node = as_expression(x)
+    return gw.mul(2, arctan(gw.sqrt(gw.divide(gw.subtract(1, node), gw.add(1, node)))))
+
+
+def arcsinh(x: Operand) -> Expression:
+    """Inverse hyperbolic sine."""
+
+    def positive(u: Expression) -> Expression:
+        squared = gw.square(u)
+        return gw.log1p(gw.add(u, gw.divide(squared, gw.add(1, gw.sqrt(gw.add(1, squared))))))
+
+    return _odd(positive, x)
+
+
+def arccosh(x: Operand) -> Expression:
+    """Inverse hyperbolic cosine."""
+    above = gw.subtract(x, 1)
+    return gw.log1p(gw.add(above, gw.sqrt(gw.mul(above, gw.add(x, 1)))))
+
+
+def arctanh(x: Operand) -> Expression:
+    """Inverse hyperbolic tangent."""
+    return gw.mul(0.5, gw.subtract(gw.log1p(x), gw.log1p(gw.negative(x))))
+
+
+def cbrt(x: Operand) -> Expression:
+    """Cube root, of negative numbers too."""
+    return _odd(lambda u: gw.power(u, 1 / 3), x)
