@@ -393,7 +393,7 @@ class TestTake:
         with pytest.raises(Refusal) as raised:
             interpreted(checked(builder), {"x": [5, 6, 7], "i": [[0, 1], [index, 9]]})
         assert raised.value.reason is Reason.INDEX_OUT_OF_RANGE
-        text = f'node "rows" (nodes[2]): index {index} at position (1, 0) is out of range for 3 rows'
+        text = f'node "rows" (nodes[2]): index {index} of "i" at position (1, 0) is out of range for 3 rows'
         assert raised.value.message == text
         assert raised.value.findings[0].path == "graph.nodes[2]"
 

@@ -156,9 +156,11 @@ def out_of_range(program: Checked, node: int, error: IndexRangeError, example: i
     """The refusal of a row index, in words of the graph as it was sent; ``example`` if the indices depend on it."""
     label, sent = program.graph.label(node), program.graph.sent(node)
     whose = "" if example is None else f" of example {example}"
+    name = program.graph.names.get(program.graph.operands_of(node)[1])
+    index = f"index {error.index}" + (f' of "{name}"' if name else "")
     return refuse(
         Reason.INDEX_OUT_OF_RANGE,
-        f'node "{label}" (nodes[{sent}]): index {error.index} at position '
+        f'node "{label}" (nodes[{sent}]): {index} at position '
         f"{text(error.position)}{whose} is out of range for {error.rows} rows",
         f"graph.nodes[{sent}]",
         node=label,
