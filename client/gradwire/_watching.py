@@ -13,6 +13,7 @@ import numpy as np
 from gradwire._calls.stream import Stream
 from gradwire._client import ValueAndGrad
 from gradwire._errors import UsageError
+from gradwire._numbers import real, whole
 
 
 class GradientWarning(UserWarning):
@@ -52,9 +53,19 @@ def watch(
         vanished: A gradient has vanished if its norm is below this share of the largest, ``patience`` times in a row.
         exploded: A gradient explodes if its norm is so many times its mean, over ``patience`` calls or more, or is not
             finite.
+
+    Raises:
+        UsageError: The arguments make no sense.
     """
     if not isinstance(step, ValueAndGrad | Stream):
         raise UsageError(f"watch takes what client.value_and_grad or client.stream made; found {type(step).__name__}")
+    if (whole(patience) or 0) < 1:
+        raise UsageError(f"patience={patience!r:.64}; expected a number of calls, at least 1")
+    for name, factor in (("vanished", vanished), ("exploded", exploded)):
+        if not (real(factor) or 0) > 0:
+            raise UsageError(f"{name}={factor!r:.64}; expected a number above 0")
+    if callback is not None and not callable(callback):
+        raise UsageError(f"callback={callback!r:.64} cannot be called")
     seen = _Seen(patience, vanished, exploded)
 
     def watched(*arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]:

@@ -99,6 +99,8 @@ def test_a_pytree_is_a_vector_for_optimizers(client: gw.Client) -> None:
     np.testing.assert_allclose(slope, rosen_der(start), rtol=1e-14)
     found = minimize(flat, start, jac=True)
     np.testing.assert_allclose(gw.ravel_pytree(unravel(found.x))[0], 1, atol=1e-4)
+    with pytest.raises(gw.InvalidRequestError, match=r"a vector of shape \(2,\); the pytree has 3 elements"):
+        unravel(start[:2])
     empty, nothing = gw.ravel_pytree({})
     assert (empty.shape, nothing(empty)) == ((0,), {})
 
@@ -113,3 +115,18 @@ def test_hessp_for_optimizers(client: gw.Client) -> None:
     step = client.value_and_grad(rosenbrock)
     found = minimize(step, start, jac=True, hessp=lambda w, v: product(v, w), method="trust-krylov")
     np.testing.assert_allclose(found.x, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"patience": 0}, "patience=0; expected a number of calls, at least 1"),
+        ({"patience": 1.5}, "patience=1.5"),
+        ({"vanished": -1}, "vanished=-1; expected a number above 0"),
+        ({"exploded": "a"}, "exploded='a'"),
+        ({"callback": 5}, "callback=5 cannot be called"),
+    ],
+)
+def test_options_that_make_no_sense(client: gw.Client, options: Any, words: str) -> None:
+    with pytest.raises(gw.UsageError, match=words):
+        gw.watch(client.value_and_grad(gw.parameter("w")), **options)
