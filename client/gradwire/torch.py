@@ -8,6 +8,7 @@ hinge(phi=features, y=labels).backward()  # hinge.w.grad
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack, cast
 
@@ -62,6 +63,23 @@ class Loss(torch.nn.Module):
         given = {**dict(self.named_parameters()), **arrays}
         tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
         return cast("torch.Tensor", _Function.apply(self, given, tuple(tensors), *tensors.values()))  # type: ignore[no-untyped-call]  # as torch has it
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Loss:
+        """A module with parameters of its own and the same client."""
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        shared = ("_client", "_loss", "_options", "_calls")
+        made.__dict__ = {
+            name: value if name in shared else copy.deepcopy(value, memo) for name, value in self.__dict__.items()
+        }
+        return made
+
+    def __getstate__(self) -> NoReturn:
+        """Refused: a client is of one process."""
+        raise UsageError(
+            "a Loss holds a client, which stays in its process: save its state_dict(), and make a Loss with the client "
+            "of the other process that loads it"
+        )
 
     def call(self, wrt: tuple[str, ...]) -> ValueAndGrad:
         """The call that differentiates in the arrays of these names."""

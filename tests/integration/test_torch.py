@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -122,3 +124,14 @@ def test_what_cannot_be_says_so(client: gw.Client) -> None:
         torch.autograd.backward(slope.sum())
     with pytest.raises(gw.InvalidGraphError, match="parameter w"):
         module(**given | {"w": torch.ones(2, dtype=torch.float64)})
+
+
+def test_a_copy_has_its_own_parameters_and_a_pickle_there_is_none(client: gw.Client) -> None:
+    module = Loss(client, lambda w: gw.sum(w**3), {"w": torch.ones(2)})
+    twin = copy.deepcopy(module)
+    torch.autograd.backward(twin())
+    assert twin.w.grad is not None
+    assert (twin.w.grad.tolist(), module.w.grad) == ([3, 3], None)
+    assert list(twin.state_dict()) == ["w"]
+    with pytest.raises(gw.UsageError, match=r"save its state_dict\(\)"):
+        pickle.dumps(module)
