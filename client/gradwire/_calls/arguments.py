@@ -16,10 +16,18 @@ from gradwire._arrays import is_text
 from gradwire._errors import InvalidRequestError
 
 Spec: TypeAlias = Any
-"""How a container nests its leaves, a ``PyTreeSpec``; None of an argument that is one array."""
+"""How a container nests its leaves, a ``PyTreeSpec``; None of one array; ``Plain`` of what is no data."""
 
 _NAMESPACE = "gradwire"
 """The namespace of optree in which dataclasses are containers."""
+
+
+class Plain(NamedTuple):
+    """An argument that is no data, but a flag, text or a function, which the traced function gets as it is."""
+
+    value: Any
+    kind: type
+    """What tells True from 1."""
 
 
 class Form(NamedTuple):
@@ -116,6 +124,8 @@ class Arguments:
 
 def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool) -> Spec:
     """Add the leaves of an argument; lists and tuples are arrays, as everywhere, or else containers."""
+    if _is_plain(value):
+        return Plain(value, type(value))
     if type(value) is np.ndarray or is_array(value) or (not sequences and _is_sequence(value)):
         found, spec = [value], None
     else:
@@ -126,6 +136,10 @@ def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences
     if len(leaves) < before + len(found):
         raise InvalidRequestError(f"two arrays of this call have one name, among {names}; choose other keys", node=name)
     return spec
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) is not np.ndarray and (isinstance(value, bool | str) or inspect.isroutine(value))
 
 
 def is_array(value: object) -> bool:
@@ -159,15 +173,27 @@ def _is_sequence(part: object) -> bool:
 
 
 def _register(optree: Any, kind: type[Any]) -> None:  # noqa: ANN401  (the module)
-    """Have optree know a dataclass: its fields are children, but for those with the metadata ``static``."""
-    fields = dataclasses.fields(kind)
+    """Have optree know a dataclass: its fields are children, but for those with the metadata ``static``.
+
+    Fields that its constructor does not take stand on the others, and are made by it of these.
+    """
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    derived = len(fields) < len(dataclasses.fields(kind))
     children = tuple(field.name for field in fields if not field.metadata.get("static"))
     static = tuple(field.name for field in fields if field.metadata.get("static"))
+    wanted = [name for name in inspect.signature(kind).parameters if name not in children + static]
+    if derived and wanted:
+        raise InvalidRequestError(
+            f"dataclass {kind.__name__} makes fields of what it does not keep, {wanted[0]}, so that its fields do not "
+            "make it anew; give it as a dict"
+        )
 
     def flatten(value: object) -> tuple[list[Any], Any, tuple[str, ...]]:
         return [getattr(value, name) for name in children], tuple(getattr(value, name) for name in static), children
 
     def unflatten(kept: Sequence[Any], parts: Sequence[Any]) -> object:
+        if derived:
+            return kind(**dict(zip(static + children, (*kept, *parts), strict=True)))
         # Not by its constructor, which may expect arrays.
         made = object.__new__(kind)
         for name, part in zip(static + children, (*kept, *parts), strict=True):
@@ -188,6 +214,8 @@ def leaf_names(name: str, spec: Spec) -> list[str]:
     """The names of an argument's leaves: the argument's own, then keys, indices and fields."""
     if spec is None:
         return [name]
+    if isinstance(spec, Plain):
+        return []
     known = _NAMES.get((name, spec))
     if known is None:
         known = [name + "".join(map(_step, path)) for path in spec.accessors()]
@@ -209,5 +237,7 @@ def _step(entry: Any) -> str:  # noqa: ANN401  (an entry of optree)
 
 def put_together(names: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a pytree)
     """The argument with the leaves of these names in it."""
+    if isinstance(spec, Plain):
+        return spec.value
     found = [leaves[name] for name in names]
     return found[0] if spec is None else spec.unflatten(found)

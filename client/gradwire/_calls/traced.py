@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradwire._arrays import Array, as_array
-from gradwire._calls.arguments import Arguments, Form, Leaves, flattened, leaf_names, put_together
+from gradwire._calls.arguments import Arguments, Form, Leaves, Plain, flattened, leaf_names, put_together
 from gradwire._calls.naming import call_and_name
 from gradwire._calls.problem import Problem
 from gradwire._errors import InvalidGraphError, InvalidRequestError
@@ -110,13 +110,23 @@ class Traced:
                 f'function {self._called}: wrt names "{unknown[0]}"; the arguments of this call are {", ".join(names)}',
                 node=unknown[0],
             )
+        flags = [name for name, spec in form.arguments if isinstance(spec, Plain)]
+        fixed = [name for name in (self._wrt or names[: bool(form.positional)]) if name in flags]
+        if fixed:
+            raise InvalidRequestError(
+                f'function {self._called}: "{fixed[0]}" is no array, and there is no gradient in it', node=fixed[0]
+            )
         data = {leaf for leaf in leaves if any(_covers(name, leaf) for name in self._data)}
         if self._wrt is not None:
             wrt = tuple(self._wrt)
         elif form.positional:
             wrt = (form.positional[0][0],)
         else:
-            wrt = tuple(name for name, spec in form.named if not data & set(leaf_names(name, spec)))
+            wrt = tuple(
+                name
+                for name, spec in form.named
+                if not isinstance(spec, Plain) and not data & set(leaf_names(name, spec))
+            )
         if form.positional:
             data |= {leaf for leaf, name in leaves.items() if name not in wrt}
         per_example = {leaf for leaf in leaves if any(_covers(name, leaf) for name in self._per_example)}
