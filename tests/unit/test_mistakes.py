@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import gradwire as gw
+from tools.site.blocks import sections
 
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
 CELL = re.compile(r"```python\n# (\w+)\n(.*?)```\n\n```text\n(.*?)\n```", re.DOTALL)
@@ -45,7 +46,14 @@ def said(code: str) -> str:
     return f"No error: {result}" if result else "No error."
 
 
-SECTIONS = {part.splitlines()[0]: CELL.findall(part) for part in PAGE.read_text().split("\n## ")[1:]}
+SECTIONS = {
+    title: [
+        (code.partition("\n")[0].removeprefix("# "), code.partition("\n")[2], message.rstrip())
+        for (_, code), (_, message) in zip(cells[::2], cells[1::2], strict=True)
+    ]
+    for title, cells in sections(PAGE).items()
+}
+"""Library, code and message of each cell."""
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -10,11 +10,15 @@ import jax
 import numpy as np
 import pytest
 
+from tools.site.blocks import sections
+
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "side-by-side.md").read_text()
 README = (ROOT / "README.md").read_text()
-CELL = re.compile(r"```python\n# (\w+)\n(.*?)```", re.DOTALL)
-SECTIONS = {part.splitlines()[0]: dict(CELL.findall(part)) for part in PAGE.split("\n## ")[1:]}
+SECTIONS = {
+    title: {first.removeprefix("# "): code for first, _, code in (cell.partition("\n") for _, cell in cells)}
+    for title, cells in sections(ROOT / "docs" / "side-by-side.md").items()
+}
+"""Code by library, of each section."""
 
 
 def arrays() -> dict[str, Any]:
