@@ -7,7 +7,7 @@ SECONDS ?= 60
 ORDINARY := -n 2 -m 'not container and not languages and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container test-languages lint protos hashes serve bench outside faults fuzz
+.PHONY: help demo test coverage test-container test-languages lint protos hashes serve docs bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -41,6 +41,9 @@ hashes: .venv/dev  ## Write the hashes of what the image installs, in the versio
 
 serve: .venv/server  ## Start a server on this machine
 	$(BIN)/gradwire serve
+
+docs: .venv/dev  ## Serve the documentation, and build it again when a page changes
+	$(BIN)/python -m tools.site serve
 
 bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
 	$(BIN)/python -m tests.benchmarks
