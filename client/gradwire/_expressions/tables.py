@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -114,6 +113,8 @@ def needs_values(call: str, instead: str) -> ValueNeededError:
 
 def unsupported(call: str) -> InvalidGraphError:
     """The error of a call of NumPy that builds nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415  (for the one who made a mistake)
+
     names = {_name_of(function): None for function in (*UFUNCS, *FUNCTIONS)}
     near = get_close_matches(call, names, n=3, cutoff=0.6)
     hint = f"nearest by name: {', '.join(near)}; or compose" if near else "compose"

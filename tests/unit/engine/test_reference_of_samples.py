@@ -95,7 +95,7 @@ def test_an_index_that_is_out_of_range_is_named(op: str, attributes: dict[str, A
     with pytest.raises(Refusal) as raised:
         interpreted(checked(builder, ties=Ties.ZERO), {"a": np.ones((2, 3)), "i": [0, -4, 3]})
     assert raised.value.reason is Reason.INDEX_OUT_OF_RANGE
-    assert raised.value.message == 'node "it" (nodes[2]): index -4 at position (1,) is out of range for 3 rows'
+    assert raised.value.message == 'node "it" (nodes[2]): index -4 of "i" at position (1,) is out of range for 3 rows'
 
 
 def test_entries_with_one_index_and_cumulative_sums_of_float32_add_up_in_float64() -> None:
