@@ -20,6 +20,7 @@ import gradwire as gw
 from examples import (
     bradley_terry,
     cox,
+    design,
     digits,
     dp_sgd,
     dpo,
@@ -42,6 +43,7 @@ def near(*expected: float, within: float) -> Callable[[Any], bool]:
 FOUND: dict[str, Callable[[Any], bool]] = {
     "bradley_terry": lambda found: np.allclose(found[1]["chosen"], -found[1]["rejected"]),
     "cox": near(1, -0.5, 0, within=0.2),
+    "design": near(3.745, 7.490, within=1e-3),
     "digits": lambda accuracy: accuracy > 0.88,
     "dp_sgd": lambda accuracy: accuracy > 0.97,
     "dpo": lambda found: np.allclose(found[1]["chosen"], -found[1]["rejected"]),
@@ -150,6 +152,12 @@ CASES = {
     ),
     "cox": Case(
         cox.cox, cox_of_jax, normal(3), {}, {"x": normal(N, 3), "outside": OUTSIDE, "event": np.eye(N)[2] + 0.5}
+    ),
+    "design": Case(
+        lambda sizes: gw.add(*design.can(**sizes).values()),
+        lambda sizes: sum(design.can(**sizes).values()),
+        {"radius": np.array(3.0), "height": np.array(7.0)},
+        {},
     ),
     "digits": Case(digits.mlp, mlp_of_jax, LAYERS, {"x": normal(N, 3), "label": random.integers(2, size=N)}),
     "dp_sgd": Case(
