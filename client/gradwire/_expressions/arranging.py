@@ -113,9 +113,21 @@ def flip(x: Operand, axis: Axis = None) -> Expression:
     return part(node, [(n - 1, n, -1) if a in axes and n else (0, n, 1) for a, n in enumerate(node.shape)])
 
 
-def roll(x: Operand, shift: int, axis: int | None = None) -> Expression:
-    """The elements shifted along an axis, or all of them, those that leave it coming in at its start."""
+def roll(x: Operand, shift: int | Sequence[int], axis: Axis = None) -> Expression:
+    """The elements shifted along an axis, or all of them, those that leave it coming in at its start.
+
+    Several axes take as many shifts, or one for all.
+    """
     node = as_expression(x)
+    if isinstance(axis, tuple):
+        shifts = integers(shift) or []
+        if len(shifts) not in (1, len(axis)):
+            raise InvalidGraphError(
+                f"roll of {node!r} by {shift!r:.64} along {len(axis)} axes; give one integer for each"
+            )
+        for own, each in zip(axis, shifts * (len(axis) if len(shifts) == 1 else 1), strict=True):
+            node = roll(node, each, own)
+        return node
     if axis is None:
         return reshape(roll(ravel(node), shift, 0), node.shape)
     own = one_axis(node, axis)

@@ -50,6 +50,17 @@ def without_nan(function: Callable[..., Expression]) -> Callable[..., Expression
     return reduced
 
 
+def corrected(function: Callable[..., Expression]) -> Callable[..., Expression]:
+    """A spread whose ``ddof`` may be called ``correction``, as the array API does."""
+
+    def spread(
+        a: Operand, axis: Axis = None, *, ddof: float = 0, correction: float | None = None, **more: Any
+    ) -> Expression:
+        return function(a, axis, ddof=ddof if correction is None else correction, **more)
+
+    return spread
+
+
 def average(a: Operand, axis: Axis = None, weights: Operand | None = None, *, keepdims: bool = False) -> Expression:
     """Weighted mean; weights of one dimension are those of the axis."""
     node = as_expression(a)
