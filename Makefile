@@ -7,7 +7,7 @@ SECONDS ?= 60
 ORDINARY := -n 2 -m 'not container and not languages and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container test-languages lint protos hashes serve docs bench outside faults fuzz
+.PHONY: help demo test coverage test-container test-languages lint protos manual hashes serve docs bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -35,6 +35,9 @@ lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerf
 
 protos: .venv/dev  ## Generate the stubs in client/gradwire/v1 from protos/
 	$(BIN)/python -m tools.generate_stubs client
+
+manual: .venv/dev  ## Write the manual page of the command from what parses its arguments
+	$(BIN)/python -m tools.write_manual
 
 hashes: .venv/dev  ## Write the hashes of what the image installs, in the versions of constraints.txt
 	$(BIN)/python -m tools.hash_requirements

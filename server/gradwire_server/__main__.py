@@ -15,7 +15,7 @@ def main() -> None:
         signal.signal(number, lambda number, _: os._exit(128 + number))
     # gRPC reads this when it is imported. What it would print stands in our messages already.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from gradwire_server import cli  # noqa: PLC0415  (after the above)
+    from gradwire_server.command import cli  # noqa: PLC0415  (after the above)
 
     cli.main()
 

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 import gradwire as gw
-from gradwire_server import asking
+from gradwire_server.command import asking
 from gradwire_server.configuration.settings import Target
 from tests.integration.server_process import ServerProcess
 

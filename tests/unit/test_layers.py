@@ -93,6 +93,11 @@ RULES = [
         files(SERVER / "configuration"),
         (*WIRE, "gradwire_server.codec", "gradwire_server.engine", "gradwire_server.service"),
     ),
+    (
+        "server without its command",
+        [path for path in files(SERVER) if path.parent.name != "command" and path.name != "__main__.py"],
+        ("gradwire_server.command", "rich", "shtab"),
+    ),
     ("errors", [SERVER / "errors.py"], ("gradwire_server", *WIRE)),
     ("requests", [*files(SERVICE / "requests"), SERVICE / "rpc" / "frames.py"], ("grpc",)),
     ("service", files(SERVICE), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS[ENGINE]))),

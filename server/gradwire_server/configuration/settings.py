@@ -244,7 +244,7 @@ def is_loopback(host: str) -> bool:
 
 
 TOKEN_FILES = {"serve": ("--token-file", "--tokens-file")} | dict.fromkeys(
-    ("health", "info"), ("--tokens-file", "--token-file")
+    ("health", "info", "bench"), ("--tokens-file", "--token-file")
 )
 """For a subcommand, the name that another one has for its option, and its own: a server takes several tokens, a client
 has one, and either name is understood."""

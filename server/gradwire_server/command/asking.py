@@ -30,8 +30,8 @@ def health(target: Target) -> str:
     Raises:
         GradwireError: It does not answer.
     """
-    with _told_in_flags():
-        to, request_id = address(target.address, **_options(target)), new_request_id()
+    with in_words_of_the_command():
+        to, request_id = address(target.address, **connection(target)), new_request_id()
         with opened(to) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)
             try:
@@ -50,7 +50,7 @@ def info(target: Target) -> str:
     Raises:
         GradwireError: It does not answer.
     """
-    with _told_in_flags(), gw.connect(target.address, **_options(target)) as client:
+    with in_words_of_the_command(), gw.connect(target.address, **connection(target)) as client:
         found = client.info(timeout=target.timeout)
     workers = "one process" if found.workers == 1 else f"{found.workers} processes, each with these limits"
     return "\n".join(
@@ -65,7 +65,7 @@ def info(target: Target) -> str:
 
 
 @contextmanager
-def _told_in_flags() -> Iterator[None]:
+def in_words_of_the_command() -> Iterator[None]:
     """Errors of the SDK in words of the command."""
     try:
         yield
@@ -77,7 +77,8 @@ def _flag(option: re.Match[str]) -> str:
     return f"--{option[1].replace('_', '-')}"
 
 
-def _options(target: Target) -> gw.Connection:
+def connection(target: Target) -> gw.Connection:
+    """How to connect to a server, as the SDK has it; a call is not tried again."""
     return {
         "tls": target.tls,
         "ca": target.ca,

@@ -1,0 +1,1 @@
+"""The command: what does a person at a terminal want done?"""
