@@ -96,6 +96,11 @@ def test_a_wheel_has_its_package_whole_and_alone(
     assert f"{name}-{VERSION}.dist-info/licenses/LICENSE" in files
 
 
+def test_the_manual_page_comes_with_the_command(distributions: dict[str, Distribution]) -> None:
+    page = f"gradwire_server-{VERSION}.data/data/share/man/man1/gradwire.1"
+    assert page in distributions["gradwire_server"].files
+
+
 def test_the_client_is_small(distributions: dict[str, Distribution]) -> None:
     assert distributions["gradwire"].wheel.stat().st_size < 200_000
 
