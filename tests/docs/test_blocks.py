@@ -12,8 +12,8 @@ from tools.site.blocks import Page
 
 ROOT = Path(__file__).parents[2]
 
-COMPARED = {"docs/mistakes.md", "docs/side-by-side.md"}
-"""Their cells are tried one by one and compared, by tests of their own."""
+OWN = {f"docs/{name}.md" for name in ("command", "mistakes", "other-languages", "side-by-side")}
+"""Pages whose blocks are tried by tests of their own: they compare cells, or bring tools along."""
 
 BUILT = {"notebooks", "tutorial"}
 """Folders of pages whose blocks run when the site is built, for it shows what they make."""
@@ -22,7 +22,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md"), *(ROOT / "docs").
 NAMES = {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name not in BUILT}
 
 
-@pytest.mark.parametrize("page", sorted(NAMES - COMPARED))
+@pytest.mark.parametrize("page", sorted(NAMES - OWN))
 def test_every_block_does_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webbrowser, "open", lambda _: True)  # a person's
     for name in ("deploy", "examples", "protos"):
@@ -37,6 +37,7 @@ def test_every_block_does_what_the_page_says(page: str, tmp_path: Path, monkeypa
         ("```python\nprint(1)\n```\n\n```text\n2\n```", "it prints\n1\n\nnot\n2"),
         ("```sh\nfalse\n```", "it ends with 1"),
         ("```text\n2\n```", "no block before it prints anything"),
+        ("```promql\nsum(\n```", "it ends with 1"),
         ("```rust\nlet x = 1;\n```", "nothing runs a block of rust"),
         ("```\n2\n```", "nothing runs a block of no language"),
     ],

@@ -21,8 +21,7 @@ def test_the_table_of_ops_in_the_readme_is_the_engines() -> None:
 
 
 def test_every_link_leads_somewhere_also_without_the_site() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *(ROOT / "docs").rglob("*.md")]
-    pages += (ROOT / "deploy").rglob("*.md")
+    pages = [*ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md"), *(ROOT / "docs").rglob("*.md")]
     links = [(page, link) for page in pages for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())]
     made = re.compile(r"reference/(ops|options|metrics|protocol/\w+|python/expressions)\.md$")
     assert [(page, link) for page, link in links if not made.search(link) and not (page.parent / link).exists()] == []

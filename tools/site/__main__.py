@@ -15,7 +15,8 @@ ZENSICAL = [sys.executable, "-m", "zensical"]
 def build(folder: Path) -> None:
     """Build the site; ends the process if a block, a cell, a link or an anchor is wrong."""
     Stage(folder).lay_out()
-    done = subprocess.run([*ZENSICAL, "build", "--strict", "--config-file", folder / "mkdocs.yml"], check=False)  # noqa: S603  (it is ours)
+    command = [*ZENSICAL, "build", "--strict", "--config-file", str(folder / "mkdocs.yml")]
+    done = subprocess.run(command, cwd=ROOT, check=False)  # noqa: S603  (it is ours)
     sys.exit(done.returncode)
 
 
@@ -23,13 +24,14 @@ def serve(folder: Path) -> None:
     """Serve the site on this machine until it is interrupted."""
     stage = Stage(folder)
     stage.lay_out()
-    with subprocess.Popen([*ZENSICAL, "serve", "--config-file", folder / "mkdocs.yml"]) as server:  # noqa: S603  (as above)
+    command = [*ZENSICAL, "serve", "--config-file", str(folder / "mkdocs.yml")]
+    with subprocess.Popen(command, cwd=ROOT) as server:  # noqa: S603  (as above)
         seen = time.time()
         try:
             while server.poll() is None:
                 time.sleep(1)
-                changed = [path for path in DOCS.rglob("*") if path.is_file() and path.stat().st_mtime > seen]
-                seen = time.time()
+                since, seen = seen, time.time()
+                changed = [path for path in DOCS.rglob("*") if path.is_file() and path.stat().st_mtime > since]
                 for path in changed:
                     try:
                         stage.put(path)

@@ -1,8 +1,8 @@
 """The code blocks of a page, run one after another as its reader would run them.
 
-A page has one namespace and one folder. A block of ``text`` is what the block before it prints; blocks of JSON, YAML
-and TOML are such. A server that a page starts ends with the page; it listens at a free port, and its address in further
-blocks, such as ``localhost:50051``, means that one. Comments of sybil's set things up that a reader has
+A page has one namespace and one folder. A block of ``text`` is what the block before it prints; blocks of JSON, YAML,
+TOML and PromQL are such. A server that a page starts ends with the page; it listens at a free port, and its address in
+further blocks, such as ``localhost:50051``, means that one. Comments of sybil's set things up that a reader has
 (``invisible-code-block: python``), and leave out blocks that need what a test has not (``skip: next``).
 """
 
@@ -90,6 +90,7 @@ class Page:
             "python": self._python,
             "sh": self._sh,
             "text": self._text,
+            "promql": self._promql,
             "json": partial(_parsed, json.loads),
             "toml": partial(_parsed, tomllib.loads),
             "yaml": partial(_parsed, yaml.safe_load),
@@ -149,6 +150,11 @@ class Page:
                 self._ports[port] = found[1]
                 return
         raise RuntimeError(f"no server:\n{''.join(said)}")
+
+    def _promql(self, example: Example) -> str | None:
+        rule = {"record": "page:query", "expr": str(example.parsed)}
+        Path("query.yaml").write_text(yaml.safe_dump({"groups": [{"name": "page", "rules": [rule]}]}))
+        return self._shell(["promtool check rules query.yaml"])
 
     def _text(self, example: Example) -> str | None:
         if self._printed is None:

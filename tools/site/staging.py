@@ -50,8 +50,12 @@ class Stage:
             self.put(ROOT / origin)
         for name, text in _generated():
             self._write(name, text)
-        for origin in sorted(self._linked):
-            self._write(_place(origin), reference.source(ROOT / origin))
+        shown: set[str] = set()
+        while linked := self._linked - shown:
+            for origin in sorted(linked):
+                path = ROOT / origin
+                self.put(path) if path.suffix == ".md" else self._write(_place(origin), reference.source(path))
+            shown |= linked
 
     def put(self, path: Path) -> None:
         """Write a file of ``docs/``, or a page from elsewhere, and what comes of it."""
@@ -93,7 +97,7 @@ def _place(origin: str) -> str:
         return path.relative_to("docs").as_posix()
     if path.suffix == ".proto":
         return f"reference/protocol/{path.stem}.md"
-    return MOVED.get(origin, f"source/{origin}.md")
+    return MOVED.get(origin, f"source/{origin}" if path.suffix == ".md" else f"source/{origin}.md")
 
 
 def _generated() -> Iterator[tuple[str, str]]:
