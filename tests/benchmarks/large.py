@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 import gradwire as gw
-from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
+from gradwire.v1.frames import CHUNK_BYTES, chunk_frame
 from tests.benchmarks.peers import serving
 from tests.benchmarks.peers.echo import METHOD, STREAM
 from tests.benchmarks.table import Row, rows

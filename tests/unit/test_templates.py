@@ -14,13 +14,14 @@ from google.protobuf.message import DecodeError
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
+from gradwire.v1.frames import message_in
 from gradwire_server import codec
 from gradwire_server.engine import Limits, unhurried
 from gradwire_server.errors import Refusal
 from gradwire_server.service.requests.cache import ProgramCache
 from gradwire_server.service.requests.logic import GradientLogic
 from gradwire_server.service.requests.templates import ALIKE, MAX_BYTES, MAX_KINDS, Templates
-from gradwire_server.service.rpc.frames import request_in, response_frame
+from gradwire_server.service.rpc.frames import response_frame
 from tests.losses import Case, hinge, perceptron
 
 LIMITS = Limits()
@@ -45,14 +46,18 @@ def learnt(logic: GradientLogic, raw: bytes) -> Templates:
     templates = Templates(logic)
     for _ in range(2):
         assert templates.find(raw, 0) is None
-        templates.learn(raw, 0)
+        templates.learn(raw, 0, parsed(raw))
     return templates
+
+
+def parsed(raw: bytes) -> pb.ComputeGradientsRequest:
+    return codec.parse(pb.ComputeGradientsRequest, raw, LIMITS)
 
 
 def decoded(raw: bytes) -> Any:
     """What the ordinary course makes of a message; nothing of one that is wrong."""
     try:
-        return codec.decode_query(codec.parse(pb.ComputeGradientsRequest, raw, LIMITS), LIMITS, unhurried)
+        return codec.decode_query(parsed(raw), LIMITS, unhurried)
     except Refusal:
         return None
 
@@ -129,7 +134,7 @@ def test_a_message_that_is_written_in_an_unusual_way_gets_no_template(raw: bytes
     assert decoded(raw) is not None
     templates = Templates(logic)
     for _ in range(5):
-        templates.learn(raw, 0)
+        templates.learn(raw, 0, parsed(raw))
         assert templates.find(raw, 0) is None
 
 
@@ -154,7 +159,7 @@ def test_what_is_known_of_requests_is_bounded() -> None:
     templates = Templates(logic)
     for number in range(MAX_KINDS + 10):
         message.graph_id = f"{number:064x}"
-        templates.learn(message.SerializeToString(), 0)
+        templates.learn(message.SerializeToString(), 0, message)
         assert len(templates._known) <= MAX_KINDS  # noqa: SLF001  (nobody else counts it)
     kept = []
     for number in range(2 * MAX_BYTES // 160_000):
@@ -164,7 +169,7 @@ def test_what_is_known_of_requests_is_bounded() -> None:
         raw = pb.ComputeGradientsRequest(graph=large, tensors=tensors).SerializeToString()
         for _ in range(2):
             if templates.find(raw, 0) is None:
-                templates.learn(raw, 0)
+                templates.learn(raw, 0, parsed(raw))
         kept.append(raw)
         assert templates._nbytes <= MAX_BYTES  # noqa: SLF001  (as above)
         assert all(known is None or len(known) <= ALIKE for known in templates._known.values())  # noqa: SLF001
@@ -239,7 +244,7 @@ def test_a_template_takes_no_more_memory_than_it_says(case: Case) -> None:
     kept = []
     tracemalloc.start()
     for _ in range(20):
-        made = logic.template(raw)
+        made = logic.template(raw, parsed(raw))
         assert made is not None
         made[0].response(evaluation, seconds)
         kept.append(made)
@@ -273,7 +278,7 @@ def test_frames_are_read_and_written_as_protobuf_does(tag: int, nbytes: int) -> 
     message = pb.ComputeGradientsRequest(graph_id="g" * nbytes)
     raw = message.SerializeToString()
     frame = pb.StreamGradientsRequest(tag=tag, head=pb.StreamRequestHead(request=message)).SerializeToString()
-    found = request_in(frame)
+    found = message_in(frame)
     # A tag of ten bytes, and a request that is empty, may be left to the parser.
     assert found == (tag, len(frame) - len(raw)) or (found is None and tag >= 1 << 63)
     response = pb.ComputeGradientsResponse(loss=tensor_pb2.Tensor(raw=bytes(nbytes)))
@@ -284,8 +289,8 @@ def test_frames_are_read_and_written_as_protobuf_does(tag: int, nbytes: int) -> 
 def test_a_frame_with_more_in_it_holds_no_request_that_fills_it() -> None:
     message = pb.ComputeGradientsRequest(graph_id="g")
     head = pb.StreamRequestHead(request=message, framed=[pb.FramedTensor(name="w")])
-    assert request_in(pb.StreamGradientsRequest(tag=3, head=head).SerializeToString()) is None
-    assert request_in(pb.StreamGradientsRequest(tag=3, chunk=b"\x0a\x00").SerializeToString()) is None
+    assert message_in(pb.StreamGradientsRequest(tag=3, head=head).SerializeToString()) is None
+    assert message_in(pb.StreamGradientsRequest(tag=3, chunk=b"\x0a\x00").SerializeToString()) is None
 
 
 @pytest.mark.parametrize("seed", range(300))
@@ -297,13 +302,13 @@ def test_bytes_by_chance_are_read_as_the_parser_reads_them(seed: int) -> None:
     ).SerializeToString()
     frame = bytearray(whole)
     frame[chance.randrange(min(20, len(frame)))] = chance.getrandbits(8)
-    found = request_in(bytes(frame))
+    found = message_in(bytes(frame))
     if found is not None:
         tag, start = found
         try:
-            parsed = pb.StreamGradientsRequest.FromString(bytes(frame))
+            same_frame = pb.StreamGradientsRequest.FromString(bytes(frame))
             expected = pb.ComputeGradientsRequest.FromString(bytes(frame[start:]))
         except DecodeError:
             return
-        assert (parsed.tag, parsed.head.request) == (tag, expected)
-        assert not parsed.head.framed
+        assert (same_frame.tag, same_frame.head.request) == (tag, expected)
+        assert not same_frame.head.framed

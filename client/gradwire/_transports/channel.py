@@ -20,7 +20,7 @@ MAX_MESSAGE_BYTES = 132 << 20
 """Largest message that a client sends or takes; what is larger travels in frames."""
 
 STREAM_METHOD = f"/{SERVICE.full_name}/StreamGradients"
-"""Called with frames as bytes; see ``gradwire.v1.chunks``."""
+"""Called with frames as bytes; see ``gradwire.v1.frames``."""
 
 
 def credentials(to: Address) -> grpc.ChannelCredentials:

@@ -12,7 +12,7 @@ from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
 from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame, chunk_of
+from gradwire.v1.frames import CHUNK_BYTES, chunk_frame, chunk_of
 
 TAG = 0
 """Tag of every request: answers come in the order of requests, so nobody needs to tell them apart."""

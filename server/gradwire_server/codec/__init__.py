@@ -17,7 +17,6 @@ from gradwire_server.codec.requests import (
     decode_wrt,
 )
 from gradwire_server.codec.responses import (
-    Part,
     encode_checks,
     encode_evaluation,
     encode_signature,
@@ -33,7 +32,6 @@ __all__ = [
     "Array",
     "Arrays",
     "Layout",
-    "Part",
     "Preparation",
     "RequestTemplate",
     "TensorError",

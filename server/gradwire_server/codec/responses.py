@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire.v1.elements import Key
 from gradwire_server.codec.tensors import Array, dtype_number, put_tensor
 from gradwire_server.engine import (
     Checkpoint,
@@ -26,10 +27,6 @@ _PHASES = {
 }
 
 
-Part = str | int | None
-"""A tensor of a response: the gradient of a source, the output of a node, or the loss (None)."""
-
-
 def encode_signature(program: Program, checkpoint: Checkpoint) -> pb.Signature:
     """What requests for this program supply; raises what ``checkpoint`` raises."""
     return pb.Signature(sources=map(_source, checked(program.sources, checkpoint)))
@@ -46,7 +43,7 @@ def _source(source: Source) -> pb.Source:
     )
 
 
-def parts_of(evaluation: Evaluation) -> Iterator[tuple[Part, Array]]:
+def parts_of(evaluation: Evaluation) -> Iterator[tuple[Key, Array]]:
     """Every tensor of a response."""
     yield None, evaluation.loss
     yield from evaluation.outputs.items()
@@ -54,7 +51,7 @@ def parts_of(evaluation: Evaluation) -> Iterator[tuple[Part, Array]]:
 
 
 def encode_evaluation(
-    evaluation: Evaluation, seconds: float, checkpoint: Checkpoint, framed: Collection[Part] = ()
+    evaluation: Evaluation, seconds: float, checkpoint: Checkpoint, framed: Collection[Key] = ()
 ) -> tuple[pb.ComputeGradientsResponse, list[pb.FramedTensor]]:
     """The response, without the tensors that follow in frames, and what announces those, in the order of parts.
 
@@ -82,7 +79,7 @@ def put_stats(stats: pb.ComputeStats, evaluation: Evaluation, seconds: float) ->
     stats.examples, stats.blocks = evaluation.examples, evaluation.blocks
 
 
-def _announced(part: Part, array: Array) -> pb.FramedTensor:
+def _announced(part: Key, array: Array) -> pb.FramedTensor:
     tensor = pb.FramedTensor(dtype=dtype_number(array.dtype), shape=array.shape)
     if part is None:
         tensor.loss = True

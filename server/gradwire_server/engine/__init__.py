@@ -24,7 +24,7 @@ room      the buffers of one request at a time; bound is what requests of one ki
 from gradwire_server.engine.checkpoints import Checkpoint, checked, unhurried
 from gradwire_server.engine.explain.check import SourceCheck, settings_of
 from gradwire_server.engine.explain.nonfinite import NonFinite, OperandValue, Phase
-from gradwire_server.engine.explain.trace import EdgeTrace, NodeTrace, Trace, elements_of_trace
+from gradwire_server.engine.explain.trace import EdgeTrace, NodeTrace, Trace
 from gradwire_server.engine.graph.checking import Source
 from gradwire_server.engine.graph.graph import Graph, Input, Parameter, Reduction, Ties
 from gradwire_server.engine.graph.ops import OPS, Op
@@ -71,7 +71,6 @@ __all__ = [
     "bind_trace",
     "checked",
     "compile_graph",
-    "elements_of_trace",
     "of_process",
     "run",
     "run_check",

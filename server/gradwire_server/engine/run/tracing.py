@@ -34,6 +34,8 @@ class TraceJob:
     """Rough estimate of the computing time, in seconds on one core."""
     memory: int
     """Bytes that it takes at most, with the reply."""
+    result_bytes: int
+    """Bytes of all tensors of the trace."""
 
 
 def bind_trace(
@@ -55,8 +57,10 @@ def bind_trace(
     if memory > limits.max_memory_bytes:
         everything = Question((), tuple(range(len(checked))), separate=False)
         raise too_large(checked, everything, memory, 1, "make it smaller", limits)
-    cost = SECONDS_PER_NODE * program.size + SECONDS_PER_ELEMENT * elements_of_trace(checked)
-    return TraceJob(checked=checked, arrays=arrays, dtype=dtype, cost=cost, memory=memory)
+    elements = elements_of_trace(checked)
+    cost = SECONDS_PER_NODE * program.size + SECONDS_PER_ELEMENT * elements
+    result_bytes = elements * dtype.itemsize
+    return TraceJob(checked=checked, arrays=arrays, dtype=dtype, cost=cost, memory=memory, result_bytes=result_bytes)
 
 
 def run_trace(job: TraceJob, checkpoint: Checkpoint) -> Trace:

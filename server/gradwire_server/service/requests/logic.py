@@ -62,16 +62,6 @@ class Prepared(NamedTuple):
     observer: Observer
     threads: engine.Threads
 
-    @property
-    def cost(self) -> float:
-        """Rough estimate of the computing time, in seconds on one core."""
-        return self.job.cost
-
-    @property
-    def reply_bytes(self) -> int:
-        """Bytes of the tensors of the response."""
-        return self.job.result_bytes
-
     def evaluate(self, checkpoint: Checkpoint) -> tuple[engine.Evaluation, float]:
         """The result, and the seconds it took.
 
@@ -179,9 +169,15 @@ class GradientLogic:
         job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
         return Prepared(job, self._observer, self._threads)
 
-    def template(self, raw: bytes) -> tuple[codec.RequestTemplate, FindProgram] | None:
-        """The template of a request that is quick to check, with what finds its program; None if it has none."""
-        request = codec.parse(pb.ComputeGradientsRequest, raw, self._engine_limits)
+    def template(
+        self, raw: bytes, request: pb.ComputeGradientsRequest
+    ) -> tuple[codec.RequestTemplate, FindProgram] | None:
+        """The template of a request that is quick to check, with what finds its program; None if it has none.
+
+        Args:
+            raw: The message.
+            request: As it was parsed.
+        """
         if self.at_hand(request) is None:
             return None
         query = codec.decode_query(request, self._engine_limits, unhurried)
@@ -203,16 +199,15 @@ class GradientLogic:
         if program is None:
             program = self._program(request, checkpoint)
         dtype = codec.decode_dtype(request.dtype)
-        nbytes = engine.elements_of_trace(program.checked) * dtype.itemsize
-        if nbytes > self.limits.max_message_bytes:
-            raise reply_too_large(nbytes, self.limits, "trace a smaller graph")
         arrays = codec.decode_arrays(request, dtype, self._engine_limits, checkpoint)
         job = engine.bind_trace(program, arrays, dtype, self._engine_limits, checkpoint)
+        if job.result_bytes > self.limits.max_message_bytes:
+            raise reply_too_large(job.result_bytes, self.limits, "trace a smaller graph")
 
         def run(checkpoint: Checkpoint) -> pb.TraceGraphResponse:
             return codec.encode_trace(engine.run_trace(job, checkpoint), checkpoint)
 
-        return Planned(job.cost, job.memory, run, nbytes)
+        return Planned(job.cost, job.memory, run, job.result_bytes)
 
     def check(self, request: pb.CheckGradientsRequest, checkpoint: Checkpoint) -> pb.CheckGradientsResponse:
         """The gradient against central finite differences."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec, engine
 from gradwire_server.service.requests.logic import FindProgram, GradientLogic
 
@@ -57,7 +58,7 @@ class Templates:
         self._drop(kind)
         self._known[kind] = None
 
-    def learn(self, raw: bytes, start: int) -> None:
+    def learn(self, raw: bytes, start: int, request: pb.ComputeGradientsRequest) -> None:
         """Make a template of a request that was answered, unless it is the first of its kind."""
         kind = _kind(raw, start)
         if kind not in self._known:
@@ -68,7 +69,7 @@ class Templates:
         alike = self._known[kind]
         if alike is None or len(alike) >= ALIKE:
             return
-        found = self._logic.template(raw[start:])
+        found = self._logic.template(raw[start:], request)
         if found is None:
             self.leave(raw, start)
             return

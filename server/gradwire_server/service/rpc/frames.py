@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import chain
 
 import numpy as np
@@ -12,7 +11,8 @@ from google.protobuf.message import DecodeError
 from google.protobuf.wrappers_pb2 import UInt64Value
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1.chunks import CHUNK_BYTES, chunk_frame
+from gradwire.v1.elements import Key
+from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame
 from gradwire_server import codec
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, Evaluation
@@ -26,12 +26,6 @@ OVERHEAD = 32
 
 Frames = Iterable[bytes]
 """A response, serialized."""
-
-TAG, HEAD, MESSAGE = b"\x08", b"\x12", b"\x0a"
-"""How the fields of a frame begin: its tag, its head, and in that the request or response."""
-
-MAX_TAG_BYTES = 9
-"""Bytes of the tag of a frame that is looked at here; with more it is parsed."""
 
 Complete = tuple[pb.ComputeGradientsRequest, dict[str, codec.Array]]
 """A request, and its framed tensors."""
@@ -231,51 +225,9 @@ def _too_large(found: int, limit: int) -> Refusal:
     )
 
 
-def request_in(frame: bytes) -> tuple[int, int] | None:
-    """The tag of a frame, and where in it a request begins that ends with it; None for any other frame."""
-    tag, at = 0, 0
-    if frame.startswith(TAG):
-        for at in range(1, MAX_TAG_BYTES + 1):
-            byte = frame[at] if at < len(frame) else 0
-            tag |= (byte & 127) << (7 * (at - 1))
-            if byte < 128:
-                break
-        else:
-            return None
-        at += 1
-    head = _head(len(frame) - at)
-    return (tag, at + len(head)) if head and frame.startswith(head, at) else None
-
-
-@lru_cache(maxsize=1024)
-def _head(rest: int) -> bytes:
-    """What stands before a message that fills the rest of a frame, so many bytes; nothing if none does."""
-    for nbytes in range(max(0, rest - 12), rest):
-        head = _before(nbytes)
-        if len(head) + nbytes == rest:
-            return head
-    return b""
-
-
-@lru_cache(maxsize=1024)
-def _before(nbytes: int) -> bytes:
-    """What stands in a frame before a message of so many bytes."""
-    inner = MESSAGE + _varint(nbytes)
-    return HEAD + _varint(len(inner) + nbytes) + inner
-
-
-def _varint(number: int) -> bytes:
-    parts = []
-    while number > 127:
-        parts.append(number & 127 | 128)
-        number >>= 7
-    return bytes((*parts, number))
-
-
 def response_frame(tag: int, response: bytes) -> bytes:
     """The frame of a response that is in its head as a whole, serialized."""
-    head = _before(len(response)) + response
-    return TAG + _varint(tag) + head if tag else head
+    return before_message(tag, len(response)) + response
 
 
 def response_frames(tag: int, evaluation: Evaluation, seconds: float, checkpoint: Checkpoint) -> Frames:
@@ -283,7 +235,7 @@ def response_frames(tag: int, evaluation: Evaluation, seconds: float, checkpoint
 
     The head is made at once, the chunks as they are asked for, one after another. Raises what ``checkpoint`` raises.
     """
-    framed: dict[codec.Part, codec.Array] = {}
+    framed: dict[Key, codec.Array] = {}
     inline = 0
     for part, array in codec.parts_of(evaluation):
         nbytes = array.nbytes + OVERHEAD + (len(part) if isinstance(part, str) else 0)

@@ -5,6 +5,7 @@ What is checked, counted and told is what ``Answering`` checks, counts and tells
 
 from __future__ import annotations
 
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server.engine import Evaluation
 from gradwire_server.service.capacity.caller import Caller
 from gradwire_server.service.requests.logic import reply_too_large
@@ -35,10 +36,10 @@ class SmallRequests:
         """What is known of the request that begins there; nothing where spans are to tell of the ordinary course."""
         return None if self._is_traced else self._templates.find(raw, start)
 
-    def learn(self, raw: bytes, start: int) -> None:
+    def learn(self, raw: bytes, start: int, request: pb.ComputeGradientsRequest) -> None:
         """Know requests like this one, which was answered in the ordinary course."""
         if len(raw) <= SMALL_BYTES and not self._is_traced:
-            self._templates.learn(raw, start)
+            self._templates.learn(raw, start, request)
 
     def unary(self, known: Found, raw: bytes, caller: Caller) -> bytes | None:
         """The response to a call; None for one that takes too long to be answered at once.
@@ -74,4 +75,4 @@ class SmallRequests:
         if prepared.job.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
             self._templates.leave(raw, start)
             return None
-        return prepared.reply_bytes, *prepared.evaluate(caller.checkpoint)
+        return prepared.job.result_bytes, *prepared.evaluate(caller.checkpoint)

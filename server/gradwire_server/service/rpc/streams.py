@@ -14,7 +14,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1.chunks import chunk_of
+from gradwire.v1.frames import chunk_of, message_in
 from gradwire_server import codec
 from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
@@ -22,7 +22,7 @@ from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
 from gradwire_server.service.capacity.waits import TimeLimit, Waits, current_task
 from gradwire_server.service.requests.logic import SMALL, Planned
 from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_REPLY, Answering, Exchange, seconds_to_read
-from gradwire_server.service.rpc.frames import Assembler, Complete, Frames, request_in, response_frames
+from gradwire_server.service.rpc.frames import Assembler, Complete, Frames, response_frames
 from gradwire_server.service.rpc.planning import Unprepared
 from gradwire_server.service.rpc.sending import Sending
 from gradwire_server.service.rpc.small import SmallRequests
@@ -159,7 +159,7 @@ class Streams:
         self, context: Context, assembler: Assembler, caller: Caller, raw: bytes
     ) -> Iterable[bytes]:
         self._answering.check_size(raw)
-        whole = request_in(raw) if assembler.idle else None
+        whole = message_in(raw) if assembler.idle else None
         known = None if whole is None else self._small.find(raw, whole[1])
         try:
             if whole is not None and known is not None:
@@ -175,7 +175,7 @@ class Streams:
                 exchange = _FramedExchange(context, caller, self._answering, assembler.tag, *complete)
                 replies = await self._answering.answer(exchange)
                 if whole is not None and known is None:
-                    self._small.learn(raw, whole[1])
+                    self._small.learn(raw, whole[1], complete[0])
                 return replies
         except Refusal as refusal:
             if _ends_stream(refusal):
@@ -235,7 +235,7 @@ class _FramedExchange(Exchange[Frames, Frames]):
         def run(checkpoint: Checkpoint) -> Frames:
             return response_frames(tag, *prepared.evaluate(checkpoint), checkpoint)
 
-        return Planned(prepared.cost, prepared.job.memory, run, prepared.reply_bytes)
+        return Planned(prepared.job.cost, prepared.job.memory, run, prepared.job.result_bytes)
 
     def reserve(self, planned: Planned[Frames]) -> None:
         """Take memory, and room for a response that takes the place of its request, whose results it is."""

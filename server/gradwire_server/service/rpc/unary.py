@@ -50,11 +50,12 @@ class UnaryCalls:
             reply = None if known is None else self._small.unary(known, raw, caller)
             if reply is None:
                 plan, plan_at_once = answering.planner.compute, answering.planner.compute_at_once
-                reply = await answering.answer(
-                    _UnaryExchange(context, caller, answering, pb.ComputeGradientsRequest, raw, plan, plan_at_once)
+                exchange = _UnaryExchange(
+                    context, caller, answering, pb.ComputeGradientsRequest, raw, plan, plan_at_once
                 )
-                if known is None:
-                    self._small.learn(raw, 0)
+                reply = await answering.answer(exchange)
+                if known is None and exchange.small is not None:
+                    self._small.learn(raw, 0, exchange.small)
             elif len(reply) > SMALL_REPLY:
                 hold(answering.admission, caller, reply)
         except Exception as error:  # noqa: BLE001  (a status tells of it)
@@ -101,6 +102,8 @@ class _UnaryExchange(Exchange[R, bytes], Generic[Q, R]):
         self._limits = answering.logic.limits
         self._raw = raw
         self._kind, self._plan, self._plan_at_once = kind, plan, plan_at_once
+        self.small: Q | None = None
+        """The request, once it was parsed, if it is small."""
 
     def size(self) -> int:
         return len(self._raw)
@@ -110,10 +113,11 @@ class _UnaryExchange(Exchange[R, bytes], Generic[Q, R]):
         if self._plan_at_once is None or len(self._raw) > SMALL_BYTES:
             return None
         with SPANS.part("decode"):
-            return self._plan_at_once(self._parsed())
+            self.small = self._parsed()
+            return self._plan_at_once(self.small)
 
     def plan(self) -> Planned[R] | Unprepared[R]:
-        return self._plan(self._parsed(), self.caller.checkpoint)
+        return self._plan(self.small or self._parsed(), self.caller.checkpoint)
 
     def _parsed(self) -> Q:
         return codec.parse(self._kind, self._raw, self._answering.engine_limits)
