@@ -61,19 +61,35 @@ def merged(arrays: Mapping[Any, ArrayLike] | None, named: Mapping[str, ArrayLike
     Raises:
         InvalidRequestError: A name is given in both ways, or is none.
     """
-    if arrays is None and all(map(str.isascii, named)):
-        return dict(named)
     if arrays is not None and not isinstance(arrays, Mapping):
         raise InvalidRequestError(
             f"arrays are given by name, as keywords or in a mapping; found {type(arrays).__name__}"
         )
-    odd = [name for name in (*(arrays or ()), *named) if not is_text(name)]
-    if odd:
-        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
-    twice = sorted(set(arrays or ()) & set(named))
+    check_names(named)
+    if not arrays:
+        return dict(named)
+    check_names(arrays)
+    twice = sorted(arrays.keys() & named.keys()) if named else ()
     if twice:
         raise InvalidRequestError(f'array "{twice[0]}" is given twice, in the mapping and by keyword', node=twice[0])
-    return {**(arrays or {}), **named}
+    return {**arrays, **named}
+
+
+def check_names(names: Collection[object]) -> None:
+    """See that a message can hold the names of arrays.
+
+    Raises:
+        InvalidRequestError: It cannot.
+    """
+    # Nearly all are plain, which is found out at once.
+    if _STRING.issuperset(map(type, names)) and "".join(cast("Collection[str]", names)).isascii():
+        return
+    odd = [name for name in names if not is_text(name)]
+    if odd:
+        raise InvalidRequestError(f"names of arrays are strings; found {odd[0]!r:.64}; give text that UTF-8 can hold")
+
+
+_STRING = {str}
 
 
 def convert(
@@ -110,29 +126,26 @@ def _ready(
         if type(value) is float and name not in integers:
             continue
         own = _dtype_of_ready(value)
-        if name in integers:
-            if own is not INT64:
-                return None
-        elif own is not dtype or own is None:
-            if dtype is not None or own not in _FLOATS:
+        expected = INT64 if name in integers else dtype
+        if own is not expected or own is None:
+            if expected is not None or (own is not FLOAT64 and own is not FLOAT32):
                 return None
             dtype = own
     common = dtype or FLOAT64
-    if set(map(type, values.values())) <= {np.ndarray}:
+    if _ARRAY.issuperset(map(type, values.values())):
         return cast("dict[str, Array]", dict(values)), common
     # A number that is too large for float32 is told of by NumPy.
     return None if common is FLOAT32 else ({name: np.asarray(value) for name, value in values.items()}, common)
 
 
-_FLOATS = {FLOAT32, FLOAT64}
+_ARRAY = {np.ndarray}
 
 
 def _dtype_of_ready(value: object) -> np.dtype[Any] | None:
-    """The dtype of an array that is little-endian and C-contiguous, or of a number of NumPy's float64."""
+    """The dtype of an array that is C-contiguous, or of a number of NumPy's float64."""
+    # NumPy has one object for each dtype of its own, so that identity is enough for most.
     if type(value) is np.ndarray:
-        dtype = value.dtype
-        # NumPy has one object for each dtype of its own, so that identity is enough for most.
-        return dtype if value.flags.c_contiguous and dtype.isnative else None
+        return value.dtype if value.flags.c_contiguous else None
     return FLOAT64 if type(value) is np.float64 else None
 
 

@@ -8,15 +8,14 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
-from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
-from gradwire._calls.steps import seconds
 from gradwire._calls.stream import MAX_PENDING, Stream
 from gradwire._expressions.expression import Expression
 from gradwire._transports.address import LOCAL, Connection, address
-from gradwire._transports.base_asyncio import AsyncTransport, send_within
+from gradwire._transports.base_asyncio import AsyncTransport, perform
 from gradwire._transports.grpc_asyncio import AsyncGrpcTransport
 from gradwire._transports.local_asyncio import AsyncLocalTransport
 from gradwire._transports.loops import PerLoop
@@ -46,7 +45,9 @@ class AsyncValueAndGrad:
         **named: Any,
     ) -> Result:
         """The whole result; see ``ValueAndGrad``."""
-        return await self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
+        return await self._transport.evaluate(
+            self._computation, self._computation.values(arrays, named), Deadline(timeout)
+        )
 
 
 class AsyncDerived:
@@ -64,7 +65,7 @@ class AsyncDerived:
     ) -> Any:  # noqa: ANN401  (nested like the arguments)
         """The derivative for these arrays."""
         values, finish = self._derivative.asked(arrays, named)
-        return finish(await self._transport.evaluate(self._derivative.computation, values, timeout))
+        return finish(await self._transport.evaluate(self._derivative.computation, values, Deadline(timeout)))
 
 
 class AsyncStream:
@@ -92,14 +93,14 @@ class AsyncStream:
         **named: Any,
     ) -> Result:
         """Send a request and wait for the whole result; see ``Stream.evaluate``."""
-        deadline = Deadline(seconds(timeout))
+        deadline = Deadline(timeout)
         try:
             async with asyncio.timeout(deadline.left), self._slots.get():
                 # Submitting may wait for the connection.
                 future = await asyncio.to_thread(self._stream.submit, *arrays, timeout=deadline.left, **named)
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            raise too_late() from None
+            raise deadline.too_late() from None
 
     async def close(self, *, cancel: bool = False) -> None:
         """Wait for the results that are to come, or give them up, and end the stream."""
@@ -163,7 +164,7 @@ class AsyncClient:
     ) -> Trace:
         """Every node's value and every edge's gradient, of one example; see ``Client.trace``."""
         tracing = Tracing(loss, **(options or {}))
-        return await send_within(self._transport, tracing.trace(tracing.values(arrays, named)), timeout)
+        return await perform(tracing.trace(tracing.values(arrays, named)), self._transport.send, Deadline(timeout))
 
     async def check(
         self,
@@ -180,7 +181,7 @@ class AsyncClient:
         """Compare the gradient with central finite differences; see ``Client.check``."""
         computation = Computation(loss, **(options or {}))
         steps = computation.check(computation.values(arrays, named), step, tolerance, max_probes)
-        return await send_within(self._transport, steps, timeout)
+        return await perform(steps, self._transport.send, Deadline(timeout))
 
     async def register(
         self,
@@ -190,11 +191,11 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109  (as above)
     ) -> str:
         """Make a graph known to the server, and return its id."""
-        return await send_within(self._transport, register(loss, ties), timeout)
+        return await perform(register(loss, ties), self._transport.send, Deadline(timeout))
 
     async def info(self, *, timeout: float | None = None) -> ServerInfo:  # noqa: ASYNC109  (as above)
         """Version, ops and limits of the server."""
-        return await send_within(self._transport, info(), timeout)
+        return await perform(info(), self._transport.send, Deadline(timeout))
 
     async def close(self) -> None:
         """Let go of the connection; calls under way are cancelled."""

@@ -7,14 +7,16 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
+from gradwire._calls.steps import perform
 from gradwire._calls.stream import Stream
 from gradwire._calls.untraced import untraced
 from gradwire._expressions.expression import Expression
 from gradwire._transports.address import LOCAL, Connection, address
-from gradwire._transports.base import Transport, send_within
+from gradwire._transports.base import Transport
 from gradwire.v1 import graph_pb2
 
 
@@ -74,13 +76,13 @@ class ValueAndGrad:
             GradwireError: Whatever is wrong.
         """
         computation = self._computation
-        result = self._transport.evaluate(computation, computation.values(arrays, named), timeout)
+        result = self._transport.evaluate(computation, computation.values(arrays, named), Deadline(timeout))
         return computation.answer(result)
 
     @untraced
     def evaluate(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Result:
         """The whole result, with outputs, the report of non-finite values, and timings; arguments as for a call."""
-        return self._transport.evaluate(self._computation, self._computation.values(arrays, named), timeout)
+        return self._transport.evaluate(self._computation, self._computation.values(arrays, named), Deadline(timeout))
 
 
 class Derived:
@@ -94,7 +96,7 @@ class Derived:
     def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Any:  # noqa: ANN401  (nested like the arguments)
         """The derivative for these arrays, in at most ``timeout`` seconds."""
         values, finish = self._derivative.asked(arrays, named)
-        return finish(self._transport.evaluate(self._derivative.computation, values, timeout))
+        return finish(self._transport.evaluate(self._derivative.computation, values, Deadline(timeout)))
 
 
 class Client:
@@ -196,7 +198,7 @@ class Client:
             **named: As for a call.
         """
         tracing = Tracing(loss, **(options or {}))
-        return send_within(self._transport, tracing.trace(tracing.values(arrays, named)), timeout)
+        return perform(tracing.trace(tracing.values(arrays, named)), self._transport.send, Deadline(timeout))
 
     @untraced
     def explain(
@@ -240,7 +242,7 @@ class Client:
         """
         computation = Computation(loss, **(options or {}))
         steps = computation.check(computation.values(arrays, named), step, tolerance, max_probes)
-        return send_within(self._transport, steps, timeout)
+        return perform(steps, self._transport.send, Deadline(timeout))
 
     @untraced
     def register(self, loss: Expression | graph_pb2.Graph, *, ties: str = "zero", timeout: float | None = None) -> str:
@@ -249,12 +251,12 @@ class Client:
         Raises:
             InvalidGraphError: The graph breaks a rule.
         """
-        return send_within(self._transport, register(loss, ties), timeout)
+        return perform(register(loss, ties), self._transport.send, Deadline(timeout))
 
     @untraced
     def info(self, *, timeout: float | None = None) -> ServerInfo:
         """Version, ops and limits of the server."""
-        return send_within(self._transport, info(), timeout)
+        return perform(info(), self._transport.send, Deadline(timeout))
 
     @untraced
     def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gradwire._arrays import is_text
+from gradwire._arrays import check_names
 from gradwire._errors import InvalidRequestError
 
 Spec: TypeAlias = Any
@@ -67,8 +67,10 @@ class Arguments:
             parameters = list(inspect.signature(function).parameters.values())
         except (TypeError, ValueError):  # it has no signature; calling it will tell
             parameters = [inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)]
-        self._names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        self._positional = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
+        self._names_of: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
+        """Names of arguments, by how many are positional and the keywords of the others."""
 
     def flatten(self, given: Sequence[Any], named: Mapping[str, Any]) -> Leaves:
         """The arrays of a call by name.
@@ -76,22 +78,28 @@ class Arguments:
         Raises:
             InvalidRequestError: The function has no such argument, or a name cannot be sent.
         """
+        called = (len(given), *named)
+        names = self._names_of.get(called)
+        if names is None:
+            names = self._names_of[called] = self._names(len(given), named)
+        positional, keywords = names
         leaves = Leaves()
-        positional = tuple(
-            (name, _flatten_into(leaves, name, value, sequences=True))
-            for name, value in zip(self.positional(len(given)), given, strict=True)
+        leaves.form = Form(
+            tuple([(name, _flatten_into(leaves, name, value)) for name, value in zip(positional, given, strict=True)]),
+            tuple([(name, _flatten_into(leaves, name, named[name], sequences=False)) for name in keywords]),
         )
-        taken = {name for name, _ in positional}
-        for name in named:
-            if not is_text(name):
-                raise InvalidRequestError(
-                    f"names of arrays are strings; found {name!r:.64}; give text that UTF-8 can hold"
-                )
-            if name in taken:
-                raise InvalidRequestError(f'argument "{name}" is given twice, by position and by keyword', node=name)
-        keywords = tuple((name, _flatten_into(leaves, name, named[name], sequences=False)) for name in sorted(named))
-        leaves.form = Form(positional, keywords)
         return leaves
+
+    def _names(self, count: int, named: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+        """The names of so many positional arguments, and those of the others, sorted."""
+        positional = self.positional(count)
+        check_names(named)
+        twice = [name for name in positional if name in named]
+        if twice:
+            raise InvalidRequestError(
+                f'argument "{twice[0]}" is given twice, by position and by keyword', node=twice[0]
+            )
+        return positional, sorted(named)
 
     def check(self, form: Form) -> None:
         """See that the function takes these arguments.
@@ -113,22 +121,25 @@ class Arguments:
 
     def positional(self, count: int) -> list[str]:
         """The names of the first arguments."""
-        if count <= len(self._names):
-            return self._names[:count]
+        if count <= len(self._positional):
+            return self._positional[:count]
         if self._rest is None:
             raise InvalidRequestError(
-                f"function {self._called} takes {len(self._names)} positional arguments {self._names}; found {count}"
+                f"function {self._called} takes {len(self._positional)} positional arguments {self._positional}; "
+                f"found {count}"
             )
-        return self._names + [f"{self._rest}.{place}" for place in range(count - len(self._names))]
+        return self._positional + [f"{self._rest}.{place}" for place in range(count - len(self._positional))]
 
 
-def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool) -> Spec:
-    """Add the leaves of an argument; lists and tuples are arrays, as everywhere, or else containers."""
+def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool = True) -> Spec:
+    """Add the leaves of an argument; lists and tuples are containers, or else arrays, as everywhere."""
+    if type(value) is np.ndarray and name not in leaves:
+        leaves[name] = value
+        return None
     if _is_plain(value):
         return Plain(value, type(value))
-    if type(value) is np.ndarray or is_array(value) or (not sequences and _is_sequence(value)):
-        found, spec = [value], None
-    else:
+    found, spec = [value], None
+    if type(value) is dict or not (is_array(value) or (not sequences and _is_sequence(value))):
         found, spec = flattened(value, sequences=sequences)
     names = leaf_names(name, spec)
     before = len(leaves)
@@ -139,12 +150,15 @@ def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) is not np.ndarray and (isinstance(value, bool | str) or inspect.isroutine(value))
+    return isinstance(value, bool | str) or inspect.isroutine(value)
+
+
+_ARRAYS = (np.ndarray, float, int)
 
 
 def is_array(value: object) -> bool:
     """Whether this is no container for sure, but a number or what NumPy makes an array of."""
-    return isinstance(value, np.ndarray | float | int) or hasattr(value, "__array__") or hasattr(value, "shape")
+    return isinstance(value, _ARRAYS) or hasattr(value, "__array__") or hasattr(value, "shape")
 
 
 def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
@@ -156,8 +170,7 @@ def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
     is_leaf = None if sequences else _is_sequence
     while True:
         found, spec = optree.tree_flatten(tree, is_leaf=is_leaf, namespace=_NAMESPACE)
-        others = {type(leaf) for leaf in found} - _NO_DATACLASSES
-        kinds = [kind for kind in others if dataclasses.is_dataclass(kind)]
+        kinds = [kind for kind in {*map(type, found)} - _NO_DATACLASSES if dataclasses.is_dataclass(kind)]
         if not kinds:
             return found, spec
         for kind in kinds:

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype, merged
 from gradwire._calls.arguments import Leaves
 from gradwire._calls.problem import Problem, names_of, problem_of
-from gradwire._calls.results import CheckReport, Result, Trace, decode_check, decode_result
+from gradwire._calls.results import CheckReport, Result, Trace, decode_check
 from gradwire._calls.steps import Answer, Compute, Steps, Unary
 from gradwire._calls.traced import Traced
-from gradwire._errors import GradwireError, GraphNotFoundError, InvalidRequestError
+from gradwire._errors import GradwireError, GraphNotFoundError, InvalidRequestError, ServerError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import Outputs
 from gradwire._numbers import real, whole
@@ -148,7 +148,7 @@ class Computation:
     def run(self, values: Mapping[str, ArrayLike]) -> Steps[Result]:
         """Evaluate and differentiate; registers the graph where it is not known."""
         problem, arrays, dtype = self.prepared(values)
-        if not problem.graph_id:
+        if not problem.by_id:
             yield from self.register(problem)
         asked = problem.holders.by_id()
         if asked is not None:
@@ -164,31 +164,23 @@ class Computation:
             else:
                 problem.holders.answered(asked, found=True)
                 return self.result(problem, answer)
-        answer = yield self.compute(problem, arrays, dtype, inline=True)
+        answer = yield with_graph(problem, self.compute(problem, arrays, dtype))
         return self.result(problem, answer)
 
     def register(self, problem: Problem) -> Steps[None]:
         """Make the graph known to the server."""
         response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
-        problem.graph_id = response.graph_id
+        problem.by_id = pb.ComputeGradientsRequest(graph_id=response.graph_id).SerializeToString()
 
-    def compute(
-        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], *, inline: bool = False
-    ) -> Compute:
-        """The one step that computes; ``inline`` sends the graph itself, which a server then holds."""
-        template = problem.requests.get(dtype)
-        if template is None:
-            template = problem.requests[dtype] = self._request(problem, dtype)
-        request = pb.ComputeGradientsRequest()
-        request.CopyFrom(template)
-        if inline:
-            request.graph.CopyFrom(problem.graph)
-        else:
-            request.graph_id = problem.graph_id
-        return Compute(request, arrays, self._reply_bytes(problem, arrays, dtype.itemsize))
+    def compute(self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Compute:
+        """The one step that computes, of the graph with this id."""
+        asked = problem.asked.get(dtype)
+        if asked is None:
+            asked = problem.asked[dtype] = self._asked(problem, dtype)
+        return Compute(problem.by_id, asked, arrays, self._reply_bytes(problem, arrays, dtype.itemsize), by_id=True)
 
-    def _request(self, problem: Problem, dtype: np.dtype[Any]) -> pb.ComputeGradientsRequest:
-        """A request without its program and tensors."""
+    def _asked(self, problem: Problem, dtype: np.dtype[Any]) -> bytes:
+        """What a request has beside the graph and tensors, serialized."""
         request = pb.ComputeGradientsRequest(
             reduction=self._reduction,
             reject_non_finite=self.rejects,
@@ -198,17 +190,25 @@ class Computation:
         if problem.wrt is not None:
             request.wrt.names.extend(problem.wrt)
             request.wrt.SetInParent()
+        elements = {True: 0, False: 0}
         for name in problem.parameters if problem.wrt is None else problem.wrt:
-            elements = prod(problem.shapes.get(name, ()))
-            if self.reduction == "none" or name in problem.per_example:
-                problem.separate_elements += elements
-            else:
-                problem.shared_elements += elements
-        return request
+            elements[self.reduction == "none" or name in problem.per_example] += prod(problem.shapes.get(name, ()))
+        problem.separate_elements, problem.shared_elements = elements[True], elements[False]
+        return request.SerializeToString()
 
     def result(self, problem: Problem, answer: Answer) -> Result:
         """What the caller gets."""
-        return decode_result(answer.response, answer.framed, problem.outputs, problem.nested, answer.request_id)
+        arrays, told = problem.replies.read(answer.response)
+        if answer.framed:
+            arrays.update(answer.framed)
+            arrays = {key: arrays[key] for key in sorted(arrays, key=str)}
+        try:
+            loss = arrays.pop(None)[()]
+            outputs = {name: arrays.pop(index) for name, index in problem.outputs.items()}
+            gradients, aux, flat = problem.nested(arrays, outputs)
+        except KeyError as error:
+            raise ServerError(f"the server sent no tensor {error}; it may be newer than this client") from None
+        return Result(loss, gradients, aux, told, answer.request_id, flat)
 
     def check(
         self, values: Mapping[str, ArrayLike], step: float | None, tolerance: float | None, max_probes: int | None
@@ -266,6 +266,12 @@ class Tracing(Computation):
         request = pb.TraceGraphRequest(graph=problem.graph, dtype=NUMBERS[dtype], tensors=_tensors(arrays))
         response = yield Unary("TraceGraph", request)
         return Trace(problem.graph, response)
+
+
+def with_graph(problem: Problem, step: Compute) -> Compute:
+    """A step that sends the graph itself, which a server then holds."""
+    program = pb.ComputeGradientsRequest(graph=problem.graph).SerializeToString()
+    return step._replace(program=program, by_id=False)
 
 
 def _tensors(arrays: Mapping[str, Array]) -> dict[str, tensor_pb2.Tensor]:

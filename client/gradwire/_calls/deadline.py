@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from math import isnan
 from time import monotonic
 
-from gradwire._errors import DeadlineExceededError
+from gradwire._errors import DeadlineExceededError, GradwireError, InvalidRequestError
+from gradwire._numbers import real
+
+LONGEST = 1e8
+"""Seconds; gRPC takes much longer timeouts for ones that have passed."""
 
 
 class Deadline:
-    """When a call that began just now must have ended; ``timeout`` is in seconds, None is no bound."""
+    """When a call that began just now must have ended.
 
-    def __init__(self, timeout: float | None) -> None:
-        self._end = None if timeout is None else monotonic() + timeout
+    Args:
+        timeout: Seconds, as the caller gives them; None, and more than three years, is no bound.
+
+    Raises:
+        InvalidRequestError: It is no number.
+    """
+
+    __slots__ = ("_end", "failure")
+
+    def __init__(self, timeout: object = None) -> None:
+        self._end = None if timeout is None else monotonic() + _seconds(timeout)
+        self.failure: GradwireError | None = None
+        """How the last attempt at the call ended."""
 
     @property
     def left(self) -> float | None:
@@ -20,15 +36,22 @@ class Deadline:
         Raises:
             DeadlineExceededError: It has passed.
         """
-        left = None if self._end is None else self._end - monotonic()
-        if left is not None and left <= 0:
-            raise self._too_late()
-        return left
+        if self._end is None:
+            return None
+        left = self._end - monotonic()
+        if left <= 0:
+            raise self.too_late()
+        return left if left <= LONGEST else None
 
-    def _too_late(self) -> DeadlineExceededError:
-        return too_late()
+    def too_late(self) -> DeadlineExceededError:
+        """The error of the call, once it has passed."""
+        if self.failure is None:
+            return DeadlineExceededError("the call took longer than its timeout; give it more time")
+        return DeadlineExceededError(f"the call took longer than its timeout; before that, {self.failure}")
 
 
-def too_late() -> DeadlineExceededError:
-    """The error of a call that took longer than its timeout."""
-    return DeadlineExceededError("the call took longer than its timeout; give it more time")
+def _seconds(timeout: object) -> float:
+    bound = real(timeout)
+    if bound is None or isnan(bound):
+        raise InvalidRequestError(f"timeout={timeout!r} is no number of seconds")
+    return bound

@@ -10,10 +10,10 @@ import numpy as np
 
 from gradwire._arrays import Array, is_text
 from gradwire._calls.holders import Holders
-from gradwire._errors import InvalidGraphError, InvalidRequestError, ServerError
+from gradwire._calls.replies import Replies
+from gradwire._errors import InvalidGraphError, InvalidRequestError
 from gradwire._expressions.expression import Expression
 from gradwire._graphs.graph import Outputs, build_graph, output_names
-from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 
@@ -28,15 +28,16 @@ class Problem:
     integers: set[str] = field(default_factory=set)
     per_example: set[str] = field(default_factory=set)
     parameters: list[str] = field(default_factory=list)
-    graph_id: str = ""
-    """Empty until a server has told it."""
-    requests: dict[np.dtype[Any], pb.ComputeGradientsRequest] = field(default_factory=dict)
-    """Requests by id without their tensors, by dtype."""
+    by_id: bytes = b""
+    """The part of a request that has the id of the graph, serialized; empty until a server has told it."""
+    asked: dict[np.dtype[Any], bytes] = field(default_factory=dict)
+    """What requests have beside the graph and tensors, serialized, by dtype."""
     shared_elements: int = 0
     """Elements of gradients that all examples share, of a reply."""
     separate_elements: int = 0
     """Elements of gradients of each example, of a reply."""
     holders: Holders = field(init=False)
+    replies: Replies = field(default_factory=Replies)
     wrt: tuple[str, ...] | None = None
     """Names of the sources to differentiate in; None for all parameters."""
     shaped: Callable[[dict[str, Array]], Any] | None = None
@@ -63,19 +64,12 @@ class Problem:
     def nested(
         self, gradients: dict[str, Array], outputs: dict[str, Array]
     ) -> tuple[Any, Any, dict[str, Array] | None]:
-        """Gradients and outputs nested as the caller has them, and the gradients by name if they are.
-
-        Raises:
-            ServerError: A gradient or an output is not there.
-        """
-        try:
-            return (
-                gradients if self.shaped is None else self.shaped(gradients),
-                outputs if self.aux is None else self.aux(outputs),
-                None if self.shaped is None else gradients,
-            )
-        except KeyError as error:
-            raise ServerError(f"the server sent no tensor {error}; it may be newer than this client") from None
+        """Gradients and outputs nested as the caller has them, and the gradients by name if they are."""
+        return (
+            gradients if self.shaped is None else self.shaped(gradients),
+            outputs if self.aux is None else self.aux(outputs),
+            None if self.shaped is None else gradients,
+        )
 
 
 def problem_of(

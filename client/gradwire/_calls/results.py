@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple
+
+from google.protobuf.message import DecodeError
 
 from gradwire._arrays import Array, decode_tensor
+from gradwire._errors import ServerError
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 
 _LISTED = 20
 """Names that an error lists."""
-
-Nested: TypeAlias = Callable[[dict[str, Array], dict[str, Array]], tuple[Any, Any, dict[str, Array] | None]]
-"""Gradients and outputs by name, to those nested as the caller has them, and the gradients by name if that changed."""
 
 Phase = Literal["value", "gradient", "reduction"]
 
@@ -51,7 +51,16 @@ class NonFinite:
         )
 
 
-@dataclass(frozen=True, slots=True)
+class Told(NamedTuple):
+    """What an answer says beside its tensors."""
+
+    non_finite: NonFinite | None
+    compute_seconds: float
+    examples: int
+    blocks: int
+
+
+@dataclass(slots=True)
 class Result:
     """The whole answer to a call."""
 
@@ -63,14 +72,8 @@ class Result:
     outputs: Any
     """What ``outputs=`` asked for, by name; or what a function with ``has_aux`` returned beside the loss. ``[*shape]``,
     or ``[N, *shape]`` if it depends on examples."""
-    non_finite: NonFinite | None
-    """None if every value and gradient is finite."""
-    compute_seconds: float
-    """Time inside the engine."""
-    examples: int
-    """N; 1 if there are no per-example inputs."""
-    blocks: int
-    """Blocks of examples that were run one after another."""
+    _told: Told | bytes = field(repr=False)
+    """What it says beside these; serialized until somebody asks for it, which few calls do."""
     request_id: str | None
     """Id of the call, by which the server's log has it; a stream is one call. None if there is no server."""
     flat: dict[str, Array] | None = field(default=None, repr=False)
@@ -82,39 +85,40 @@ class Result:
         found: dict[str, Array] = self.gradients if self.flat is None else self.flat
         return found
 
+    @property
+    def non_finite(self) -> NonFinite | None:
+        """The first number that is not finite; None if every value and gradient is finite."""
+        return self._read().non_finite
 
-def decode_result(
-    response: pb.ComputeGradientsResponse,
-    framed: Mapping[str, Array],
-    outputs: Mapping[str, int],
-    nested: Nested,
-    request_id: str | None,
-) -> Result:
-    """The result.
+    @property
+    def compute_seconds(self) -> float:
+        """Time inside the engine."""
+        return self._read().compute_seconds
 
-    Args:
-        response: Of the server.
-        framed: Gradients that came in frames.
-        outputs: The index of each node asked for.
-        nested: What nests gradients and outputs.
-        request_id: Id of the call.
-    """
-    gradients = {name: decode_tensor(tensor) for name, tensor in response.gradients.items()}
-    gradients.update(framed)
-    more = {name: decode_tensor(response.outputs[index]) for name, index in outputs.items()} if outputs else {}
-    found, aux, flat = nested(dict(sorted(gradients.items())), more)
+    @property
+    def examples(self) -> int:
+        """N; 1 if there are no per-example inputs."""
+        return self._read().examples
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of examples that were run one after another."""
+        return self._read().blocks
+
+    def _read(self) -> Told:
+        if isinstance(self._told, bytes):
+            try:
+                self._told = decode_told(pb.ComputeGradientsResponse.FromString(self._told))
+            except DecodeError as error:
+                raise ServerError(f"the server sent a response that makes no sense: {error}") from None
+        return self._told
+
+
+def decode_told(response: pb.ComputeGradientsResponse) -> Told:
+    """What a response says beside its tensors."""
     stats = response.stats
-    return Result(
-        loss=decode_tensor(response.loss)[()],
-        gradients=found,
-        outputs=aux,
-        non_finite=_non_finite(response),
-        compute_seconds=stats.compute_time.seconds + stats.compute_time.nanos / 1e9,
-        examples=stats.examples,
-        blocks=stats.blocks,
-        request_id=request_id,
-        flat=flat,
-    )
+    seconds = stats.compute_time.seconds + stats.compute_time.nanos / 1e9
+    return Told(_non_finite(response), seconds, stats.examples, stats.blocks)
 
 
 def _non_finite(response: pb.ComputeGradientsResponse | pb.TraceGraphResponse) -> NonFinite | None:

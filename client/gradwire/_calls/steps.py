@@ -6,74 +6,63 @@ So it is written once, and a client of any kind (blocking, asyncio, embedded) pe
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from math import isnan
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from gradwire._arrays import Array
-from gradwire._errors import GradwireError, InvalidRequestError
-from gradwire._numbers import real
+from gradwire._calls.deadline import Deadline
+from gradwire._errors import GradwireError
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1.elements import Key
 
 T = TypeVar("T")
 
-LONGEST = 1e8
-"""Seconds; gRPC takes much longer timeouts for ones that have passed."""
 
-
-@dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(NamedTuple):
     """Send one message; the answer is the method's response."""
 
     method: str
     request: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Compute:
-    """Compute gradients, with the tensors beside the request; the answer is an ``Answer``."""
+class Compute(NamedTuple):
+    """Compute gradients; the answer is an ``Answer``. Its fields, one after another, are the message to send."""
 
-    request: pb.ComputeGradientsRequest
+    program: bytes
+    """The graph or its id, serialized."""
+    asked: bytes
+    """What to do with it, serialized."""
     arrays: Mapping[str, Array]
+    """Tensors by name."""
     reply_bytes: int
     """About how large the gradients are."""
+    by_id: bool
+    """Whether the graph is named by its id."""
 
 
 class Answer(NamedTuple):
-    """A response, the gradients that came beside it, and the id of the call."""
+    """The answer to a computation."""
 
-    response: pb.ComputeGradientsResponse
-    framed: Mapping[str, Array]
-    request_id: str | None = None
+    response: bytes | pb.ComputeGradientsResponse
+    """Serialized, or parsed already."""
+    framed: Mapping[Key, Array]
+    """Tensors that came beside it."""
+    request_id: str
+    """Id of the call."""
 
 
 Step: TypeAlias = Unary | Compute
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
-def seconds(timeout: object) -> float | None:
-    """A timeout as gRPC takes it; None, for no bound, beyond three years.
-
-    Raises:
-        InvalidRequestError: It is no number.
-    """
-    if timeout is None:
-        return None
-    bound = real(timeout)
-    if bound is None or isnan(bound):
-        raise InvalidRequestError(f"timeout={timeout!r} is no number of seconds")
-    return None if bound > LONGEST else bound
-
-
-def perform(steps: Steps[T], send: Callable[[Step], object]) -> T:
-    """Go through the steps, sending each."""
+def perform(steps: Steps[T], send: Callable[[Step, Deadline], object], deadline: Deadline) -> T:
+    """Go through the steps, sending each, all of them by the deadline."""
     try:
         step = next(steps)
         while True:
             try:
-                answer = send(step)
+                answer = send(step, deadline)
             except GradwireError as error:
                 step = steps.throw(error)
             else:

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from numpy.typing import ArrayLike
 
 from gradwire._calls.computation import Computation
-from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
-from gradwire._calls.steps import seconds
 from gradwire._calls.untraced import untraced
 
 if TYPE_CHECKING:
@@ -43,10 +42,10 @@ class Stream(ABC):
             DeadlineExceededError: It could not be sent within ``timeout`` seconds.
             GradwireError: The arrays are none, or the stream is closed. What the server finds is in the future.
         """
-        return self._begin(self._computation.values(arrays, named), timeout, copy=True)
+        return self._begin(self._computation.values(arrays, named), Deadline(timeout), copy=True)
 
     @abstractmethod
-    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
+    def _begin(self, values: Mapping[str, ArrayLike], deadline: Deadline, *, copy: bool) -> Future[Result]:
         """Send a request; without a copy of the arrays they stay as they are until somebody waits no more."""
 
     @abstractmethod
@@ -64,12 +63,12 @@ class Stream(ABC):
         return self._result(self._computation.values(arrays, named), timeout)
 
     def _result(self, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
-        deadline = Deadline(seconds(timeout))
-        future = self._begin(values, timeout, copy=False)
+        deadline = Deadline(timeout)
+        future = self._begin(values, deadline, copy=False)
         try:
             return future.result(deadline.left)
         except TimeoutError:
-            raise too_late() from None
+            raise deadline.too_late() from None
         finally:
             future.cancel()
 

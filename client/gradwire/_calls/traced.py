@@ -82,17 +82,18 @@ class Traced:
         roles = self._roles.get(form)
         if roles is None:
             roles = self._roles[form] = self._roles_of(form)
-        arrays = {
-            name: value if type(value) is np.ndarray and value.dtype.kind in "biuf" else as_array(name, value)
-            for name, value in values.items()
-        }
         per_example = roles.per_example if examples else ()
-        shapes = {name: a.shape[1:] if name in per_example else a.shape for name, a in arrays.items()}
-        whole = frozenset([name for name in roles.data if arrays[name].dtype.kind in "iu"])
-        key = (tuple(shapes.values()), whole)
+        shapes, whole = [], []
+        for name, value in values.items():
+            array = value if type(value) is np.ndarray and value.dtype.kind in "biuf" else as_array(name, value)
+            shapes.append(array.shape[1:] if name in per_example else array.shape)
+            if array.dtype.kind in "iu" and name in roles.data:
+                whole.append(name)
+        key = (tuple(shapes), tuple(whole))
         problem = roles.problems.get(key)
         if problem is None:
-            problem = roles.problems[key] = self._trace(form, roles, shapes, whole)
+            named = dict(zip(values, shapes, strict=True))
+            problem = roles.problems[key] = self._trace(form, roles, named, frozenset(whole))
         return problem
 
     def _roles_of(self, form: Form) -> _Roles:

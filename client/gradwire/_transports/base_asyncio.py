@@ -10,20 +10,20 @@ from numpy.typing import ArrayLike
 from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
-from gradwire._calls.steps import Step, Steps, seconds
+from gradwire._calls.steps import Step, Steps
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError
 
 T = TypeVar("T")
 
 
-async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -> T:
+async def perform(steps: Steps[T], send: Callable[[Step, Deadline], Awaitable[object]], deadline: Deadline) -> T:
     """Go through the steps, sending each: ``steps.perform``, with an await."""
     try:
         step = next(steps)
         while True:
             try:
-                answer = await send(step)
+                answer = await send(step, deadline)
             except GradwireError as error:
                 step = steps.throw(error)
             else:
@@ -33,24 +33,13 @@ async def _perform(steps: Steps[T], send: Callable[[Step], Awaitable[object]]) -
         return result
 
 
-async def send_within(transport: AsyncTransport, steps: Steps[T], timeout: float | None) -> T:  # noqa: ASYNC109  (gRPC's deadline)
-    """Perform the steps of a call, all of them within ``timeout`` seconds."""
-    deadline = Deadline(seconds(timeout))
-    return await _perform(steps, lambda step: transport.send(step, deadline.left))
-
-
 class AsyncTransport(Protocol):
     """Carries steps; see ``Transport``."""
 
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
+    async def send(self, step: Step, deadline: Deadline) -> object:
         """The answer to a step."""
 
-    async def evaluate(
-        self,
-        computation: Computation,
-        values: Mapping[str, ArrayLike],
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-    ) -> Result:
+    async def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], deadline: Deadline) -> Result:
         """The result of a computation for these arrays."""
 
     def stream(self, computation: Computation) -> Stream:

@@ -13,14 +13,23 @@ import grpc
 from gradwire._errors import UsageError
 from gradwire._transports.address import Address, is_loopback
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GradientService"]
 
 MAX_MESSAGE_BYTES = 132 << 20
 """Largest message that a client sends or takes; what is larger travels in frames."""
 
-STREAM_METHOD = f"/{SERVICE.full_name}/StreamGradients"
-"""Called with frames as bytes; see ``gradwire.v1.frames``."""
+
+class Methods:
+    """Methods of the service on a channel of gRPC, blocking or asyncio's."""
+
+    def __init__(self, channel: Any) -> None:  # noqa: ANN401  (of either kind)
+        self.stub: Any = GradientServiceStub(channel)
+        self.compute = channel.unary_unary(f"/{SERVICE.full_name}/ComputeGradients")
+        """Called with a request as bytes, and gives such a response."""
+        self.stream = channel.stream_stream(f"/{SERVICE.full_name}/StreamGradients")
+        """Called with frames as bytes, see ``gradwire.v1.frames``, and gives such."""
 
 
 def credentials(to: Address) -> grpc.ChannelCredentials:

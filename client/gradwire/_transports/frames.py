@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from math import prod
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 from google.rpc.status_pb2 import Status
 
-from gradwire._arrays import NUMBERS, Array, empty, encode_tensor
+from gradwire._arrays import NUMBERS, Array, empty
 from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1.frames import CHUNK_BYTES, chunk_frame, chunk_of
+from gradwire.v1 import tensor_pb2
+from gradwire.v1.elements import Key
+from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame, chunk_of, message_in
 
 TAG = 0
 """Tag of every request: answers come in the order of requests, so nobody needs to tell them apart."""
@@ -24,29 +30,58 @@ OVERHEAD = 32
 """Bytes that a tensor in the head takes beside its elements and its name."""
 
 
-def whole(step: Compute) -> pb.ComputeGradientsRequest:
-    """The request in one message."""
-    request = step.request
+UNARY_BYTES = 1 << 20
+"""Tensors of a unary call, there or back, together; larger ones travel faster in frames."""
+
+
+def in_frames(step: Compute) -> bool:
+    """Whether a computation is too large for one message."""
+    return step.reply_bytes > UNARY_BYTES or sum(map(_nbytes, step.arrays.values())) > UNARY_BYTES
+
+
+_nbytes = attrgetter("nbytes")
+
+
+def whole(step: Compute) -> bytes:
+    """The request in one message, serialized."""
+    # The elements are copied once, and nothing but them is written for each call.
+    parts: list[Any] = [step.program, step.asked]
     for name, array in step.arrays.items():
-        request.tensors[name].CopyFrom(encode_tensor(array))
-    return request
+        parts += _before_elements(name, array.shape, array.dtype), array
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)
+def _before_elements(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """What a request has before the elements of a tensor."""
+    nbytes = prod(shape) * dtype.itemsize
+    tensor = tensor_pb2.Tensor(dtype=NUMBERS[dtype], shape=shape, raw=bytes(nbytes))
+    entry = pb.ComputeGradientsRequest(tensors={name: tensor}).SerializeToString()
+    return entry[: len(entry) - nbytes]
 
 
 def request_frames(step: Compute) -> Iterator[bytes]:
     """The frames of a request, serialized: the head with what is small, then chunks of the large tensors."""
-    head = pb.StreamRequestHead(request=step.request)
-    framed: list[Array] = []
+    small: dict[str, Array] = {}
+    framed: dict[str, Array] = {}
     inline = 0
     for name, array in step.arrays.items():
         nbytes = array.nbytes + OVERHEAD + len(name)
         if inline + nbytes > INLINE_BYTES:
-            framed.append(array)
-            head.framed.append(pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape))
+            framed[name] = array
         else:
             inline += nbytes
-            head.request.tensors[name].CopyFrom(encode_tensor(array))
-    yield pb.StreamGradientsRequest(tag=TAG, head=head).SerializeToString()
-    for array in framed:
+            small[name] = array
+    request = whole(step._replace(arrays=small))
+    if framed:
+        announced = [
+            pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape) for name, array in framed.items()
+        ]
+        head = pb.StreamRequestHead(request=pb.ComputeGradientsRequest.FromString(request), framed=announced)
+        yield pb.StreamGradientsRequest(tag=TAG, head=head).SerializeToString()
+    else:
+        yield before_message(TAG, len(request)) + request
+    for array in framed.values():
         elements = array.reshape(-1).view(np.uint8).data
         for start in range(0, len(elements), CHUNK_BYTES):
             yield chunk_frame(TAG, elements[start : start + CHUNK_BYTES])
@@ -57,7 +92,7 @@ class Assembler:
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
-        self._response = pb.ComputeGradientsResponse()
+        self._response: bytes | pb.ComputeGradientsResponse = b""
         self._framed: list[tuple[pb.FramedTensor, Array]] = []
         self._pending: deque[memoryview] = deque()
 
@@ -70,10 +105,13 @@ class Assembler:
         chunk = chunk_of(raw, TAG)
         if chunk is not None:
             return self._append(chunk)
+        found = message_in(raw)
+        if found is not None and found[0] == TAG:
+            return self._begin(raw[found[1] :])
         frame = pb.StreamGradientsResponse.FromString(raw)
         kind = frame.WhichOneof("frame")
         if kind == "head":
-            return self._begin(frame.head)
+            return self._begin(frame.head.response, frame.head.framed)
         if kind == "chunk":
             return self._append(memoryview(frame.chunk))
         if kind == "error":
@@ -81,9 +119,11 @@ class Assembler:
             return of_call(from_status(status), self._request_id)
         raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
 
-    def _begin(self, head: pb.StreamResponseHead) -> Answer | None:
-        self._response = head.response
-        self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in head.framed]
+    def _begin(
+        self, response: bytes | pb.ComputeGradientsResponse, framed: Iterable[pb.FramedTensor] = ()
+    ) -> Answer | None:
+        self._response = response
+        self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in framed]
         self._pending.extend(array.reshape(-1).view(np.uint8).data for _, array in self._framed if array.nbytes)
         return self._complete()
 
@@ -100,18 +140,19 @@ class Assembler:
     def _complete(self) -> Answer | None:
         if self._pending:
             return None
-        gradients: dict[str, Array] = {}
-        for tensor, array in self._framed:
-            kind = tensor.WhichOneof("tensor")
-            if kind == "name":
-                gradients[tensor.name] = array
-            elif kind == "output":
-                self._response.outputs[tensor.output].CopyFrom(encode_tensor(array))
-            elif kind == "loss":
-                self._response.loss.CopyFrom(encode_tensor(array))
-            else:
-                raise ServerError("the server announced a tensor of no known kind; it may be newer than this client")
-        return Answer(self._response, gradients, self._request_id)
+        arrays = {_key(tensor): array for tensor, array in self._framed}
+        return Answer(self._response, arrays, self._request_id)
+
+
+def _key(tensor: pb.FramedTensor) -> Key:
+    kind = tensor.WhichOneof("tensor")
+    if kind == "name":
+        return tensor.name
+    if kind == "output":
+        return tensor.output
+    if kind == "loss":
+        return None
+    raise ServerError("the server announced a tensor of no known kind; it may be newer than this client")
 
 
 def final(answer: Answer | GradwireError | None, target: str) -> Answer:

@@ -6,32 +6,29 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grpc
 from numpy.typing import ArrayLike
 
 from gradwire._calls.computation import Computation
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
-from gradwire._calls.steps import Answer, Compute, Step
+from gradwire._calls.steps import Answer, Step, Unary
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._transports import meaning
 from gradwire._transports.address import Address
-from gradwire._transports.base_asyncio import send_within
-from gradwire._transports.channel import STREAM_METHOD, credentials, new_request_id, options
-from gradwire._transports.frames import Assembler, final, request_frames, whole
-from gradwire._transports.grpc_blocking import GrpcTransport, in_frames, is_by_id
+from gradwire._transports.base_asyncio import perform
+from gradwire._transports.channel import Methods, credentials, new_request_id, options
+from gradwire._transports.frames import Assembler, final, in_frames, request_frames, whole
+from gradwire._transports.grpc_blocking import GrpcTransport
 from gradwire._transports.loops import PerLoop
-from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 
 
 class _Connected(NamedTuple):
-    """A channel of ``grpc.aio``, and what makes calls on it."""
-
     channel: grpc.aio.Channel
-    stub: Any
-    framed_calls: Any
+    methods: Methods
 
 
 class AsyncGrpcTransport:
@@ -43,68 +40,50 @@ class AsyncGrpcTransport:
         self._streams = GrpcTransport(address)
         self._closed = False
 
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
+    async def send(self, step: Step, deadline: Deadline) -> object:
         """See ``AsyncTransport``."""
-        attempts, request_id = self._streams.attempts(timeout), new_request_id()
+        attempts, request_id = None, new_request_id()
         while True:
             try:
-                return await self._sent(step, attempts.left, request_id)
+                return await self._sent(step, deadline.left, request_id)
             except (OverloadedError, UnavailableError) as error:
+                attempts = attempts or self._streams.attempts(deadline)
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
             if self._closed:
                 raise meaning.closed()
 
-    async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (as above)
+    async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (gRPC's deadline)
         """The answer to a step at one attempt."""
-        connected = self._connected()
+        methods, metadata = self._connected(), self._address.metadata(request_id)
         start = monotonic()
-        graph = None
         try:
-            if not isinstance(step, Compute):
-                graph = getattr(step.request, "graph", None)
-                method = getattr(connected.stub, step.method)
-                return await method(step.request, timeout=timeout, metadata=self._address.metadata(request_id))
-            if in_frames(step):
-                return await self._in_frames(connected, step, timeout, request_id)
-            metadata = self._address.metadata(request_id)
-            response = await connected.stub.ComputeGradients(whole(step), timeout=timeout, metadata=metadata)
-            return Answer(response, {}, request_id)
+            if isinstance(step, Unary):
+                return await getattr(methods.stub, step.method)(step.request, timeout=timeout, metadata=metadata)
+            if not in_frames(step):
+                response = await methods.compute(whole(step), timeout=timeout, metadata=metadata)
+                return Answer(response, {}, request_id)
+            assembler = Assembler(request_id)
+            answer: Answer | GradwireError | None = None
+            async for frame in methods.stream(request_frames(step), timeout=timeout, metadata=metadata):
+                answer = assembler.feed(frame) or answer
+            return final(answer, self._address.target)
         except grpc.RpcError as error:
             if self._closed:
                 raise meaning.closed() from None
             # Of a deadline that passes while the call begins, grpc.aio says that the connection broke.
             if timeout is not None and monotonic() - start >= timeout:
                 raise of_call(meaning.too_slow(error.details() or "", self._address), request_id) from None
-            raise meaning.error_of(error, self._address, request_id, graph, by_id=is_by_id(step)) from None
+            raise meaning.error_of(error, self._address, request_id, step) from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Of the task, or of the call, whose channel was closed.
             if self._closed:
                 raise meaning.closed() from None
             raise
 
-    async def _in_frames(
-        self,
-        connected: _Connected,
-        step: Compute,
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-        request_id: str,
-    ) -> Answer:
-        assembler = Assembler(request_id)
-        answer: Answer | GradwireError | None = None
-        frames, metadata = request_frames(step), self._address.metadata(request_id)
-        async for frame in connected.framed_calls(frames, timeout=timeout, metadata=metadata):
-            answer = assembler.feed(frame) or answer
-        return final(answer, self._address.target)
-
-    async def evaluate(
-        self,
-        computation: Computation,
-        values: Mapping[str, ArrayLike],
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-    ) -> Result:
+    async def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], deadline: Deadline) -> Result:
         """See ``AsyncTransport``."""
-        return await send_within(self, computation.run(values), timeout)
+        return await perform(computation.run(values), self.send, deadline)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``AsyncTransport``."""
@@ -122,10 +101,10 @@ class AsyncGrpcTransport:
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_close_soon, connected.channel)
 
-    def _connected(self) -> _Connected:
+    def _connected(self) -> Methods:
         if self._closed:
             raise UsageError("the client is closed; make another one")
-        return self._connections.get()
+        return self._connections.get().methods
 
     def _open(self) -> _Connected:
         to = self._address
@@ -134,7 +113,7 @@ class AsyncGrpcTransport:
             if to.tls
             else grpc.aio.insecure_channel(to.target, options(to))
         )
-        return _Connected(channel, GradientServiceStub(channel), channel.stream_stream(STREAM_METHOD))
+        return _Connected(channel, Methods(channel))
 
 
 _closing: set[asyncio.Task[None]] = set()

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import grpc
 from numpy.typing import ArrayLike
 
-from gradwire._calls.computation import Computation
-from gradwire._calls.deadline import Deadline, too_late
+from gradwire._calls.computation import Computation, with_graph
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
 from gradwire._calls.results import Result
-from gradwire._calls.steps import Answer, Compute, Step, perform, seconds
+from gradwire._calls.steps import Answer, Compute, Step, perform
 from gradwire._calls.stream import MAX_PENDING, Stream
 from gradwire._errors import (
     CancelledError,
@@ -38,13 +38,13 @@ class StreamTransport(Protocol):
     def open_stream(self, requests: Iterator[bytes], request_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
         """A call of StreamGradients with this iterator of frames, and this id."""
 
-    def attempts(self, timeout: float | None = None) -> Attempts:
-        """The attempts at a call."""
+    def attempts(self, deadline: Deadline) -> Attempts:
+        """The further attempts at a call."""
 
     def error(self, error: grpc.RpcError, request_id: str) -> GradwireError:
         """The error that a failed call means."""
 
-    def send(self, step: Step, timeout: float | None) -> object:
+    def send(self, step: Step, deadline: Deadline) -> object:
         """The answer to a step; see ``Transport``."""
 
 
@@ -54,11 +54,13 @@ class _Pending:
 
     problem: Problem
     step: Compute
-    inline: bool = False
-    """Whether its graph goes with it, because a server may not hold it."""
     attempts: Attempts | None = None
     """Attempts at a server that is busy, once it has said so."""
     future: Future[Result] = field(default_factory=Future)
+
+    def put_graph_in(self) -> None:
+        """Send the graph with it, because a server may not hold it."""
+        self.step = with_graph(self.problem, self.step)
 
 
 Requests = SimpleQueue[_Pending | None]
@@ -80,16 +82,15 @@ class GrpcStream(Stream):
         self._closed = False
         self._given_up = Event()
 
-    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
-        deadline = Deadline(seconds(timeout))
+    def _begin(self, values: Mapping[str, ArrayLike], deadline: Deadline, *, copy: bool) -> Future[Result]:
         problem, converted, dtype = self._computation.prepared(values)
         if copy:
             converted = {name: array.copy() for name, array in converted.items()}
-        if not problem.graph_id:
-            self._register(problem, deadline)
+        if not problem.by_id:
+            perform(self._computation.register(problem), self._transport.send, deadline)
         pending = _Pending(problem, self._computation.compute(problem, converted, dtype))
         if not self._slots.acquire(timeout=deadline.left):
-            raise too_late()
+            raise deadline.too_late()
         with self._lock:
             if self._closed:
                 self._slots.release()
@@ -131,16 +132,13 @@ class GrpcStream(Stream):
         self._request_id = new_request_id()
         self._call = self._transport.open_stream(_frames(self._requests), self._request_id)
 
-    def _register(self, problem: Problem, deadline: Deadline) -> None:
-        perform(self._computation.register(problem), lambda step: self._transport.send(step, deadline.left))
-
     def _read(self) -> None:
         """Settle what is pending; open another call where one broke off."""
-        attempts = self._transport.attempts()
+        attempts = self._transport.attempts(Deadline())
         while True:
             answered, error = self._read_call()
             if answered:
-                attempts = self._transport.attempts()
+                attempts = self._transport.attempts(Deadline())
             try:
                 if self._opened_again(attempts, error):
                     continue
@@ -167,7 +165,7 @@ class GrpcStream(Stream):
             if self._given_up.is_set():
                 return False
             # Another replica answers, perhaps, or one that was restarted; it has the graph before all that follow.
-            _put_graph_in(self._pending[0])
+            self._pending[0].put_graph_in()
             # gRPC's thread that sent the old call's frames ends.
             self._requests.put(None)
             self._open()
@@ -213,12 +211,12 @@ class GrpcStream(Stream):
         Raises:
             GradwireError: The server is too busy.
         """
-        if isinstance(done, GraphNotFoundError) and not pending.inline:
+        if isinstance(done, GraphNotFoundError) and pending.step.by_id:
             # Another replica, or one that was restarted and does not hold the graph.
-            _put_graph_in(pending)
+            pending.put_graph_in()
             return True
         if isinstance(done, OverloadedError):
-            pending.attempts = pending.attempts or self._transport.attempts()
+            pending.attempts = pending.attempts or self._transport.attempts(Deadline())
             # Nobody reads meanwhile: the whole stream leaves the server alone.
             self._given_up.wait(pending.attempts.pause(done))
             return not self._given_up.is_set()
@@ -227,16 +225,13 @@ class GrpcStream(Stream):
     def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
         """Tell the outcome, if anybody still waits for it."""
         if pending.future.set_running_or_notify_cancel():
-            if isinstance(done, GradwireError):
-                pending.future.set_exception(done)
-            else:
+            try:
+                if isinstance(done, GradwireError):
+                    raise done
                 pending.future.set_result(self._computation.result(pending.problem, done))
+            except GradwireError as error:
+                pending.future.set_exception(error)
         self._slots.release()
-
-
-def _put_graph_in(pending: _Pending) -> None:
-    pending.inline = True
-    pending.step.request.graph.CopyFrom(pending.problem.graph)
 
 
 def _frames(requests: Requests) -> Iterator[bytes]:

@@ -18,8 +18,8 @@ from gradwire._arrays import NUMBERS, Array
 from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
-from gradwire._calls.results import NonFinite, Result
-from gradwire._calls.steps import Compute, Step, seconds
+from gradwire._calls.results import NonFinite, Result, Told
+from gradwire._calls.steps import Compute, Step
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -59,7 +59,7 @@ class LocalTransport:
         }
         self._closed = False
 
-    def send(self, step: Step, timeout: float | None) -> object:
+    def send(self, step: Step, deadline: Deadline) -> object:
         """See ``Transport``; ``evaluate`` is for what is to be computed."""
         if isinstance(step, Compute):
             raise TypeError("a computation does not come as a message")
@@ -67,16 +67,16 @@ class LocalTransport:
         self._warm()
         try:
             with self._one_blas_thread:
-                return self._methods[step.method](step.request, self._caller(timeout).checkpoint)
+                return self._methods[step.method](step.request, self._caller(deadline.left).checkpoint)
         except self._refusal as refusal:
             raise self._error(refusal, getattr(step.request, "graph", None)) from None
 
-    def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], timeout: float | None) -> Result:
+    def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], deadline: Deadline) -> Result:
         """See ``Transport``."""
-        deadline = None if timeout is None else Deadline(seconds(timeout))
         problem, arrays, dtype = computation.prepared(values)
         self._check_open()
-        checkpoint = self._unhurried if deadline is None else self._caller(deadline.left).checkpoint
+        left = deadline.left
+        checkpoint = self._unhurried if left is None else self._caller(left).checkpoint
         program: Program = problem.kept or self._prepared(problem, checkpoint)
         query = self._query(
             arrays=arrays,
@@ -96,19 +96,10 @@ class LocalTransport:
         except self._refusal as refusal:
             raise self._error(self._first_refusal(arrays, dtype) or refusal) from None
         report, gradients, outputs = evaluation.non_finite, evaluation.gradients, evaluation.outputs
+        told = Told(None if report is None else _non_finite(report), taken, evaluation.examples, evaluation.blocks)
         more = {name: outputs[index] for name, index in problem.outputs.items()} if outputs else {}
         found, aux, flat = problem.nested({name: gradients[name] for name in sorted(gradients)}, more)
-        return Result(
-            loss=evaluation.loss[()],
-            gradients=found,
-            outputs=aux,
-            non_finite=None if report is None else _non_finite(report),
-            compute_seconds=taken,
-            examples=evaluation.examples,
-            blocks=evaluation.blocks,
-            request_id=None,
-            flat=flat,
-        )
+        return Result(evaluation.loss[()], found, aux, told, None, flat)
 
     def _prepared(self, problem: Problem, checkpoint: Checkpoint) -> Program:
         self._warm()
@@ -156,12 +147,12 @@ class LocalStream(Stream):
         self._transport = transport
         self._closed = False
 
-    def _begin(self, values: Mapping[str, ArrayLike], timeout: float | None, *, copy: bool) -> Future[Result]:
+    def _begin(self, values: Mapping[str, ArrayLike], deadline: Deadline, *, copy: bool) -> Future[Result]:
         if self._closed:
             raise UsageError("the stream is closed; open another one")
         future: Future[Result] = Future()
         try:
-            future.set_result(self._transport.evaluate(self._computation, values, timeout))
+            future.set_result(self._transport.evaluate(self._computation, values, deadline))
         except GradwireError as error:
             future.set_exception(error)
         return future

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from numpy.typing import ArrayLike
 
 from gradwire._calls.computation import Computation
+from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
 from gradwire._calls.steps import Step
 from gradwire._calls.stream import Stream
@@ -20,18 +21,13 @@ class AsyncLocalTransport:
     def __init__(self) -> None:
         self._local = LocalTransport()
 
-    async def send(self, step: Step, timeout: float | None) -> object:  # noqa: ASYNC109  (gRPC's deadline)
+    async def send(self, step: Step, deadline: Deadline) -> object:
         """See ``AsyncTransport``."""
-        return await asyncio.to_thread(self._local.send, step, timeout)
+        return await asyncio.to_thread(self._local.send, step, deadline)
 
-    async def evaluate(
-        self,
-        computation: Computation,
-        values: Mapping[str, ArrayLike],
-        timeout: float | None,  # noqa: ASYNC109  (as above)
-    ) -> Result:
+    async def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], deadline: Deadline) -> Result:
         """See ``AsyncTransport``."""
-        return await asyncio.to_thread(self._local.evaluate, computation, values, timeout)
+        return await asyncio.to_thread(self._local.evaluate, computation, values, deadline)
 
     def stream(self, computation: Computation) -> Stream:
         """See ``AsyncTransport``."""

@@ -9,6 +9,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
+from gradwire._calls.steps import Compute, Step, Unary
 from gradwire._errors import (
     CancelledError,
     DeadlineExceededError,
@@ -50,23 +51,17 @@ begun."""
 _TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
-def error_of(
-    error: grpc.RpcError,
-    to: Address,
-    request_id: str,
-    graph: graph_pb2.Graph | None = None,
-    *,
-    by_id: bool = False,
-) -> GradwireError:
+def error_of(error: grpc.RpcError, to: Address, request_id: str, step: Step | None = None) -> GradwireError:
     """The error that a failed call means. ``grpc.aio``'s errors have the same methods.
 
     Args:
         error: As gRPC raised it.
         to: Where the call went.
         request_id: Id of the call.
-        graph: The graph that was sent, if one was.
-        by_id: Whether the call named its graph by the id.
+        step: What was sent, unless it was a stream of many.
     """
+    graph: graph_pb2.Graph | None = getattr(step.request, "graph", None) if isinstance(step, Unary) else None
+    by_id = isinstance(step, Compute) and step.by_id
     # The stubs know neither of the two metadata classes of gRPC.
     trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())
     status = _status(trailers.get(_STATUS_KEY))
