@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
 from gradwire._arrays import NUMBERS, Array, empty
@@ -108,7 +109,10 @@ class Assembler:
         found = message_in(raw)
         if found is not None and found[0] == TAG:
             return self._begin(raw[found[1] :])
-        frame = pb.StreamGradientsResponse.FromString(raw)
+        try:
+            frame = pb.StreamGradientsResponse.FromString(raw)
+        except DecodeError as error:
+            raise ServerError(f"the server sent a frame that makes no sense: {error}") from None
         kind = frame.WhichOneof("frame")
         if kind == "head":
             return self._begin(frame.head.response, frame.head.framed)
