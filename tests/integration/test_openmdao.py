@@ -1,20 +1,15 @@
-"""OpenMDAO calls a function of the SDK by way of Philote: values, partial derivatives, and an optimum."""
+"""OpenMDAO calls a function of the SDK: values, partial derivatives, and an optimum."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grpc
 import numpy as np
 import openmdao.api as om
 import pytest
-from philote_mdo.general import ExplicitServer
-from philote_mdo.openmdao import RemoteExplicitComponent
 
 import gradwire as gw
-from gradwire.philote import Discipline
+from gradwire.openmdao import Component
 
 SHAPES: dict[str, tuple[int, ...]] = {"x": (), "w": (3,), "m": (2, 3), "unused": (2,)}
 
@@ -23,26 +18,15 @@ def outputs(x: Any, w: Any, m: Any, unused: Any = None) -> Any:
     return {"cost": (x - 3.0) ** 2 + x * np.sum(w) + np.sum(w**2), "stress": np.tanh(m @ w) * x}
 
 
-@pytest.fixture
-def channel(client: gw.Client) -> Iterator[grpc.Channel]:
-    """To a server of Philote with the discipline, which the client of either kind computes."""
-    server = grpc.server(ThreadPoolExecutor(2))
-    ExplicitServer(discipline=Discipline(client, outputs, SHAPES, {"x": "m", "cost": "m**2"})).attach_to_server(server)
-    port = server.add_insecure_port("localhost:0")
-    server.start()
-    with grpc.insecure_channel(f"localhost:{port}") as channel:
-        yield channel
-    server.stop(None).wait()
-
-
-def problem(channel: grpc.Channel) -> Any:
+def problem(client: gw.Client) -> Any:
     made = om.Problem(reports=False)
-    made.model.add_subsystem("remote", RemoteExplicitComponent(channel=channel), promotes=["*"])
+    component = Component(client, outputs, SHAPES, {"x": "m", "cost": "m**2"})
+    made.model.add_subsystem("loss", component, promotes=["*"])
     return made
 
 
-def test_values_and_partials(channel: grpc.Channel) -> None:
-    made = problem(channel)
+def test_values_and_partials(client: gw.Client) -> None:
+    made = problem(client)
     made.setup()
     given = {"x": 2.0, "w": np.array([0.1, -0.2, 0.3]), "m": np.arange(6.0).reshape(2, 3) / 6}
     for name, value in given.items():
@@ -50,15 +34,15 @@ def test_values_and_partials(channel: grpc.Channel) -> None:
     made.run_model()
     for name, expected in outputs(**given).items():
         np.testing.assert_allclose(made.get_val(name).ravel(), np.ravel(expected), rtol=1e-14)
-    checked = made.check_partials(out_stream=None, method="fd", form="central")["remote"]
+    checked = made.check_partials(out_stream=None, method="fd", form="central")["loss"]
     assert sorted(checked) == [("cost", "w"), ("cost", "x"), ("stress", "m"), ("stress", "w"), ("stress", "x")]
     for pair, own in checked.items():
         np.testing.assert_allclose(own["J_fwd"], own["J_fd"], atol=1e-7, err_msg=str(pair))
-    assert made.model.get_io_metadata()["remote.x"]["units"] == "m"
+    assert made.model.get_io_metadata()["loss.x"]["units"] == "m"
 
 
-def test_an_optimizer_of_openmdao_finds_the_optimum(channel: grpc.Channel) -> None:
-    made = problem(channel)
+def test_an_optimizer_of_openmdao_finds_the_optimum(client: gw.Client) -> None:
+    made = problem(client)
     made.model.add_design_var("x")
     made.model.add_design_var("w")
     made.model.add_objective("cost")
@@ -71,5 +55,5 @@ def test_an_optimizer_of_openmdao_finds_the_optimum(channel: grpc.Channel) -> No
 
 
 def test_what_is_no_mapping_of_outputs(client: gw.Client) -> None:
-    with pytest.raises(gw.InvalidGraphError, match="a discipline returns outputs by name; found Expression"):
-        Discipline(client, lambda x: x**2, {"x": ()})
+    with pytest.raises(gw.InvalidGraphError, match="a component returns outputs by name; found Expression"):
+        Component(client, lambda x: x**2, {"x": ()})

@@ -1,8 +1,8 @@
-"""Losses and other functions as disciplines of Philote-MDO, which OpenMDAO calls. Needs ``gradwire[philote]``.
+"""Functions as components of OpenMDAO, with their partial derivatives. Needs ``gradwire[openmdao]``.
 
-import gradwire.philote
+import gradwire.openmdao
 
-wing = gradwire.philote.Discipline(client, lambda span, chord: {"area": span * chord}, {"span": (), "chord": ()})
+wing = gradwire.openmdao.Component(client, lambda span, chord: {"area": span * chord}, {"span": (), "chord": ()})
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from philote_mdo.general import ExplicitDiscipline
+from openmdao.api import ExplicitComponent
 
 from gradwire._arrays import Array
 from gradwire._client import Client
@@ -23,11 +23,10 @@ from gradwire._expressions.primitives import concatenate, reshape
 from gradwire._expressions.sources import parameter
 
 
-class Discipline(ExplicitDiscipline):  # type: ignore[misc]  # it has no types
+class Component(ExplicitComponent):  # type: ignore[misc]  # it has no types
     """Outputs that the engine computes in one call, and all their partial derivatives in another.
 
-    Philote serves it by its ``ExplicitServer``, and ``philote_mdo.openmdao.RemoteExplicitComponent`` is its client.
-    Scalars have the shape ``(1,)`` there.
+    Scalars have the shape ``(1,)`` in OpenMDAO.
 
     Args:
         client: Made by ``gw.connect``.
@@ -49,47 +48,47 @@ class Discipline(ExplicitDiscipline):  # type: ignore[misc]  # it has no types
         super().__init__()
         made = function(**{name: parameter(name, shape) for name, shape in shapes.items()})
         if not isinstance(made, Mapping) or not made:  # type: ignore[redundant-expr]  # as a caller gives it
-            raise InvalidGraphError(f"a discipline returns outputs by name; found {type(made).__name__}")
+            raise InvalidGraphError(f"a component returns outputs by name; found {type(made).__name__}")
         nodes = {name: as_expression(node) for name, node in made.items()}
-        self._units = dict(units or {})
-        self._inputs = dict(shapes)
-        self._outputs = {name: node.shape for name, node in nodes.items()}
-        self._needed = {
+        self._units_of = dict(units or {})
+        self._input_shapes = dict(shapes)
+        self._output_shapes = {name: node.shape for name, node in nodes.items()}
+        self._inputs_of = {
             name: [own.name for own in postorder(node) if own.kind == "parameter"] for name, node in nodes.items()
         }
         """Inputs that each output depends on."""
-        self._used = [name for name in shapes if any(name in needed for needed in self._needed.values())]
+        self._used_inputs = [name for name in shapes if any(name in needed for needed in self._inputs_of.values())]
         joined = concatenate([reshape(node, (node.size,)) for node in nodes.values()])
         self._ends = np.cumsum([node.size for node in nodes.values()])
         self._ones = np.ones(joined.size)
-        self._values = client.vjp(joined, wrt=())
-        self._jacobian = client.jacobian(joined, wrt=self._used)
+        self._values_of = client.vjp(joined, wrt=())
+        self._jacobian_of = client.jacobian(joined, wrt=self._used_inputs)
 
     def setup(self) -> None:
-        """Tell Philote the inputs and outputs."""
-        for add, shapes in ((self.add_input, self._inputs), (self.add_output, self._outputs)):
+        """Tell OpenMDAO the inputs and outputs."""
+        for add, shapes in ((self.add_input, self._input_shapes), (self.add_output, self._output_shapes)):
             for name, shape in shapes.items():
-                add(name, shape=shape or (1,), units=self._units.get(name, ""))
+                add(name, shape=shape or (1,), units=self._units_of.get(name))
 
     def setup_partials(self) -> None:
-        """Tell Philote which inputs each output depends on."""
-        for output, needed in self._needed.items():
+        """Tell OpenMDAO which inputs each output depends on."""
+        for output, needed in self._inputs_of.items():
             for name in needed:
                 self.declare_partials(output, name)
 
     def compute(self, inputs: Mapping[str, Array], outputs: dict[str, Array]) -> None:
         """Put the values of the outputs in their places."""
-        values, _ = self._values(self._ones, **self._arrays(inputs))
-        for (name, shape), part in zip(self._outputs.items(), np.split(values, self._ends[:-1]), strict=True):
+        values, _ = self._values_of(self._ones, **self._arrays(inputs))
+        for (name, shape), part in zip(self._output_shapes.items(), np.split(values, self._ends[:-1]), strict=True):
             outputs[name] = part.reshape(shape or (1,))
 
     def compute_partials(self, inputs: Mapping[str, Array], partials: dict[tuple[str, str], Array]) -> None:
         """Put the derivatives in their places."""
-        found: dict[str, Array] = self._jacobian(**self._arrays(inputs))
+        found: dict[str, Array] = self._jacobian_of(**self._arrays(inputs))
         for name, jacobian in found.items():
-            for output, rows in zip(self._outputs, np.split(jacobian, self._ends[:-1]), strict=True):
-                if name in self._needed[output]:
-                    partials[output, name] = rows.reshape(len(rows), prod(self._inputs[name]))
+            for output, rows in zip(self._output_shapes, np.split(jacobian, self._ends[:-1]), strict=True):
+                if name in self._inputs_of[output]:
+                    partials[output, name] = rows.reshape(len(rows), prod(self._input_shapes[name]))
 
     def _arrays(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
-        return {name: np.reshape(inputs[name], self._inputs[name]) for name in self._used}
+        return {name: np.reshape(inputs[name], self._input_shapes[name]) for name in self._used_inputs}
