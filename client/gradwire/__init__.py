@@ -117,7 +117,9 @@ else:
 
     def __getattr__(name: str) -> object:
         if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            own = hasattr(Client, name) and not name.startswith("_")
+            hint = f"; it is a method of a client: gw.connect(target).{name}" if own else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
         found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
         globals()[name] = found
         return found

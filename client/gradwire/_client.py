@@ -126,12 +126,23 @@ class Client:
         lists, tuples and dataclasses. All other arguments are data. ``wrt`` names others to differentiate in. Those in
         ``per_example`` have one more leading axis, of examples, of which the function sees one. Called by keyword
         alone, every argument is differentiated in but for those in ``inputs`` and ``per_example``. Arrays have the
-        names of arguments, keys, indices and fields, such as ``params.layers.0.w``.
+        names of arguments, keys, indices and fields, such as ``params.layers.0.w``. Flags, text and functions among the
+        arguments, such as ``train=True``, are no arrays: the function gets them as they are.
 
         Args:
             loss: A Python function of arrays; or an expression, or a ``Graph`` of the contract.
-            **options: ``reduction``, ``wrt``, ``ties``, ``dtype``, ``outputs``, ``inputs``, ``per_example``,
-                ``reject_non_finite`` and ``has_aux``; see ``gw.Options``.
+            **options: All of them optional:
+
+                reduction: How the losses of the examples become one: ``"mean"`` (default) or ``"sum"``; ``"none"``
+                    gives N losses, and a gradient for each example.
+                wrt: Names of arguments or sources to differentiate in; one name gives its gradient alone.
+                per_example: Names of arguments with a leading axis of examples, or of leaves, such as ``"batch.x"``.
+                inputs: Names of arguments that are data, where all are given by keyword.
+                has_aux: Whether the function returns a pair, the loss and more, and a call ``((loss, more), grads)``.
+                outputs: Of an expression, nodes to return too; ``evaluate`` has them.
+                dtype: ``"float32"`` or ``"float64"``, to which arrays are cast. Default: that of the arrays.
+                ties: ``"zero"`` (default) or ``"split"``: what the operands of a maximum get that are equal.
+                reject_non_finite: Whether infinity or NaN raises ``NonFiniteError`` instead of being reported.
 
         Raises:
             InvalidGraphError: The graph breaks a rule.

@@ -55,5 +55,7 @@ def test_what_is_imported_later_is_there_all_the_same() -> None:
     assert [gw.AsyncClient.__name__, gw.save_picture.__name__] == ["AsyncClient", "save_picture"]
     program = "from gradwire import *; AsyncClient, AsyncStream, AsyncValueAndGrad, save_picture"
     assert {"gradwire._async_client", "gradwire._pictures.saving"} <= imported(program)
-    with pytest.raises(AttributeError, match="module 'gradwire' has no attribute 'AsyncClients'"):
+    with pytest.raises(AttributeError, match=r"'value_and_grad'; it is a method of a client: gw\.connect\(target\)"):
+        _ = gw.value_and_grad  # type: ignore[attr-defined]  # the mistake
+    with pytest.raises(AttributeError, match=r"module 'gradwire' has no attribute 'AsyncClients'$"):
         gw.AsyncClients  # type: ignore[attr-defined]  # noqa: B018  (the mistake)
