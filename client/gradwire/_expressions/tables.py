@@ -72,7 +72,9 @@ def apply_function(func: Callable[..., object], args: Sequence[Any], kwargs: Map
     except InvalidGraphError:
         raise
     except TypeError as error:
-        raise InvalidGraphError(f"{called} on an expression: {error}") from error
+        # What is behind the name of a function of ours.
+        reason = str(error).rpartition("() ")[2]
+        raise InvalidGraphError(f"{called} on an expression: it {reason}") from error
 
 
 def absent(name: str) -> str:
