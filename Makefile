@@ -51,7 +51,7 @@ docs: .venv/dev  ## Serve the documentation, and build it again when a page chan
 bench: .venv/bench  ## Measure against other libraries and services, and print a table of ratios
 	$(BIN)/python -m tests.benchmarks
 
-outside: .venv/dev  ## Play the suites of other projects whole: CUTEst by way of JAX, and the node tests of ONNX
+outside: .venv/dev  ## Play the suites of other projects whole: CUTEst by way of JAX, nodes of ONNX, ADBench, the array API
 	$(BIN)/pytest -n 2 tests/outside
 
 faults: .venv/dev  ## Break a server in every way at full length, and print a table of what became of it
