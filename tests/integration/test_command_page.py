@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "command.md").read_text()
 ADDRESS, URL = "localhost:50051", "http://localhost:9464/metrics"
 
 ROUNDING = re.compile(r"\d\.\de-\d+")
-NUMBER = re.compile(r"\d[\d,.]*( (ms|µs|s|B|KiB|MiB|%))?")
+NUMBER = re.compile(r"\d[\d,.]*( (ms|µs|s|min|B|KiB|MiB|%))?")
 """What is different each time in what is measured."""
 
 
@@ -27,7 +27,7 @@ def steps() -> list[tuple[str, str]]:
 
 def shape(text: str) -> str:
     """What was measured without its numbers: words, rows and columns."""
-    return re.sub(r"[ ▇]+", " ", NUMBER.sub("N", text))
+    return re.sub(r"[ ▇]+", " ", NUMBER.sub("N", text)).replace(" \n", "\n")
 
 
 def test_the_commands_of_the_page_write_what_it_says(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import gradwire as gw
@@ -81,13 +81,11 @@ async def _loaded(command: Bench, graph: graph_pb2.Graph, values: dict[str, Arra
         await function.evaluate(values, timeout=command.timeout)
         begin = perf_counter()
         with _progress() as progress:
-            task = progress.add_task(command.address, total=command.calls)
-            watching = asyncio.create_task(_watched(progress, task, load))
+            watching = asyncio.create_task(_watched(progress, command, load, begin))
             async with asyncio.TaskGroup() as callers:
                 for _ in range(command.callers):
                     callers.create_task(_call(command, function, values, load, begin + command.seconds))
             watching.cancel()
-            progress.update(task, completed=load.ended)
         load.seconds = perf_counter() - begin
     return load
 
@@ -109,13 +107,16 @@ async def _call(
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=(err := Console(stderr=True)), transient=True, disable=not err.is_terminal)
 
 
-async def _watched(progress: Progress, task: object, load: Load) -> None:
+async def _watched(progress: Progress, command: Bench, load: Load, begin: float) -> None:
+    """Show how far the calls are, or the time, whichever is further."""
+    task = progress.add_task("", total=1.0)
     while True:
-        progress.update(task, completed=load.ended)  # type: ignore[arg-type]  # its own
+        done = max(load.ended / command.calls, (perf_counter() - begin) / command.seconds)
+        progress.update(task, completed=done, description=f"{load.ended:,} calls")
         await asyncio.sleep(REFRESH)
 
 
