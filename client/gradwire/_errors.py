@@ -4,6 +4,7 @@
     ├── InvalidGraphError       the graph breaks a rule
     │   └── ValueNeededError    Python asks for the value of an expression, which it has only when it is evaluated
     ├── InvalidRequestError     arrays or options do not fit the graph
+    ├── ExamplesNotFoundError   the server does not hold the examples, also not after uploading them again
     ├── GraphNotFoundError      the server does not hold the graph, also not after registering it again
     ├── NonFiniteError          a value or gradient is not finite, and the call rejects that
     ├── LimitExceededError      larger than a limit; the metadata names limit and setting
@@ -94,6 +95,10 @@ class GraphNotFoundError(GradwireError):
     """The server does not hold the graph. Clients register it again by themselves, so this is rare."""
 
 
+class ExamplesNotFoundError(GradwireError):
+    """The server does not hold the examples. Clients upload them again by themselves, so this is rare."""
+
+
 class NonFiniteError(GradwireError):
     """A value or gradient is infinite or NaN, and the call was made with ``reject_non_finite``."""
 
@@ -155,6 +160,7 @@ BY_REASON: Mapping[str, type[GradwireError]] = {
     "SHUTTING_DOWN": UnavailableError,
     "INTERNAL": ServerError,
     "UNAUTHENTICATED": AuthenticationError,
+    "EXAMPLES_NOT_FOUND": ExamplesNotFoundError,
 }
 """The class for each reason of the contract."""
 

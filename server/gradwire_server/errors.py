@@ -41,6 +41,7 @@ class Reason(StrEnum):
     SHUTTING_DOWN = auto()
     INTERNAL = auto()
     UNAUTHENTICATED = auto()
+    EXAMPLES_NOT_FOUND = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,7 @@ def test_a_pod_that_is_told_to_stop_has_time_to(resources: Resources) -> None:
 
 def test_the_limit_of_memory_holds_what_the_server_may_take(resources: Resources) -> None:
     variables, sizes = environment(resources), container(resources)["resources"]
-    bounds = ("MEMORY_IN_FLIGHT", "BYTES_IN_FLIGHT", "CACHE_BYTES")
+    bounds = ("MEMORY_IN_FLIGHT", "BYTES_IN_FLIGHT", "CACHE_BYTES", "STORED_BYTES")
     needed = sum(int(variables[f"GRADWIRE_MAX_{bound}"]) for bound in bounds)
     assert needed + 2**30 <= int(sizes["limits"]["memory"].removesuffix("Gi")) * 2**30
     if "PodMonitor" in resources:

@@ -67,7 +67,7 @@ class SourceNames(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ComputeGradientsRequest(_message.Message):
-    __slots__ = ("graph", "graph_id", "dtype", "tensors", "reduction", "wrt", "outputs", "reject_non_finite")
+    __slots__ = ("graph", "graph_id", "dtype", "tensors", "reduction", "wrt", "outputs", "reject_non_finite", "examples")
     class TensorsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +83,7 @@ class ComputeGradientsRequest(_message.Message):
     WRT_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     REJECT_NON_FINITE_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     graph: _graph_pb2.Graph
     graph_id: str
     dtype: _tensor_pb2.Dtype
@@ -91,7 +92,26 @@ class ComputeGradientsRequest(_message.Message):
     wrt: SourceNames
     outputs: _containers.RepeatedScalarFieldContainer[int]
     reject_non_finite: bool
-    def __init__(self, graph: _Optional[_Union[_graph_pb2.Graph, _Mapping]] = ..., graph_id: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.Dtype, str]] = ..., tensors: _Optional[_Mapping[str, _tensor_pb2.Tensor]] = ..., reduction: _Optional[_Union[Reduction, str]] = ..., wrt: _Optional[_Union[SourceNames, _Mapping]] = ..., outputs: _Optional[_Iterable[int]] = ..., reject_non_finite: bool = ...) -> None: ...
+    examples: StoredExamples
+    def __init__(self, graph: _Optional[_Union[_graph_pb2.Graph, _Mapping]] = ..., graph_id: _Optional[str] = ..., dtype: _Optional[_Union[_tensor_pb2.Dtype, str]] = ..., tensors: _Optional[_Mapping[str, _tensor_pb2.Tensor]] = ..., reduction: _Optional[_Union[Reduction, str]] = ..., wrt: _Optional[_Union[SourceNames, _Mapping]] = ..., outputs: _Optional[_Iterable[int]] = ..., reject_non_finite: bool = ..., examples: _Optional[_Union[StoredExamples, _Mapping]] = ...) -> None: ...
+
+class StoredExamples(_message.Message):
+    __slots__ = ("examples_id", "range", "indices")
+    EXAMPLES_ID_FIELD_NUMBER: _ClassVar[int]
+    RANGE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    examples_id: str
+    range: RowRange
+    indices: _tensor_pb2.Tensor
+    def __init__(self, examples_id: _Optional[str] = ..., range: _Optional[_Union[RowRange, _Mapping]] = ..., indices: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class RowRange(_message.Message):
+    __slots__ = ("start", "stop")
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    stop: int
+    def __init__(self, start: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
 
 class ComputeGradientsResponse(_message.Message):
     __slots__ = ("loss", "gradients", "outputs", "non_finite", "stats")
@@ -230,6 +250,32 @@ class RequestError(_message.Message):
     message: str
     details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
+
+class UploadExamplesHead(_message.Message):
+    __slots__ = ("examples_id", "tensors")
+    EXAMPLES_ID_FIELD_NUMBER: _ClassVar[int]
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    examples_id: str
+    tensors: _containers.RepeatedCompositeFieldContainer[FramedTensor]
+    def __init__(self, examples_id: _Optional[str] = ..., tensors: _Optional[_Iterable[_Union[FramedTensor, _Mapping]]] = ...) -> None: ...
+
+class UploadExamplesRequest(_message.Message):
+    __slots__ = ("head", "chunk")
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    head: UploadExamplesHead
+    chunk: bytes
+    def __init__(self, head: _Optional[_Union[UploadExamplesHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class UploadExamplesResponse(_message.Message):
+    __slots__ = ("examples_id", "examples", "bytes")
+    EXAMPLES_ID_FIELD_NUMBER: _ClassVar[int]
+    EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    examples_id: str
+    examples: int
+    bytes: int
+    def __init__(self, examples_id: _Optional[str] = ..., examples: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class TraceGraphRequest(_message.Message):
     __slots__ = ("graph", "graph_id", "dtype", "tensors")

@@ -52,6 +52,11 @@ class GradientServiceStub(object):
                 request_serializer=gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsRequest.SerializeToString,
                 response_deserializer=gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsResponse.FromString,
                 _registered_method=True)
+        self.UploadExamples = channel.stream_unary(
+                '/gradwire.v1.GradientService/UploadExamples',
+                request_serializer=gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesRequest.SerializeToString,
+                response_deserializer=gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesResponse.FromString,
+                _registered_method=True)
         self.TraceGraph = channel.unary_unary(
                 '/gradwire.v1.GradientService/TraceGraph',
                 request_serializer=gradwire_dot_v1_dot_gradient__service__pb2.TraceGraphRequest.SerializeToString,
@@ -98,6 +103,15 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadExamples(self, request_iterator, context):
+        """Keeps per-example tensors, so that later requests name them and send only what changes. Uploading the same
+        tensors again gives the same id, on every replica. They are forgotten at the latest with the process that
+        answered, before that for lack of room, those used longest ago first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def TraceGraph(self, request, context):
         """Evaluates the loss of one example and returns every node's value and the gradient on every edge.
         """
@@ -136,6 +150,11 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.StreamGradients,
                     request_deserializer=gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsRequest.FromString,
                     response_serializer=gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsResponse.SerializeToString,
+            ),
+            'UploadExamples': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadExamples,
+                    request_deserializer=gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesRequest.FromString,
+                    response_serializer=gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesResponse.SerializeToString,
             ),
             'TraceGraph': grpc.unary_unary_rpc_method_handler(
                     servicer.TraceGraph,
@@ -237,6 +256,33 @@ class GradientService(object):
             '/gradwire.v1.GradientService/StreamGradients',
             gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsRequest.SerializeToString,
             gradwire_dot_v1_dot_gradient__service__pb2.StreamGradientsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadExamples(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/gradwire.v1.GradientService/UploadExamples',
+            gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesRequest.SerializeToString,
+            gradwire_dot_v1_dot_gradient__service__pb2.UploadExamplesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ memory; everything else is the engine's to check.
 """
 
 from gradwire_server.codec.counting import Preparation, check_count, preparation
+from gradwire_server.codec.examples import decode_framed, decode_rows, decode_upload, id_of
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.codec.parsing import parse
 from gradwire_server.codec.requests import (
@@ -38,16 +39,20 @@ __all__ = [
     "check_count",
     "decode_arrays",
     "decode_dtype",
+    "decode_framed",
     "decode_graph",
     "decode_query",
     "decode_reduction",
+    "decode_rows",
     "decode_tensor",
+    "decode_upload",
     "decode_wrt",
     "encode_checks",
     "encode_evaluation",
     "encode_signature",
     "encode_tensor",
     "encode_trace",
+    "id_of",
     "layout_of",
     "parse",
     "parts_of",

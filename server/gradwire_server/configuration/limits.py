@@ -52,6 +52,9 @@ class ServiceLimits(Section):
     max_cache_bytes: Limit = 3 << 30
     """Bytes of prepared graphs that are kept; those used longest ago go first. One that alone takes more is not
     registered, but computed where it comes with a request."""
+    max_stored_bytes: int = Field(default=4 << 30, ge=0, le=2**63 - 1)
+    """Bytes of uploaded examples that are kept, arrive, or are forgotten but still computed with; of those kept the
+    ones used longest ago go first. 0 takes none."""
     # With 2**31 - 1, which to gRPC is none at all, it ends the process.
     max_connections: int = Field(default=10_000, gt=0, lt=2**31 - 1)
     """Connections at the same time; those beyond are closed as they come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from math import inf
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -14,6 +15,9 @@ from gradwire_server.service.telemetry.metrics import Metrics, Stage
 T = TypeVar("T")
 
 Task = asyncio.Task[Any]
+
+PROGRESS = 1 << 20
+"""Bytes of what comes in frames, of which less must not come in the time in which it may stand still."""
 
 
 def current_task() -> Task:
@@ -162,3 +166,23 @@ class Waits:
         if self._patience is None:
             return None
         return asyncio.get_running_loop().call_later(self._patience, task.cancel)
+
+
+class Pace:
+    """Until when the next part of what comes in frames must be there."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = 0.0
+        self._lacked = inf
+        """Bytes that lacked when that was set."""
+
+    def begin(self) -> None:
+        """The next request is still to begin."""
+        self._lacked = inf
+
+    def left(self, lacking: int) -> float:
+        """Seconds until then, for a request of which so many bytes are still to come."""
+        if self._lacked - lacking >= PROGRESS:
+            self._lacked, self._end = lacking, monotonic() + self._seconds
+        return self._end - monotonic()

@@ -42,6 +42,7 @@ from gradwire_server.service.rpc.small import SmallRequests
 from gradwire_server.service.rpc.standard import HealthServicer, ReflectionServicer
 from gradwire_server.service.rpc.streams import Streams
 from gradwire_server.service.rpc.unary import UnaryCalls
+from gradwire_server.service.rpc.uploads import Uploads
 from gradwire_server.service.security.tls import credentials
 from gradwire_server.service.security.tokens import Tokens
 from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
@@ -128,7 +129,9 @@ class Server:
         answering = Answering(logic, self._work, self._admission, metrics)
         small = SmallRequests(answering)
         streams = Streams(answering, small, self._waits, self._arrivals, sending, settings.max_stall)
-        servicer = GradientServicer(answering.planner, UnaryCalls(answering, small), streams)
+        self._store = logic.store
+        uploads = Uploads(answering, logic.store, self._arrivals, settings.max_stall)
+        servicer = GradientServicer(answering.planner, UnaryCalls(answering, small), streams, uploads)
         self._handlers = CountedHandlers(
             services,
             calls,
@@ -190,13 +193,17 @@ class Server:
             self._log.error("what is done beside the calls has ended", exc_info=error)
 
     async def _measure_loop(self) -> None:
-        """Count once a second how late the event loop is and what it takes; else it stands still."""
+        """Count once a second how late the event loop is, what it takes, and what has become free.
+
+        Where nothing is counted or told it stands still.
+        """
         due, spent = monotonic(), thread_time()
         while True:
             due = max(due + 1, monotonic())
             await asyncio.sleep(due - monotonic())
             spent, before = thread_time(), spent
             self._metrics.looped(max(0.0, monotonic() - due), spent - before)
+            self._store.settle()
             if self._tell_serving is not None:
                 self._tell_serving()
 
@@ -257,8 +264,8 @@ def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler
     """Handlers without deserializers: the servicer parses, so that it can say what is wrong."""
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
     for method in SERVICE.methods:
-        streams = method.client_streaming and method.server_streaming
-        kind = grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        # With any stream, the servicer reads and writes by itself.
+        kind = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
         handlers[method.name] = kind(getattr(servicer, method.name))
     return handlers
 

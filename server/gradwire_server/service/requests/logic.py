@@ -20,11 +20,13 @@ from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, unhurried
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.requests.cache import ProgramCache
+from gradwire_server.service.requests.rows import Gather, Rows, check_memory, rows_of
+from gradwire_server.service.requests.store import ExampleStore, StoreObserver
 from gradwire_server.version import VERSION
 
 R = TypeVar("R")
 
-_GRAPH_ID = re.compile(r"[0-9a-f]{64}\Z")
+_ID = re.compile(r"[0-9a-f]{64}\Z")
 
 SMALL = 256
 """Nodes and operands of a program, or names and indices of a request, that take about a millisecond to check."""
@@ -35,7 +37,7 @@ FindProgram = Callable[[], engine.Program | None]
 """Finds the program of a request, if it is kept still."""
 
 
-class Observer(Protocol):
+class Observer(StoreObserver, Protocol):
     """Who wants to know what the logic does, such as metrics."""
 
     def compiled(self, seconds: float, programs: int, nbytes: int) -> None:
@@ -54,6 +56,15 @@ class Unobserved:
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
         """Do nothing."""
 
+    def stored(self, kept: int, nbytes: int) -> None:
+        """Do nothing."""
+
+    def uploaded(self) -> None:
+        """Do nothing."""
+
+    def forgot(self) -> None:
+        """Do nothing."""
+
 
 class Prepared(NamedTuple):
     """A request of ComputeGradients that passed every check, ready to run."""
@@ -61,6 +72,18 @@ class Prepared(NamedTuple):
     job: engine.Job
     observer: Observer
     threads: engine.Threads
+    gather: Gather | None = None
+    """Rows that are to be copied first."""
+
+    @property
+    def cost(self) -> float:
+        """Rough estimate of the computing time, in seconds on one core."""
+        return self.job.cost + (0.0 if self.gather is None else self.gather.cost)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that it takes at the peak, results included."""
+        return self.job.memory + (0 if self.gather is None else self.gather.memory)
 
     def evaluate(self, checkpoint: Checkpoint) -> tuple[engine.Evaluation, float]:
         """The result, and the seconds it took.
@@ -68,11 +91,14 @@ class Prepared(NamedTuple):
         Raises:
             Refusal: INDEX_OUT_OF_RANGE, NON_FINITE; whatever ``checkpoint`` raises.
         """
-        start = perf_counter()
-        evaluation = engine.run(self.job, checkpoint, self.threads)
+        start, job = perf_counter(), self.job
+        if self.gather is not None:
+            arrays = {**job.query.arrays, **self.gather.copies(self.threads, checkpoint)}
+            job = job._replace(query=job.query._replace(arrays=arrays))
+        evaluation = engine.run(job, checkpoint, self.threads)
         seconds = perf_counter() - start
         phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
-        self.observer.evaluated(len(self.job.program.checked), evaluation.examples, seconds, phase)
+        self.observer.evaluated(len(job.program.checked), evaluation.examples, seconds, phase)
         return evaluation, seconds
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
@@ -111,6 +137,7 @@ class GradientLogic:
         self._engine_limits = self.limits.of_engine()
         self._observer = observer or Unobserved()
         self._threads = threads
+        self.store = ExampleStore(self.limits.max_stored_bytes, self._observer)
 
     @property
     def threads(self) -> int:
@@ -162,12 +189,30 @@ class GradientLogic:
         """
         own = program or self._program(request, checkpoint)
         query = codec.decode_query(request, self._engine_limits, checkpoint, framed)
-        return self.bound(own, query, checkpoint)
+        if not request.HasField("examples"):
+            return self.bound(own, query, checkpoint)
+        rows = self._rows(request.examples, own, query.arrays)
+        query = query._replace(arrays={**query.arrays, **rows.arrays})
+        prepared = self.bound(own, query, checkpoint)._replace(gather=rows.gather)
+        check_memory(prepared.memory, self._engine_limits)
+        return prepared
 
     def bound(self, program: engine.Program, query: engine.Query, checkpoint: Checkpoint = unhurried) -> Prepared:
         """Check what is asked of a program."""
         job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
         return Prepared(job, self._observer, self._threads)
+
+    def _rows(self, asked: pb.StoredExamples, program: engine.Program, sent: codec.Arrays) -> Rows:
+        check_id(asked.examples_id, "examples_id", "UploadExamples returns", "examples.examples_id")
+        examples = self.store.find(asked.examples_id)
+        if examples is None:
+            raise refuse(
+                Reason.EXAMPLES_NOT_FOUND,
+                f"this server does not hold the examples {asked.examples_id}; upload them again",
+                "examples.examples_id",
+                examples_id=asked.examples_id,
+            )
+        return rows_of(asked, examples, program, sent, self._engine_limits)
 
     def template(
         self, raw: bytes, request: pb.ComputeGradientsRequest
@@ -178,7 +223,7 @@ class GradientLogic:
             raw: The message.
             request: As it was parsed.
         """
-        if self.at_hand(request) is None:
+        if self.at_hand(request) is None or request.HasField("examples"):
             return None
         query = codec.decode_query(request, self._engine_limits, unhurried)
         template = codec.request_template(raw, request, query)
@@ -267,13 +312,7 @@ class GradientLogic:
         if given is None:
             raise refuse(Reason.GRAPH_MISSING, "the graph is missing; set graph or graph_id", "graph")
         graph_id = request.graph_id
-        if not _GRAPH_ID.match(graph_id):
-            raise refuse(
-                Reason.INVALID_REQUEST,
-                f"graph_id {shown(graph_id)} has the wrong form; expected 64 lower-case hexadecimal digits, as "
-                "RegisterGraph returns them",
-                "graph_id",
-            )
+        check_id(graph_id, "graph_id", "RegisterGraph returns", "graph_id")
         asks_for_nodes = isinstance(request, pb.ComputeGradientsRequest) and bool(request.outputs)
         numbered = asks_for_nodes or isinstance(request, pb.TraceGraphRequest)
         program = self.cache.get(graph_id, numbered=numbered)
@@ -303,6 +342,20 @@ class GradientLogic:
         self.cache.put(program, digest)
         self._observer.compiled(perf_counter() - start, len(self.cache), self.cache.nbytes)
         return program
+
+
+def check_id(found: str, what: str, origin: str, path: str) -> None:
+    """Go on if an id has the form of one.
+
+    Raises:
+        Refusal: INVALID_REQUEST.
+    """
+    if not _ID.match(found):
+        raise refuse(
+            Reason.INVALID_REQUEST,
+            f"{what} {shown(found)} has the wrong form; expected 64 lower-case hexadecimal digits, as {origin} them",
+            path,
+        )
 
 
 def _digest(graph: graph_pb2.Graph) -> bytes:

@@ -16,7 +16,7 @@ from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame
 from gradwire_server import codec
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import Checkpoint, Evaluation
-from gradwire_server.errors import Findings, Reason, Refusal, refuse, shown
+from gradwire_server.errors import Reason, Refusal, refuse, shown
 
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a response, together, in bytes; the others follow in chunks."""
@@ -168,23 +168,7 @@ class Assembler:
     def _layouts(self, head: pb.StreamRequestHead) -> dict[str, codec.Layout]:
         dtype = codec.decode_dtype(head.request.dtype)
         codec.check_count(len(head.framed), "tensors in frames", "framed", self._engine_limits)
-        findings = Findings()
-        layouts: dict[str, codec.Layout] = {}
-        for position, framed in enumerate(head.framed):
-            if findings.are_enough():
-                break
-            problem, path = "is announced twice; send it once", f"framed[{position}]"
-            try:
-                if not framed.HasField("name"):
-                    problem = "has no name; set that of the parameter or input"
-                elif framed.name not in layouts:
-                    layouts[framed.name] = codec.layout_of(framed, dtype, self._limits.max_rank)
-                    continue
-            except codec.TensorError as error:
-                problem, path = str(error), f"{path}.{error.field}"
-            message = f"tensor {shown(framed.name)} {problem}"
-            findings.add(Reason.INVALID_TENSOR, message, path)
-        findings.check()
+        layouts = codec.decode_framed(head.framed, dtype, self._limits.max_rank, "framed")
         total = sum(layout.nbytes for layout in layouts.values())
         if total > self._limits.max_request_bytes:
             raise _too_large(total, self._limits.max_request_bytes)

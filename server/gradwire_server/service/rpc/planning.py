@@ -75,13 +75,13 @@ class Planner:
     ) -> Prepared:
         """A loss to evaluate and differentiate, with the tensors that came in frames."""
         prepared = self._logic.prepare_compute(request, framed, program, checkpoint)
-        self._check_cost(prepared.job.cost)
+        self._check_cost(prepared.cost)
         return prepared
 
     def bound(self, program: Program, query: Query) -> Prepared:
         """A loss to evaluate and differentiate, of which it is known what is asked."""
         prepared = self._logic.bound(program, query)
-        self._check_cost(prepared.job.cost)
+        self._check_cost(prepared.cost)
         return prepared
 
     def trace(
@@ -128,7 +128,7 @@ class Planner:
         limits = self._logic.limits
         if prepared.job.result_bytes > limits.max_message_bytes:
             raise reply_too_large(prepared.job.result_bytes, limits, "ask for fewer gradients or use StreamGradients")
-        return Planned(prepared.job.cost, prepared.job.memory, prepared.run, prepared.job.result_bytes)
+        return Planned(prepared.cost, prepared.memory, prepared.run, prepared.job.result_bytes)
 
     def _check_cost(self, seconds: float) -> None:
         limits = self._logic.limits

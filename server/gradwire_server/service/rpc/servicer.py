@@ -7,6 +7,7 @@ from gradwire_server.service.rpc.planning import Planner
 from gradwire_server.service.rpc.status import Context
 from gradwire_server.service.rpc.streams import Streams
 from gradwire_server.service.rpc.unary import UnaryCalls
+from gradwire_server.service.rpc.uploads import Uploads
 
 
 class GradientServicer:
@@ -15,10 +16,11 @@ class GradientServicer:
     gRPC would answer bytes that do not parse with INTERNAL, before any handler runs.
     """
 
-    def __init__(self, planner: Planner, unary: UnaryCalls, streams: Streams) -> None:
+    def __init__(self, planner: Planner, unary: UnaryCalls, streams: Streams, uploads: Uploads) -> None:
         self._planner = planner
         self._unary = unary
         self._streams = streams
+        self._uploads = uploads
         self.ComputeGradients = unary.compute
         """Evaluate and differentiate."""
 
@@ -42,3 +44,7 @@ class GradientServicer:
     async def StreamGradients(self, _: object, context: Context) -> None:  # noqa: N802
         """Evaluate and differentiate many times."""
         await self._streams.answer(context)
+
+    async def UploadExamples(self, _: object, context: Context) -> None:  # noqa: N802
+        """Keep examples."""
+        await self._uploads.answer(context)

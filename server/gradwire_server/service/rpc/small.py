@@ -72,7 +72,7 @@ class SmallRequests:
         template, program = known
         self._admission.check(caller)
         prepared = self._bound(program, template.query(raw, start))
-        if prepared.job.cost > SMALL_SECONDS or prepared.job.memory > SMALL_MEMORY:
+        if prepared.cost > SMALL_SECONDS or prepared.memory > SMALL_MEMORY:
             self._templates.leave(raw, start)
             return None
         return prepared.job.result_bytes, *prepared.evaluate(caller.checkpoint)

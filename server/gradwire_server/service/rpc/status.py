@@ -50,6 +50,7 @@ CODES = {
     Reason.SHUTTING_DOWN: grpc.StatusCode.UNAVAILABLE,
     Reason.INTERNAL: grpc.StatusCode.INTERNAL,
     Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.EXAMPLES_NOT_FOUND: grpc.StatusCode.NOT_FOUND,
 }
 
 _RETRYABLE = frozenset({Reason.OVERLOADED, Reason.SHUTTING_DOWN})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from math import inf
-from time import monotonic
 from typing import Any
 
 import grpc
@@ -19,7 +17,7 @@ from gradwire_server import codec
 from gradwire_server.engine import Checkpoint, Program
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.capacity.caller import SHUTTING_DOWN, Caller
-from gradwire_server.service.capacity.waits import TimeLimit, Waits, current_task
+from gradwire_server.service.capacity.waits import Pace, TimeLimit, Waits, current_task
 from gradwire_server.service.requests.logic import SMALL, Planned
 from gradwire_server.service.rpc.answering import SMALL_BYTES, SMALL_REPLY, Answering, Exchange, seconds_to_read
 from gradwire_server.service.rpc.frames import Assembler, Complete, Frames, response_frames
@@ -29,9 +27,6 @@ from gradwire_server.service.rpc.small import SmallRequests
 from gradwire_server.service.rpc.status import Context, abort, error_frame, told
 from gradwire_server.service.telemetry.metrics import Stage
 from gradwire_server.service.telemetry.spans import SPANS
-
-PROGRESS = 1 << 20
-"""Bytes of a request on a stream, of which less must not come in the time in which it may stand still."""
 
 LAST_WORD = 0.1
 """Seconds in which the end of a stream, or its cancellation, arrives if it was sent before."""
@@ -80,7 +75,7 @@ class Streams:
             await self._answering.fail(context, "StreamGradients", error)
 
     async def _stream(self, context: Context) -> None:
-        assembler, pace = Assembler(self._answering.logic.limits), _Pace(self._max_stall)
+        assembler, pace = Assembler(self._answering.logic.limits), Pace(self._max_stall)
         caller, answers = Caller(None), False
         try:
             while (raw := await self._next(context, assembler, pace)) is not grpc.aio.EOF:
@@ -104,7 +99,7 @@ class Streams:
         await asyncio.sleep(0 if assembler.idle else LAST_WORD)
         assembler.end()
 
-    async def _next(self, context: Context, assembler: Assembler, pace: _Pace) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
+    async def _next(self, context: Context, assembler: Assembler, pace: Pace) -> Any:  # noqa: ANN401  (bytes, or grpc.aio's EOF)
         if not assembler.idle:
             return await self._rest(context, assembler, pace)
         pace.begin()
@@ -113,7 +108,7 @@ class Streams:
         with self._waits:
             return await context.read()
 
-    async def _rest(self, context: Context, assembler: Assembler, pace: _Pace) -> Any:  # noqa: ANN401  (as above)
+    async def _rest(self, context: Context, assembler: Assembler, pace: Pace) -> Any:  # noqa: ANN401  (as above)
         """More of a request that has begun."""
         try:
             async with asyncio.timeout(pace.left(assembler.lacking)):
@@ -235,7 +230,7 @@ class _FramedExchange(Exchange[Frames, Frames]):
         def run(checkpoint: Checkpoint) -> Frames:
             return response_frames(tag, *prepared.evaluate(checkpoint), checkpoint)
 
-        return Planned(prepared.job.cost, prepared.job.memory, run, prepared.job.result_bytes)
+        return Planned(prepared.cost, prepared.memory, run, prepared.job.result_bytes)
 
     def reserve(self, planned: Planned[Frames]) -> None:
         """Take memory, and room for a response that takes the place of its request, whose results it is."""
@@ -252,26 +247,6 @@ class _FramedExchange(Exchange[Frames, Frames]):
             admission.release(self.caller)
             return
         admission.answered(self.caller, planned.reply)
-
-
-class _Pace:
-    """Until when the next part of a request on a stream must have come."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end = 0.0
-        self._lacked = inf
-        """Bytes that lacked when that was set."""
-
-    def begin(self) -> None:
-        """The next request is still to begin."""
-        self._lacked = inf
-
-    def left(self, lacking: int) -> float:
-        """Seconds until then, for a request of which so many bytes are still to come."""
-        if self._lacked - lacking >= PROGRESS:
-            self._lacked, self._end = lacking, monotonic() + self._seconds
-        return self._end - monotonic()
 
 
 def _ends_stream(refusal: Refusal) -> bool:

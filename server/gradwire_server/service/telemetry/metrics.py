@@ -135,6 +135,11 @@ class Metrics:
         )
         self._programs = gauge("gradwire_programs_cached", "Prepared graphs that are kept.")
         self._programs_bytes = gauge("gradwire_programs_cached_bytes", "Memory of the prepared graphs that are kept.")
+        self._sets = gauge("gradwire_stored_sets", "Sets of uploaded examples that are kept.")
+        text = "Memory of uploaded examples that are kept, arrive, or are forgotten but still computed with."
+        self._sets_bytes = gauge("gradwire_stored_bytes", text)
+        self._uploaded = count("gradwire_stored_uploaded", "Sets of examples that came and were not kept already.")
+        self._forgotten = count("gradwire_stored_forgotten", "Sets of examples that were forgotten for lack of room.")
         self.in_flight = {
             Resource.REQUESTS: gauge("gradwire_requests_in_flight", "Requests that run on a thread or wait for one."),
             Resource.BYTES: gauge(
@@ -175,6 +180,19 @@ class Metrics:
         self._examples.inc(examples)
         if non_finite is not None:
             self._non_finite[non_finite].inc()
+
+    def stored(self, kept: int, nbytes: int) -> None:
+        """So many sets of examples are kept now; all that counts in their budget has so many bytes."""
+        self._sets.set(kept)
+        self._sets_bytes.set(nbytes)
+
+    def uploaded(self) -> None:
+        """Examples came that were not kept already."""
+        self._uploaded.inc()
+
+    def forgot(self) -> None:
+        """Examples were forgotten for lack of room."""
+        self._forgotten.inc()
 
     def refused(self, reason: Reason) -> None:
         """A request was refused."""
