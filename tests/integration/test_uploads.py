@@ -158,7 +158,7 @@ def test_the_id_is_made_as_the_contract_says_and_claimed_ids_that_are_held_need_
     backwards = dict(reversed(arrays.items()))
     assert uploaded(service, arrays) == literal == uploaded(service, backwards)
     known = upload(service, [head(examples_id=literal)])
-    assert (known.examples_id, known.examples) == (literal, 3)
+    assert (known.examples_id, known.examples, known.held) == (literal, 3, True)
     never = Event()
 
     def stuck() -> Iterator[Frame]:

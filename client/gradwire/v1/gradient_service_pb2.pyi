@@ -268,14 +268,16 @@ class UploadExamplesRequest(_message.Message):
     def __init__(self, head: _Optional[_Union[UploadExamplesHead, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class UploadExamplesResponse(_message.Message):
-    __slots__ = ("examples_id", "examples", "bytes")
+    __slots__ = ("examples_id", "examples", "bytes", "held")
     EXAMPLES_ID_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     examples_id: str
     examples: int
     bytes: int
-    def __init__(self, examples_id: _Optional[str] = ..., examples: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+    held: bool
+    def __init__(self, examples_id: _Optional[str] = ..., examples: _Optional[int] = ..., bytes: _Optional[int] = ..., held: bool = ...) -> None: ...
 
 class TraceGraphRequest(_message.Message):
     __slots__ = ("graph", "graph_id", "dtype", "tensors")

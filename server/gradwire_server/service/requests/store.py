@@ -96,20 +96,19 @@ class ExampleStore:
             start += _aligned(part.nbytes)
         return Examples(arrays, next(iter(layouts.values())).shape[0], nbytes)
 
-    def put(self, examples_id: str, received: Examples) -> Examples:
-        """Keep examples that have arrived, unless they are kept already; returns those that are kept."""
+    def put(self, examples_id: str, received: Examples) -> bool:
+        """Keep examples that have arrived; False if they are kept already."""
         with self._lock:
-            known = self._kept.get(examples_id)
-            if known is not None:
+            if examples_id in self._kept:
                 self._kept.move_to_end(examples_id)
-                return known
+                return False
             for array in received.arrays.values():
                 array.flags.writeable = False
             self._kept[examples_id] = received
             self._kept_bytes += received.nbytes
             self._tell()
         self._observer.uploaded()
-        return received
+        return True
 
     def settle(self) -> None:
         """Have the observer know what has become free since it was last told."""

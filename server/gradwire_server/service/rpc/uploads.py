@@ -62,7 +62,7 @@ class Uploads:
             check_id(claimed, "examples_id", "UploadExamples returns", "examples_id")
             known = self._store.find(claimed)
             if known is not None:
-                return _response(claimed, known)
+                return _response(claimed, known, held=True)
         layouts = codec.decode_upload(head, self._answering.engine_limits)
         admission = self._answering.admission
         admission.release(caller)
@@ -81,7 +81,7 @@ class Uploads:
                 "examples_id",
                 found=examples_id,
             )
-        return _response(examples_id, self._store.put(examples_id, received))
+        return _response(examples_id, received, held=not self._store.put(examples_id, received))
 
     async def _head(self, context: Context, caller: Caller, pace: Pace) -> pb.UploadExamplesHead:
         raw = await self._next(context, pace, 0)
@@ -153,8 +153,8 @@ def _parsed(raw: bytes, answering: Answering) -> pb.UploadExamplesRequest:
     return codec.parse(pb.UploadExamplesRequest, raw, answering.engine_limits)
 
 
-def _response(examples_id: str, examples: Examples) -> pb.UploadExamplesResponse:
-    return pb.UploadExamplesResponse(examples_id=examples_id, examples=examples.rows, bytes=examples.nbytes)
+def _response(examples_id: str, examples: Examples, *, held: bool) -> pb.UploadExamplesResponse:
+    return pb.UploadExamplesResponse(examples_id=examples_id, examples=examples.rows, bytes=examples.nbytes, held=held)
 
 
 def _invalid(found: str) -> Refusal:
