@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1.chunks import chunk_of
+from gradwire.v1.frames import chunk_of
 from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.capacity.caller import Caller
