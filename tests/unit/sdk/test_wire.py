@@ -143,3 +143,14 @@ def _outcome(replies: Replies, raw: bytes) -> object:
         return {key: (array.shape, array.dtype, array.tobytes()) for key, array in arrays.items()}, found
     except ServerError:
         return None
+
+
+def test_a_response_with_its_fields_in_another_order_is_left_to_the_parser() -> None:
+    elements = tensor_pb2.Tensor(raw=np.ones(3).tobytes()).SerializeToString()
+    loss = elements + tensor_pb2.Tensor(shape=[3]).SerializeToString()
+    raw = bytes([10, len(loss)]) + loss
+    replies = Replies()
+    for _ in range(4):
+        arrays, _ = replies.read(raw)
+        np.testing.assert_array_equal(arrays[None], np.ones(3))
+    assert replies._template is None  # noqa: SLF001  (or else it was no other order)
