@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from gradwire._calls.computation import Options
+from gradwire._calls.examples import Examples
 from gradwire._calls.raveling import ravel_pytree
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
@@ -24,6 +25,7 @@ from gradwire._errors import (
     AuthenticationError,
     CancelledError,
     DeadlineExceededError,
+    ExamplesNotFoundError,
     Finding,
     GradwireError,
     GraphNotFoundError,
@@ -62,6 +64,8 @@ __all__ = [
     "DeadlineExceededError",
     "Derived",
     "EdgeTrace",
+    "Examples",
+    "ExamplesNotFoundError",
     "Expression",
     "Finding",
     "GradientWarning",

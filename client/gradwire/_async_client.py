@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
+from gradwire._calls.examples import Examples, examples
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.stream import MAX_PENDING, Stream
@@ -135,6 +136,10 @@ class AsyncClient:
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
         """A callable that gives the loss and its gradients; see ``Client.value_and_grad``."""
         return AsyncValueAndGrad(self._transport, Computation(loss, **options))
+
+    def examples(self, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Examples:
+        """Arrays with an axis of examples that the server keeps; see ``Client.examples``."""
+        return examples(arrays, named)
 
     def vjp(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> AsyncDerived:
         """A callable that gives a value and the product of a vector with its Jacobian; see ``Client.vjp``."""

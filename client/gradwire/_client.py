@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
+from gradwire._calls.examples import Examples, examples
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.steps import perform
@@ -66,7 +67,8 @@ class ValueAndGrad:
                 has no Python name.
             timeout: Seconds for the whole call. Default: no bound.
             **named: The array of each source: ``[*shape]``, or ``[N, *shape]`` of a per-example input. Of a function:
-                its further arguments, arrays or dicts and dataclasses of arrays; a list is an array here.
+                its further arguments, arrays or dicts and dataclasses of arrays; a list is an array here. As
+                ``examples`` also what ``client.examples`` made, in the place of per-example arrays.
 
         Returns:
             The loss (a scalar, or ``[N]`` if nothing is reduced), and the gradients: nested like the first positional
@@ -149,6 +151,29 @@ class Client:
             InvalidRequestError: An option is unknown.
         """
         return ValueAndGrad(self._transport, Computation(loss, **options))
+
+    @untraced
+    def examples(self, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Examples:
+        """Arrays with an axis of examples that the server keeps, so that calls send only what changes.
+
+        ::
+
+            data = client.examples(phi=features, y=labels)
+            value, grads = hinge(w=w0, examples=data[indices])
+
+        A call takes them, or rows of them, for the per-example inputs of their names; names that it has no such input
+        for are left alone. They travel at the first such call, and again where a server has forgotten them; results
+        have the same bits as with the arrays themselves. The arrays are not copied, and those in mapped files not
+        loaded as a whole: leave them as they are.
+
+        Args:
+            arrays: By name, for names that Python has not.
+            **named: Arrays ``[N, *shape]``, or of a function's arguments dicts and dataclasses of them, as for a call.
+
+        Raises:
+            InvalidRequestError: They are no such arrays.
+        """
+        return examples(arrays, named)
 
     @untraced
     def vjp(self, out: Expression | Callable[..., Any], **options: Unpack[Options]) -> Derived:

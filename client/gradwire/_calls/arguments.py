@@ -71,6 +71,8 @@ class Arguments:
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self._names_of: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
         """Names of arguments, by how many are positional and the keywords of the others."""
+        self._any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     def flatten(self, given: Sequence[Any], named: Mapping[str, Any]) -> Leaves:
         """The arrays of a call by name.
@@ -85,8 +87,8 @@ class Arguments:
         positional, keywords = names
         leaves = Leaves()
         leaves.form = Form(
-            tuple([(name, _flatten_into(leaves, name, value)) for name, value in zip(positional, given, strict=True)]),
-            tuple([(name, _flatten_into(leaves, name, named[name], sequences=False)) for name in keywords]),
+            tuple([(name, flatten_into(leaves, name, value)) for name, value in zip(positional, given, strict=True)]),
+            tuple([(name, flatten_into(leaves, name, named[name], sequences=False)) for name in keywords]),
         )
         return leaves
 
@@ -119,6 +121,10 @@ class Arguments:
         except ValueError:  # it has no signature; calling it will tell
             pass
 
+    def takes(self, name: str) -> bool:
+        """Whether there is a keyword argument of this name."""
+        return self._any or name in self._keywords
+
     def positional(self, count: int) -> list[str]:
         """The names of the first arguments."""
         if count <= len(self._positional):
@@ -131,7 +137,7 @@ class Arguments:
         return self._positional + [f"{self._rest}.{place}" for place in range(count - len(self._positional))]
 
 
-def _flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool = True) -> Spec:
+def flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences: bool = True) -> Spec:
     """Add the leaves of an argument; lists and tuples are containers, or else arrays, as everywhere."""
     if type(value) is np.ndarray and name not in leaves:
         leaves[name] = value

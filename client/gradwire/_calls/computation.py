@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype, merged
 from gradwire._calls.arguments import Leaves
+from gradwire._calls.examples import KEYWORD, Examples, Stored, WithColumns, columns_in, stored_of
 from gradwire._calls.problem import Problem, names_of, problem_of
 from gradwire._calls.results import CheckReport, Result, Trace, decode_check
 from gradwire._calls.steps import Answer, Compute, Steps, Unary
+from gradwire._calls.stored import by_id_or_rows, with_examples
 from gradwire._calls.traced import Traced
 from gradwire._errors import GradwireError, GraphNotFoundError, InvalidRequestError, ServerError
 from gradwire._expressions.expression import Expression
@@ -131,6 +133,8 @@ class Computation:
         Raises:
             InvalidRequestError: A name is given twice, or is none; or there is no such argument.
         """
+        if KEYWORD in named and type(named[KEYWORD]) is Examples:
+            return self._with_examples(given, dict(named))
         if self._problem is None:
             return self._traced.flatten(given, named)
         if len(given) > 1:
@@ -139,6 +143,29 @@ class Computation:
             )
         return merged(given[0] if given else None, named)
 
+    def _with_examples(self, given: Sequence[Any], named: dict[str, Any]) -> WithColumns:
+        """The arrays of a call, with columns for those that are examples; which of these it does not take are left."""
+        examples: Examples = named.pop(KEYWORD)
+        if self._problem is None:
+            columns = self._traced.taken(examples.arguments())
+        else:
+            needed = self._problem.per_example
+            columns = {name: column for name, column in examples.columns().items() if name in needed}
+            if not columns:
+                raise InvalidRequestError(
+                    f"{examples} have no per-example input of the graph; it has {', '.join(sorted(needed)) or 'none'}"
+                )
+        values: Mapping[str, Any] = named if self._problem is None else self.values(given, named)
+        twice = sorted(columns.keys() & values.keys())
+        if twice:
+            raise InvalidRequestError(f'array "{twice[0]}" is given twice, by itself and in examples', node=twice[0])
+        if self._problem is not None:
+            return WithColumns(values, **columns)
+        leaves = self._traced.flatten(given, {**values, **columns})
+        found = WithColumns(leaves)
+        found.form = leaves.form
+        return found
+
     def answer(self, result: Result) -> tuple[Any, Any]:
         """What a plain call returns of a result."""
         return ((result.loss, result.outputs) if self.has_aux else result.loss), result.gradients
@@ -146,14 +173,26 @@ class Computation:
     # The courses of the calls.
 
     def run(self, values: Mapping[str, ArrayLike]) -> Steps[Result]:
-        """Evaluate and differentiate; registers the graph where it is not known."""
-        problem, arrays, dtype = self.prepared(values)
+        """Evaluate and differentiate; registers the graph, and uploads examples, where they are not known."""
+        problem, arrays, dtype, stored = self.asked(values)
+        if stored is None:
+            return self._run(problem, arrays, dtype)
+        return by_id_or_rows(
+            stored,
+            lambda: self._run(problem, arrays, dtype, stored),
+            lambda: self._run(problem, {**arrays, **stored.arrays()}, dtype),
+        )
+
+    def _run(
+        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], stored: Stored | None = None
+    ) -> Steps[Result]:
+        """Compute with these arrays and examples, by the id of the graph where a server has that."""
         if not problem.by_id:
             yield from self.register(problem)
         asked = problem.holders.by_id()
         if asked is not None:
             try:
-                answer = yield self.compute(problem, arrays, dtype)
+                answer = yield self.compute(problem, arrays, dtype, stored)
             except GraphNotFoundError:
                 # Another replica, or one that was restarted. The next call may reach yet another one, so that the
                 # graph goes with the request.
@@ -164,7 +203,7 @@ class Computation:
             else:
                 problem.holders.answered(asked, found=True)
                 return self.result(problem, answer)
-        answer = yield with_graph(problem, self.compute(problem, arrays, dtype))
+        answer = yield with_graph(problem, self.compute(problem, arrays, dtype, stored))
         return self.result(problem, answer)
 
     def register(self, problem: Problem) -> Steps[None]:
@@ -172,12 +211,16 @@ class Computation:
         response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
         problem.by_id = pb.ComputeGradientsRequest(graph_id=response.graph_id).SerializeToString()
 
-    def compute(self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Compute:
+    def compute(
+        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], stored: Stored | None = None
+    ) -> Compute:
         """The one step that computes, of the graph with this id."""
         asked = problem.asked.get(dtype)
         if asked is None:
             asked = problem.asked[dtype] = self._asked(problem, dtype)
-        return Compute(problem.by_id, asked, arrays, self._reply_bytes(problem, arrays, dtype.itemsize), by_id=True)
+        reply_bytes = self._reply_bytes(problem, arrays, dtype.itemsize, stored)
+        step = Compute(problem.by_id, asked, arrays, reply_bytes, by_id=True)
+        return step if stored is None else with_examples(step, stored)
 
     def _asked(self, problem: Problem, dtype: np.dtype[Any]) -> bytes:
         """What a request has beside the graph and tensors, serialized."""
@@ -247,11 +290,24 @@ class Computation:
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=examples)
         return (problem, *convert(values, problem.integers, self._dtype))
 
-    def _reply_bytes(self, problem: Problem, arrays: Mapping[str, Array], itemsize: int) -> int:
+    def asked(self, values: Mapping[str, ArrayLike]) -> tuple[Problem, dict[str, Array], np.dtype[Any], Stored | None]:
+        """What ``prepared`` gives, without the arrays of examples that a server may keep, and these."""
+        columns = columns_in(values) if type(values) is WithColumns else None
+        if not columns:
+            problem, arrays, dtype = self.prepared(values)
+            return problem, arrays, dtype, None
+        nothing: Mapping[str, Any] = {name: column.none for name, column in columns.items()}
+        problem = self._problem or self._traced.problem(cast("Leaves", values), examples=True)
+        arrays, dtype = convert({**values, **nothing}, problem.integers, self._dtype)
+        return problem, arrays, dtype, stored_of(columns, {name: arrays.pop(name).dtype for name in columns})
+
+    def _reply_bytes(
+        self, problem: Problem, arrays: Mapping[str, Array], itemsize: int, stored: Stored | None = None
+    ) -> int:
         elements = problem.shared_elements
         if problem.separate_elements:
             each = (len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim)
-            elements += problem.separate_elements * next(each, 1)
+            elements += problem.separate_elements * (next(each, 1) if stored is None else len(stored.rows))
         return elements * itemsize
 
 

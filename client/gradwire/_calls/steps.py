@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from gradwire._arrays import Array
 from gradwire._calls.deadline import Deadline
+from gradwire._calls.examples import Upload
 from gradwire._errors import GradwireError
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.elements import Key
@@ -24,6 +25,11 @@ class Unary(NamedTuple):
 
     method: str
     request: Message
+
+    @property
+    def examples_id(self) -> str:
+        """It is about no examples."""
+        return ""
 
 
 class Compute(NamedTuple):
@@ -39,6 +45,10 @@ class Compute(NamedTuple):
     """About how large the gradients are."""
     by_id: bool
     """Whether the graph is named by its id."""
+    examples: bytes = b""
+    """The part of a request that names examples, serialized; empty if it names none."""
+    examples_id: str = ""
+    """Their id."""
 
 
 class Answer(NamedTuple):
@@ -52,7 +62,7 @@ class Answer(NamedTuple):
     """Id of the call."""
 
 
-Step: TypeAlias = Unary | Compute
+Step: TypeAlias = Unary | Compute | Upload
 Steps: TypeAlias = Generator[Step, Any, T]
 
 

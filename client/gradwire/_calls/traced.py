@@ -10,6 +10,7 @@ import numpy as np
 
 from gradwire._arrays import Array, as_array
 from gradwire._calls.arguments import Arguments, Form, Leaves, Plain, flattened, leaf_names, put_together
+from gradwire._calls.examples import Column
 from gradwire._calls.naming import call_and_name
 from gradwire._calls.problem import Problem
 from gradwire._errors import InvalidGraphError, InvalidRequestError
@@ -71,6 +72,17 @@ class Traced:
         """The arrays of a call by name."""
         return self._arguments.flatten(given, named)
 
+    def taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments, of these, that the function takes.
+
+        Raises:
+            InvalidRequestError: It takes none of them.
+        """
+        taken = {name: value for name, value in arguments.items() if self._arguments.takes(name)}
+        if not taken:
+            raise InvalidRequestError(f"function {self._called} takes none of the arguments {', '.join(arguments)}")
+        return taken
+
     def problem(self, values: Leaves, *, examples: bool) -> Problem:
         """The graph that the function makes of arrays of these shapes.
 
@@ -85,7 +97,18 @@ class Traced:
         per_example = roles.per_example if examples else ()
         shapes, whole = [], []
         for name, value in values.items():
-            array = value if type(value) is np.ndarray and value.dtype.kind in "biuf" else as_array(name, value)
+            if type(value) is np.ndarray and value.dtype.kind in "biuf":
+                array = value
+            elif type(value) is Column:
+                if name not in roles.per_example:
+                    raise InvalidRequestError(
+                        f'array "{name}" is of examples, but {self._called} takes it as a whole; '
+                        "name it in per_example=",
+                        node=name,
+                    )
+                array = value.none
+            else:
+                array = as_array(name, value)
             shapes.append(array.shape[1:] if name in per_example else array.shape)
             if array.dtype.kind in "iu" and name in roles.data:
                 whole.append(name)

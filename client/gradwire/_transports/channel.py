@@ -1,4 +1,4 @@
-"""Channels of gRPC to a server: credentials and options."""
+"""Channels of gRPC to a server: methods, credentials and options."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 import grpc
 
+from gradwire._calls.examples import Upload
+from gradwire._calls.steps import Unary
 from gradwire._errors import UsageError
 from gradwire._transports.address import Address, is_loopback
+from gradwire._transports.uploads import upload_frames
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.gradient_service_pb2_grpc import GradientServiceStub
 
@@ -25,11 +28,29 @@ class Methods:
     """Methods of the service on a channel of gRPC, blocking or asyncio's."""
 
     def __init__(self, channel: Any) -> None:  # noqa: ANN401  (of either kind)
-        self.stub: Any = GradientServiceStub(channel)
+        self._stub: Any = GradientServiceStub(channel)
         self.compute = channel.unary_unary(f"/{SERVICE.full_name}/ComputeGradients")
         """Called with a request as bytes, and gives such a response."""
         self.stream = channel.stream_stream(f"/{SERVICE.full_name}/StreamGradients")
         """Called with frames as bytes, see ``gradwire.v1.frames``, and gives such."""
+        self._upload = channel.stream_unary(f"/{SERVICE.full_name}/UploadExamples", response_deserializer=_held)
+
+    def call(self, step: Unary | Upload, **options: Any) -> Any:  # noqa: ANN401  (an answer, or what awaits it)
+        """The answer to a step that is no computation."""
+        if isinstance(step, Upload):
+            return self._upload(upload_frames(step.form), **options)
+        return getattr(self._stub, step.method)(step.request, **options)
+
+
+def _held(response: bytes) -> bool:
+    return pb.UploadExamplesResponse.FromString(response).held
+
+
+ROUND_ROBIN: dict[str, Any] = {"round_robin": {}}
+"""The servers of a target take turns."""
+
+PINNED: dict[str, Any] = {"pick_first": {"shuffleAddressList": True}}
+"""One server of a target has all calls until it does not answer any more; clients do not all choose the same."""
 
 
 def credentials(to: Address) -> grpc.ChannelCredentials:
@@ -50,22 +71,22 @@ def _content(option: str, path: Path | None) -> bytes | None:
         raise UsageError(f"cannot read {path} ({option}=): {error.strerror}") from error
 
 
-def opened(to: Address) -> grpc.Channel:
-    """A channel to an address.
+def opened(to: Address, *, pinned: bool = False) -> grpc.Channel:
+    """A channel to an address; ``pinned`` to one of its servers as long as that answers.
 
     Raises:
         UsageError: A file cannot be read.
     """
     if to.tls:
-        return grpc.secure_channel(to.target, credentials(to), options(to))
-    return grpc.insecure_channel(to.target, options(to))
+        return grpc.secure_channel(to.target, credentials(to), options(to, pinned=pinned))
+    return grpc.insecure_channel(to.target, options(to, pinned=pinned))
 
 
-def options(to: Address) -> Sequence[tuple[str, int | str]]:
+def options(to: Address, *, pinned: bool = False) -> Sequence[tuple[str, int | str]]:
     """Options of the channel."""
     # No retry policy: gRPC's own tries no call again whose answer broke off or that says when to try again, and sends a
     # stream that broke off in the middle again without its end. See Attempts.
-    config: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
+    config: dict[str, Any] = {"loadBalancingConfig": [PINNED if pinned else ROUND_ROBIN]}
     name = () if to.server_name is None else (("grpc.ssl_target_name_override", to.server_name),)
     # Calls to this machine never leave it: a proxy of the environment is for others.
     direct = (("grpc.enable_http_proxy", 0),) if is_loopback(to.target) else ()

@@ -46,7 +46,7 @@ _nbytes = attrgetter("nbytes")
 def whole(step: Compute) -> bytes:
     """The request in one message, serialized."""
     # The elements are copied once, and nothing but them is written for each call.
-    parts: list[Any] = [step.program, step.asked]
+    parts: list[Any] = [step.program, step.asked, step.examples]
     for name, array in step.arrays.items():
         parts += _before_elements(name, array.shape, array.dtype), array
     return b"".join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
+from gradwire._calls.examples import Upload
 from gradwire._calls.results import Result
-from gradwire._calls.steps import Answer, Step, Unary
+from gradwire._calls.steps import Answer, Compute, Step
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError, of_call
 from gradwire._transports import meaning
@@ -24,6 +26,7 @@ from gradwire._transports.channel import Methods, credentials, new_request_id, o
 from gradwire._transports.frames import Assembler, final, in_frames, request_frames, whole
 from gradwire._transports.grpc_blocking import GrpcTransport
 from gradwire._transports.loops import PerLoop
+from gradwire._transports.uploads import about
 
 
 class _Connected(NamedTuple):
@@ -36,12 +39,32 @@ class AsyncGrpcTransport:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._connections = PerLoop(self._open)
+        self._connections = PerLoop(partial(self._open, pinned=False))
+        self._pinned = PerLoop(partial(self._open, pinned=True))
+        """For calls about examples, which a server keeps."""
+        self._uploading = PerLoop(asyncio.Lock)
         self._streams = GrpcTransport(address)
         self._closed = False
 
     async def send(self, step: Step, deadline: Deadline) -> object:
         """See ``AsyncTransport``."""
+        if not isinstance(step, Upload):
+            return await self._answered(step, deadline)
+        try:
+            async with asyncio.timeout(deadline.left), self._uploading.get():
+                # Unless another task has meanwhile.
+                if step.form.uploads != step.seen:
+                    return False
+                # Reads all of them.
+                await asyncio.to_thread(lambda: step.form.examples_id)
+                held = await self._answered(step, deadline)
+                step.form.uploads += 1
+                return held
+        except TimeoutError:
+            raise deadline.too_late() from None
+
+    async def _answered(self, step: Step, deadline: Deadline) -> object:
+        """The answer to a step, at as many attempts as it takes."""
         attempts, request_id = None, new_request_id()
         while True:
             try:
@@ -55,11 +78,12 @@ class AsyncGrpcTransport:
 
     async def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:  # noqa: ASYNC109  (gRPC's deadline)
         """The answer to a step at one attempt."""
-        methods, metadata = self._connected(), self._address.metadata(request_id)
+        methods, metadata = self._connected(pinned=bool(step.examples_id)), self._address.metadata(request_id)
+        metadata += about(step.examples_id)
         start = monotonic()
         try:
-            if isinstance(step, Unary):
-                return await getattr(methods.stub, step.method)(step.request, timeout=timeout, metadata=metadata)
+            if not isinstance(step, Compute):
+                return await methods.call(step, timeout=timeout, metadata=metadata)
             if not in_frames(step):
                 response = await methods.compute(whole(step), timeout=timeout, metadata=metadata)
                 return Answer(response, {}, request_id)
@@ -93,7 +117,7 @@ class AsyncGrpcTransport:
         """See ``AsyncTransport``."""
         self._closed = True
         self._streams.close()
-        for loop, connected in self._connections.pop_all().items():
+        for loop, connected in (*self._connections.pop_all().items(), *self._pinned.pop_all().items()):
             if loop is asyncio.get_running_loop():
                 await connected.channel.close()
             else:
@@ -101,17 +125,17 @@ class AsyncGrpcTransport:
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(_close_soon, connected.channel)
 
-    def _connected(self) -> Methods:
+    def _connected(self, *, pinned: bool) -> Methods:
         if self._closed:
             raise UsageError("the client is closed; make another one")
-        return self._connections.get().methods
+        return (self._pinned if pinned else self._connections).get().methods
 
-    def _open(self) -> _Connected:
+    def _open(self, *, pinned: bool) -> _Connected:
         to = self._address
         channel = (
-            grpc.aio.secure_channel(to.target, credentials(to), options(to))
+            grpc.aio.secure_channel(to.target, credentials(to), options(to, pinned=pinned))
             if to.tls
-            else grpc.aio.insecure_channel(to.target, options(to))
+            else grpc.aio.insecure_channel(to.target, options(to, pinned=pinned))
         )
         return _Connected(channel, Methods(channel))
 

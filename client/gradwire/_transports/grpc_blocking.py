@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 
 from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
+from gradwire._calls.examples import Upload
 from gradwire._calls.results import Result
-from gradwire._calls.steps import Answer, Step, Unary, perform
+from gradwire._calls.steps import Answer, Compute, Step, perform
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, OverloadedError, UnavailableError, UsageError
 from gradwire._transports import meaning
@@ -22,13 +23,23 @@ from gradwire._transports.attempts import Attempts
 from gradwire._transports.channel import Methods, new_request_id, opened
 from gradwire._transports.frames import Assembler, final, in_frames, request_frames, whole
 from gradwire._transports.grpc_stream import GrpcStream
+from gradwire._transports.uploads import about
 
 
 class GrpcTransport:
-    """A channel to a server, opened at the first call."""
+    """A channel to a server, opened at the first call.
 
-    def __init__(self, address: Address) -> None:
+    Args:
+        address: Where that is.
+        pinned: Whether one server of the address has all calls. For calls about examples, which a server keeps, there
+            is one more such transport.
+    """
+
+    def __init__(self, address: Address, *, pinned: bool = False) -> None:
         self._address = address
+        self._is_pinned = pinned
+        self._pinned: GrpcTransport | None = None
+        self._uploading = Lock()
         self._lock = Lock()
         self._channel: grpc.Channel | None = None
         self._methods: Methods | None = None
@@ -37,6 +48,28 @@ class GrpcTransport:
 
     def send(self, step: Step, deadline: Deadline) -> object:
         """See ``Transport``."""
+        if not step.examples_id:
+            return self._answered(step, deadline)
+        if not self._is_pinned:
+            return self._for_examples().send(step, deadline)
+        return self._uploaded(step, deadline) if isinstance(step, Upload) else self._answered(step, deadline)
+
+    def _uploaded(self, step: Upload, deadline: Deadline) -> object:
+        """Upload examples, unless another thread has meanwhile; returns whether the server held them already."""
+        left = deadline.left
+        if not self._uploading.acquire(timeout=-1 if left is None else left):
+            raise deadline.too_late()
+        try:
+            if step.form.uploads != step.seen:
+                return False
+            held = self._answered(step, deadline)
+            step.form.uploads += 1
+            return held
+        finally:
+            self._uploading.release()
+
+    def _answered(self, step: Step, deadline: Deadline) -> object:
+        """The answer to a step, at as many attempts as it takes."""
         attempts, request_id = None, new_request_id()
         while True:
             try:
@@ -49,12 +82,13 @@ class GrpcTransport:
     def _sent(self, step: Step, timeout: float | None, request_id: str) -> object:
         """The answer to a step at one attempt."""
         methods, metadata = self._connected(), self._address.metadata(request_id)
+        if self._is_pinned:
+            metadata += about(step.examples_id)
         try:
-            if isinstance(step, Unary):
-                return getattr(methods.stub, step.method)(step.request, timeout=timeout, metadata=metadata)
+            if not isinstance(step, Compute):
+                return methods.call(step, timeout=timeout, metadata=metadata)
             if not in_frames(step):
-                response = methods.compute(whole(step), timeout=timeout, metadata=metadata)
-                return Answer(response, {}, request_id)
+                return Answer(methods.compute(whole(step), timeout=timeout, metadata=metadata), {}, request_id)
             assembler = Assembler(request_id)
             answer: Answer | GradwireError | None = None
             for frame in methods.stream(request_frames(step), timeout=timeout, metadata=metadata):
@@ -77,11 +111,13 @@ class GrpcTransport:
         """See ``Transport``."""
         return GrpcStream(self, computation)
 
-    def open_stream(self, requests: object, request_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
-        """A call of StreamGradients with this iterator of frames, and this id."""
-        methods = self._connected()
+    def open_stream(self, requests: object, request_id: str, examples_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
+        """A call of StreamGradients with this iterator of frames, and this id; about these examples, if any."""
+        if examples_id and not self._is_pinned:
+            return self._for_examples().open_stream(requests, request_id, examples_id)
+        methods, metadata = self._connected(), (*self._address.metadata(request_id), *about(examples_id))
         try:
-            return methods.stream(requests, metadata=self._address.metadata(request_id))
+            return methods.stream(requests, metadata=metadata)
         except ValueError as error:
             raise self._invocation_error(error) from None
 
@@ -104,6 +140,16 @@ class GrpcTransport:
             self._ended.set()
             if self._channel is not None and self._pid == os.getpid():
                 self._channel.close()
+            if self._pinned is not None:
+                self._pinned.close()
+
+    def _for_examples(self) -> GrpcTransport:
+        """The transport for calls about examples."""
+        with self._lock:
+            if self.is_closed:
+                raise UsageError("the client is closed; connect again")
+            self._pinned = self._pinned or GrpcTransport(self._address, pinned=True)
+            return self._pinned
 
     def _connected(self) -> Methods:
         if self._methods is not None and self._pid == os.getpid() and not self.is_closed:
@@ -113,7 +159,7 @@ class GrpcTransport:
                 raise UsageError("the client is closed; connect again")
             if self._methods is None:
                 self._pid = os.getpid()
-                self._channel = opened(self._address)
+                self._channel = opened(self._address, pinned=self._is_pinned)
                 self._methods = Methods(self._channel)
             if self._pid != os.getpid():
                 raise UsageError("this client was used before the process was forked; connect in the child itself")

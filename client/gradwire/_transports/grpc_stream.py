@@ -18,9 +18,11 @@ from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
 from gradwire._calls.results import Result
 from gradwire._calls.steps import Answer, Compute, Step, perform
+from gradwire._calls.stored import Naming, begin, with_rows
 from gradwire._calls.stream import MAX_PENDING, Stream
 from gradwire._errors import (
     CancelledError,
+    ExamplesNotFoundError,
     GradwireError,
     GraphNotFoundError,
     OverloadedError,
@@ -35,8 +37,8 @@ from gradwire._transports.frames import Assembler, request_frames
 class StreamTransport(Protocol):
     """What a stream needs of the transport that opened it."""
 
-    def open_stream(self, requests: Iterator[bytes], request_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
-        """A call of StreamGradients with this iterator of frames, and this id."""
+    def open_stream(self, requests: Iterator[bytes], request_id: str, examples_id: str) -> Any:  # noqa: ANN401  (a call of gRPC, an iterator of frames)
+        """A call of StreamGradients with this iterator of frames, and this id; about these examples, if any."""
 
     def attempts(self, deadline: Deadline) -> Attempts:
         """The further attempts at a call."""
@@ -54,6 +56,8 @@ class _Pending:
 
     problem: Problem
     step: Compute
+    naming: Naming | None = None
+    """Examples that it names."""
     attempts: Attempts | None = None
     """Attempts at a server that is busy, once it has said so."""
     future: Future[Result] = field(default_factory=Future)
@@ -83,12 +87,15 @@ class GrpcStream(Stream):
         self._given_up = Event()
 
     def _begin(self, values: Mapping[str, ArrayLike], deadline: Deadline, *, copy: bool) -> Future[Result]:
-        problem, converted, dtype = self._computation.prepared(values)
+        problem, converted, dtype, stored = self._computation.asked(values)
         if copy:
             converted = {name: array.copy() for name, array in converted.items()}
         if not problem.by_id:
             perform(self._computation.register(problem), self._transport.send, deadline)
-        pending = _Pending(problem, self._computation.compute(problem, converted, dtype))
+        naming = None if stored is None else perform(begin(stored), self._transport.send, deadline)
+        if stored is not None and naming is None:
+            converted, stored = {**converted, **stored.arrays()}, None
+        pending = _Pending(problem, self._computation.compute(problem, converted, dtype, stored), naming)
         if not self._slots.acquire(timeout=deadline.left):
             raise deadline.too_late()
         with self._lock:
@@ -130,7 +137,8 @@ class GrpcStream(Stream):
         if self._closed:
             self._requests.put(None)
         self._request_id = new_request_id()
-        self._call = self._transport.open_stream(_frames(self._requests), self._request_id)
+        examples_id = next((pending.step.examples_id for pending in self._pending), "")
+        self._call = self._transport.open_stream(_frames(self._requests), self._request_id, examples_id)
 
     def _read(self) -> None:
         """Settle what is pending; open another call where one broke off."""
@@ -215,6 +223,11 @@ class GrpcStream(Stream):
             # Another replica, or one that was restarted and does not hold the graph.
             pending.put_graph_in()
             return True
+        if isinstance(done, ExamplesNotFoundError) and pending.naming is not None:
+            if not perform(pending.naming.missed(), self._transport.send, Deadline()):
+                pending.step = with_rows(pending.step, pending.naming.stored)
+                pending.naming = None
+            return True
         if isinstance(done, OverloadedError):
             pending.attempts = pending.attempts or self._transport.attempts(Deadline())
             # Nobody reads meanwhile: the whole stream leaves the server alone.
@@ -224,6 +237,8 @@ class GrpcStream(Stream):
 
     def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
         """Tell the outcome, if anybody still waits for it."""
+        if pending.naming is not None:
+            pending.naming.ended(found=not isinstance(done, GradwireError))
         if pending.future.set_running_or_notify_cancel():
             try:
                 if isinstance(done, GradwireError):

@@ -19,7 +19,7 @@ from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
 from gradwire._calls.results import NonFinite, Result, Told
-from gradwire._calls.steps import Compute, Step
+from gradwire._calls.steps import Step, Unary
 from gradwire._calls.stream import Stream
 from gradwire._errors import GradwireError, UsageError, from_status
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -61,8 +61,8 @@ class LocalTransport:
 
     def send(self, step: Step, deadline: Deadline) -> object:
         """See ``Transport``; ``evaluate`` is for what is to be computed."""
-        if isinstance(step, Compute):
-            raise TypeError("a computation does not come as a message")
+        if not isinstance(step, Unary):
+            raise TypeError("a computation does not come as a message, and nothing is uploaded")
         self._check_open()
         self._warm()
         try:

@@ -13,6 +13,7 @@ from gradwire._calls.steps import Compute, Step, Unary
 from gradwire._errors import (
     CancelledError,
     DeadlineExceededError,
+    ExamplesNotFoundError,
     GradwireError,
     GraphNotFoundError,
     LimitExceededError,
@@ -61,16 +62,23 @@ def error_of(error: grpc.RpcError, to: Address, request_id: str, step: Step | No
         step: What was sent, unless it was a stream of many.
     """
     graph: graph_pb2.Graph | None = getattr(step.request, "graph", None) if isinstance(step, Unary) else None
-    by_id = isinstance(step, Compute) and step.by_id
+    lacking = _lacking(step) if isinstance(step, Compute) else None
     # The stubs know neither of the two metadata classes of gRPC.
     trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())
     status = _status(trailers.get(_STATUS_KEY))
     meant = _meant(error, to) if status is None else from_status(status, graph)
-    if by_id and error.code() is grpc.StatusCode.NOT_FOUND and meant.reason is None:
+    if lacking is not None and error.code() is grpc.StatusCode.NOT_FOUND and meant.reason is None:
         # A proxy may have dropped the details, of which the reason is one.
-        meant = GraphNotFoundError(str(meant))
+        meant = lacking(str(meant))
     # A proxy may have given it another id.
     return of_call(meant, trailers.get(REQUEST_ID, request_id))
+
+
+def _lacking(step: Compute) -> type[GradwireError] | None:
+    """The error where a server lacks what a step names by an id: a graph, or else examples."""
+    if step.by_id:
+        return GraphNotFoundError
+    return ExamplesNotFoundError if step.examples_id else None
 
 
 def _status(details: bytes | None) -> Status | None:
