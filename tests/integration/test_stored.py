@@ -263,6 +263,14 @@ def replicas() -> Iterator[list[ServerProcess]]:
         yield list(pool.map(stack.enter_context, [ServerProcess() for _ in range(3)]))
 
 
+def test_each_worker_keeps_its_own_and_the_metrics_are_their_sum() -> None:
+    with ServerProcess(flags=("--workers=2",)) as server:
+        for seed in range(6):
+            steps(server.address, *fresh(seed), count=3)
+        assert counted(server, "gradwire_stored_sets") == uploads(server) == 6
+        assert counted(server, "gradwire_stored_bytes") > 6 * 3000 * 40
+
+
 def fresh(seed: int) -> tuple[Any, Any]:
     """Examples that no server has met."""
     return np.random.default_rng(seed).normal(size=(3000, 4)), np.ones(3000)
