@@ -81,7 +81,8 @@ def absent(name: str) -> str:
     """What to say of an attribute that an expression has not."""
     if name == "dtype":
         return "an expression has no dtype: all numbers of a call have that of its arrays, or of dtype="
-    function = getattr(np, name, None)
+    # What begins with an underscore is looked for by programs: copy, torch.compile, notebooks.
+    function = None if name.startswith("_") else getattr(np, name, None)
     if function in NEEDING_VALUES:
         return f"an expression has no {name}: {NEEDING_VALUES[function]}"
     if function in FUNCTIONS or function in UFUNCS:
