@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -245,3 +245,10 @@ def decode_tensor(tensor: tensor_pb2.Tensor) -> Array:
 def empty(dtype: tensor_pb2.Dtype, shape: Collection[int]) -> Array:
     """An array whose elements come later."""
     return np.empty(tuple(shape), _DTYPES.get(dtype, FLOAT64))
+
+
+def cut(array: Array, nbytes: int) -> Iterator[memoryview]:
+    """The elements of a C-contiguous array, at most so many bytes at a time."""
+    elements = array.reshape(-1).view(np.uint8).data
+    for start in range(0, len(elements), nbytes):
+        yield elements[start : start + nbytes]

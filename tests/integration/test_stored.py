@@ -157,6 +157,7 @@ def hidden(params: Any, phi: Any) -> gw.Expression:
         (lambda c: c.examples(), ["at least one array"]),
         (lambda c: c.examples(phi=PHI, y=Y[:5]), ['"phi" has 60', '"y" has 5']),
         (lambda c: c.examples(phi=PHI, y=1.0), ['"y"', "one number"]),
+        (lambda c: c.examples(phi=PHI, hard=True), ['"hard" is True', "with the call"]),
         (lambda c: c.examples(phi=np.array(["a"])), ['"phi"']),
         (lambda c: c.examples(phi=PHI)[3], ["data[3:4]"]),
         (lambda c: c.examples(phi=PHI)[[0, 60]], ["row 60", "60 examples"]),

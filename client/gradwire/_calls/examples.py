@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradwire._arrays import FLOAT64, INT64, MAX_INDEX, NUMBERS, Array, as_array, encode_tensor, merged
-from gradwire._calls.arguments import Leaves, Spec, flatten_into, leaf_names, put_together
+from gradwire._arrays import FLOAT64, INT64, MAX_INDEX, NUMBERS, Array, as_array, cut, encode_tensor, merged
+from gradwire._calls.arguments import Leaves, Plain, Spec, flatten_into, leaf_names, put_together
 from gradwire._calls.holders import Holders
 from gradwire._errors import InvalidRequestError
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -183,11 +183,11 @@ class Form:
         if not array.size:
             return
         if array.dtype == dtype and array.flags.c_contiguous:
-            yield from _cut(array, nbytes)
+            yield from cut(array, nbytes)
             return
         step = max(1, nbytes // (array[:1].size * dtype.itemsize))
         for start in range(0, len(array), step):
-            yield from _cut(self.converted(name, range(start, min(start + step, len(array)))), nbytes)
+            yield from cut(self.converted(name, range(start, min(start + step, len(array)))), nbytes)
 
     def converted(self, name: str, rows: Rows) -> Array:
         """Rows of an array, as they travel."""
@@ -228,6 +228,9 @@ def examples(arrays: Mapping[str, Any] | None, named: Mapping[str, Any]) -> Exam
     """
     leaves: dict[str, Any] = {}
     specs = {name: flatten_into(leaves, name, value, sequences=False) for name, value in merged(arrays, named).items()}
+    for name, spec in specs.items():
+        if isinstance(spec, Plain):
+            raise InvalidRequestError(f'"{name}" is {spec.value!r:.64}, no array; give it with the call', node=name)
     found = {name: as_array(name, value) for name, value in leaves.items()}
     if not found:
         raise InvalidRequestError("examples have at least one array; give them by name, as examples(phi=..., y=...)")
@@ -290,9 +293,3 @@ def _as_indices(key: Any, count: int) -> NDArray[np.int64]:  # noqa: ANN401  (wh
 
 def _taken(array: Array, rows: Rows) -> Array:
     return array[rows.start : rows.stop] if isinstance(rows, range) else np.take(array, rows, axis=0)
-
-
-def _cut(array: Array, nbytes: int) -> Iterator[memoryview]:
-    elements = array.reshape(-1).view(np.uint8).data
-    for start in range(0, len(elements), nbytes):
-        yield elements[start : start + nbytes]

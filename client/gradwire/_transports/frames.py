@@ -13,7 +13,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 
-from gradwire._arrays import NUMBERS, Array, empty
+from gradwire._arrays import NUMBERS, Array, cut, empty
 from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -83,9 +83,8 @@ def request_frames(step: Compute) -> Iterator[bytes]:
     else:
         yield before_message(TAG, len(request)) + request
     for array in framed.values():
-        elements = array.reshape(-1).view(np.uint8).data
-        for start in range(0, len(elements), CHUNK_BYTES):
-            yield chunk_frame(TAG, elements[start : start + CHUNK_BYTES])
+        for part in cut(array, CHUNK_BYTES):
+            yield chunk_frame(TAG, part)
 
 
 class Assembler:
