@@ -135,12 +135,16 @@ def expressions() -> str:
 
 
 def source(path: Path) -> str:
-    """A file of the project, or the files of a folder of it, as a page."""
+    """A file of the project, or the texts in a folder of it, as a page."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
     lines = [f"# `{path.name}`\n"]
     for file in files:
+        try:
+            text = file.read_text()
+        except UnicodeDecodeError:  # nothing that one reads
+            continue
         if file is not path:
             lines.append(f"## `{file.relative_to(path)}`\n")
         language = {".py": "python", ".yml": "yaml"}.get(file.suffix, file.suffix[1:] or file.name.lower())
-        lines.append(f"````{language}\n{file.read_text().rstrip()}\n````\n")
+        lines.append(f"````{language}\n{text.rstrip()}\n````\n")
     return "\n".join(lines)
