@@ -41,7 +41,7 @@ def mutate(message: Message, random: Random) -> None:
             if isinstance(found, graph_pb2.Graph):
                 mend_graph(found, random)
         for found in list(_messages(message)):
-            if "tensors" in found.DESCRIPTOR.fields_by_name:
+            if {"graph", "tensors"} <= set(found.DESCRIPTOR.fields_by_name):
                 mend_tensors(found, random)
 
 
