@@ -64,7 +64,7 @@ fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for
 # .venv/NAME says that the extra NAME is installed in its pinned versions.
 .venv/%: $(wildcard */pyproject.toml) pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing gradwire[$*] into .venv ..."
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]' --editable pictures --editable server
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]' --editable imports --editable pictures --editable server
 	@$(BIN)/python -m gradwire_server.warming
 	@touch $@
 

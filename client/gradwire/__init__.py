@@ -105,18 +105,18 @@ __all__ += _functions.__all__
 # What only some programs need is imported when it is first asked for: it takes as long as all the rest.
 if TYPE_CHECKING:
     from gradwire._async_client import AsyncClient, AsyncDerived, AsyncStream, AsyncValueAndGrad
-    from gradwire._imports.from_jax import from_jax
-    from gradwire._imports.from_onnx import from_onnx
     from gradwire._pictures.saving import save_picture
+    from gradwire_imports.from_jax import from_jax
+    from gradwire_imports.from_onnx import from_onnx
 else:
     _LATER = {
-        "AsyncClient": "_async_client",
-        "AsyncDerived": "_async_client",
-        "AsyncStream": "_async_client",
-        "AsyncValueAndGrad": "_async_client",
-        "from_jax": "_imports.from_jax",
-        "from_onnx": "_imports.from_onnx",
-        "save_picture": "_pictures.saving",
+        "AsyncClient": "gradwire._async_client",
+        "AsyncDerived": "gradwire._async_client",
+        "AsyncStream": "gradwire._async_client",
+        "AsyncValueAndGrad": "gradwire._async_client",
+        "from_jax": "gradwire_imports.from_jax",
+        "from_onnx": "gradwire_imports.from_onnx",
+        "save_picture": "gradwire._pictures.saving",
     }
 
     def __getattr__(name: str) -> object:
@@ -124,7 +124,13 @@ else:
             own = hasattr(Client, name) and not name.startswith("_")
             hint = f"; it is a method of a client: gw.connect(target).{name}" if own else ""
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
-        found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        try:
+            found = getattr(import_module(_LATER[name]), name)
+        except ModuleNotFoundError as error:
+            _, is_import, extra = name.partition("from_")
+            if not is_import:
+                raise
+            raise UsageError(f"gw.{name} needs {error.name}: pip install 'gradwire[{extra}]'") from None
         globals()[name] = found
         return found
 

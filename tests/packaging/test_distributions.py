@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 FOLDERS = {
     "gradwire": ROOT,
+    "gradwire_imports": ROOT / "imports",
     "gradwire_pictures": ROOT / "pictures",
     "gradwire_server": ROOT / "server",
 }
@@ -102,7 +103,7 @@ def test_the_manual_page_comes_with_the_command(distributions: dict[str, Distrib
 
 
 def test_the_client_is_small(distributions: dict[str, Distribution]) -> None:
-    assert distributions["gradwire"].wheel.stat().st_size < 220_000
+    assert distributions["gradwire"].wheel.stat().st_size < 200_000
 
 
 def test_what_is_of_others_comes_with_its_licence(distributions: dict[str, Distribution]) -> None:
@@ -117,7 +118,7 @@ def test_all_have_one_version_and_ask_for_their_own(distributions: dict[str, Dis
     metadata = {name: found.metadata for name, found in distributions.items()}
     assert {found["Version"] for found in metadata.values()} == {VERSION}
     needed = {name: found.get_all("Requires-Dist", []) for name, found in metadata.items()}
-    assert needed["gradwire_pictures"] == [f"gradwire=={VERSION}"]
+    assert needed["gradwire_imports"] == needed["gradwire_pictures"] == [f"gradwire=={VERSION}"]
     assert {f"gradwire=={VERSION}", f"gradwire-pictures=={VERSION}"} <= set(needed["gradwire_server"])
     extras = [each.replace("'", '"') for each in needed["gradwire"]]
     assert {'gradwire-server; extra == "server"', 'gradwire-pictures; extra == "pictures"'} <= set(extras)
@@ -132,7 +133,7 @@ def test_what_is_deployed_names_the_version() -> None:
     assert f"newTag: {VERSION}\n" in production.read_text()
 
 
-@pytest.mark.parametrize("folder", ["server", "pictures"])
+@pytest.mark.parametrize("folder", ["imports", "server", "pictures"])
 def test_what_each_sdist_needs_is_the_same_in_each(folder: str) -> None:
     assert (ROOT / folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     hook = "hatch_build.py"

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVER, CLIENT = ROOT / "server" / "gradwire_server", ROOT / "client" / "gradwire"
+IMPORTS = ROOT / "imports" / "gradwire_imports"
 PICTURES = ROOT / "pictures" / "gradwire_pictures"
 ENGINE, SERVICE = SERVER / "engine", SERVER / "service"
 
@@ -41,7 +42,6 @@ SDK_WINGS = {
     "_graphs": "graphs: what does the contract have for an expression?",
     "_pictures": "pictures: what does a graph look like?",
     "_calls": "calls: what is asked, and what is the answer?",
-    "_imports": "imports: what does a model of another framework compute?",
     "_transports": "transports: how do calls reach an engine, and their answers come back?",
 }
 """Of the SDK, likewise."""
@@ -112,6 +112,7 @@ RULES = [
         ("gradwire_pictures", "igraph", "matplotlib"),
     ),
     ("pictures", files(PICTURES), ("gradwire_server", "grpc", "gradwire._calls", "gradwire._transports")),
+    ("imports", files(IMPORTS), ("gradwire_server", "grpc", "gradwire_pictures", "gradwire._transports")),
 ]
 
 
@@ -122,7 +123,7 @@ def test_no_import_crosses(rule: str, paths: list[Path], forbidden: tuple[str, .
 
 def inside(house: Path, path: Path) -> set[Path]:
     """Files of a house that a file of it imports, those for types alone included."""
-    root = next(parent.parent for parent in (CLIENT, PICTURES, SERVER) if house.is_relative_to(parent))
+    root = next(parent.parent for parent in (CLIENT, IMPORTS, PICTURES, SERVER) if house.is_relative_to(parent))
     found = set()
     for module in imports(path):
         place = root.joinpath(*module.split("."))
@@ -183,7 +184,7 @@ def test_what_all_wings_stand_on_imports_none(house: Path) -> None:
     assert [path.name for path in ground if any(map(wing, inside(house, path)))] == []
 
 
-@pytest.mark.parametrize("folder", [SERVER, CLIENT, PICTURES], ids=["server", "sdk", "pictures"])
+@pytest.mark.parametrize("folder", [SERVER, CLIENT, IMPORTS, PICTURES], ids=["server", "sdk", "imports", "pictures"])
 def test_no_files_import_each_other(folder: Path) -> None:
     assert in_a_circle(folder) == []
 
@@ -227,7 +228,7 @@ def test_what_holds_values_of_the_engine_has_few_fields() -> None:
 
 def test_the_sdk_has_these_wings_and_short_files() -> None:
     assert {path.parent.name for path in CLIENT.glob("*/__init__.py")} == {*SDK_WINGS, "v1"}
-    assert long_files(CLIENT) + long_files(PICTURES) == []
+    assert long_files(CLIENT) + long_files(IMPORTS) + long_files(PICTURES) == []
 
 
 @pytest.mark.parametrize(("name", "question"), SDK_WINGS.items())
@@ -254,6 +255,6 @@ def test_the_embedded_mode_imports_the_server_only_when_asked() -> None:
     assert [module for module in imports(CLIENT / "_transports" / "local.py") if module.startswith("gradwire_server")]
 
 
-@pytest.mark.parametrize("package", [CLIENT, PICTURES, SERVER])
+@pytest.mark.parametrize("package", [CLIENT, IMPORTS, PICTURES, SERVER])
 def test_a_package_says_that_it_is_typed(package: Path) -> None:
     assert (package / "py.typed").exists()

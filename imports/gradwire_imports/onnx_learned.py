@@ -10,8 +10,8 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression
-from gradwire._imports.onnx_operand import Call
-from gradwire._imports.values import Missing, Unsupported, Value
+from gradwire_imports.onnx_operand import Call
+from gradwire_imports.values import Missing, Unsupported, Value
 
 
 def _transformed(call: Call, scores: Expression) -> Expression:

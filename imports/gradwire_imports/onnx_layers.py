@@ -10,9 +10,9 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire._imports.onnx_operand import Call
-from gradwire._imports.values import Unsupported, Value
-from gradwire._imports.windows import Window, convolution, flipped, patches
+from gradwire_imports.onnx_operand import Call
+from gradwire_imports.values import Unsupported, Value
+from gradwire_imports.windows import Window, convolution, flipped, patches
 
 
 def gemm(call: Call, a: Value, b: Value, c: Value = None) -> Value:

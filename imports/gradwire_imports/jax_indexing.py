@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire._imports.values import Unsupported, Value, is_known, moved, places_of
+from gradwire_imports.values import Unsupported, Value, is_known, moved, places_of
 
 _DROP = jax.lax.GatherScatterMode.FILL_OR_DROP
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire._imports import elementwise, jax_indexing
-from gradwire._imports.jax_indexing import Indices
-from gradwire._imports.values import Unsupported, Value, is_known, moved, places_of
-from gradwire._imports.windows import Window, convolution, patches
+from gradwire_imports import elementwise, jax_indexing
+from gradwire_imports.jax_indexing import Indices
+from gradwire_imports.values import Unsupported, Value, is_known, moved, places_of
+from gradwire_imports.windows import Window, convolution, patches
 
 _WHOLE_REFUSED = {"div", "pow", "sqrt", "and", "or", "not", "xor"}
 """Primitives that mean something else for integers."""

@@ -10,7 +10,7 @@ import onnx
 
 from gradwire._arrays import Array
 from gradwire._expressions.expression import Expression
-from gradwire._imports.values import Unsupported, Value, is_known
+from gradwire_imports.values import Unsupported, Value, is_known
 
 
 class Call:

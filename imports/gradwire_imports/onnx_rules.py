@@ -10,9 +10,9 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire._imports import elementwise, onnx_layers
-from gradwire._imports.onnx_operand import Call
-from gradwire._imports.values import Unsupported, Value, moved, places_of
+from gradwire_imports import elementwise, onnx_layers
+from gradwire_imports.onnx_operand import Call
+from gradwire_imports.values import Unsupported, Value, moved, places_of
 
 
 def _plain(function: Callable[..., Value]) -> Callable[..., Value]:

@@ -16,10 +16,10 @@ from gradwire._errors import InvalidGraphError, InvalidRequestError
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import postorder
-from gradwire._imports.onnx_learned import RULES as LEARNED
-from gradwire._imports.onnx_operand import Call
-from gradwire._imports.onnx_rules import RULES
-from gradwire._imports.values import Gaps, Missing, Value, evaluate, is_known
+from gradwire_imports.onnx_learned import RULES as LEARNED
+from gradwire_imports.onnx_operand import Call
+from gradwire_imports.onnx_rules import RULES
+from gradwire_imports.values import Gaps, Missing, Value, evaluate, is_known
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 
