@@ -357,9 +357,9 @@ def test_what_forks_workers_and_does_not_start_ends_the_server_with_the_cause(tm
     assert failed_start(broken(tmp_path, "numba", "import os; os.kill(os.getpid(), 9)")) == no_worker + "SIGKILL"
 
 
-def test_where_nothing_can_be_written_it_says_so() -> None:
+def test_where_nothing_can_be_written_it_says_so(tmp_path: Path) -> None:
     code = (
-        "import os, tempfile; os.access, tempfile.tempdir = lambda *_: False, '/nonexistent'\n"
+        f"import os, tempfile; os.access, tempfile.tempdir = lambda *_: False, '{tmp_path}/absent'\n"
         "from gradwire_server.__main__ import main; main()"
     )
     said = failed_start({**os.environ}, "-c", code)
