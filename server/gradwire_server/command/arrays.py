@@ -14,6 +14,9 @@ from gradwire.v1 import graph_pb2
 from gradwire_server import codec, engine
 from gradwire_server.errors import shown
 
+_NPY, _ZIP = b"\x93NUMPY", b"PK"
+"""How files begin that ``numpy.save`` and ``numpy.savez`` write."""
+
 
 def read(path: Path) -> dict[str, Array]:
     """The arrays of a file that ``numpy.savez`` wrote, by name.
@@ -22,10 +25,14 @@ def read(path: Path) -> dict[str, Array]:
         OSError: The file cannot be read.
         GradwireError: It is none of NumPy's.
     """
+    with path.open("rb") as file:
+        head = file.read(len(_NPY))
+    if head == _NPY:
+        raise gw.InvalidRequestError(f"{path} holds one array, without a name; write it with numpy.savez")
+    if not head.startswith(_ZIP):
+        raise gw.InvalidRequestError(f"{path} is no file of arrays (.npz); numpy.savez writes one")
     try:
         with np.load(path, allow_pickle=False) as found:
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                raise gw.InvalidRequestError(f"{path} holds one array, without a name; write it with numpy.savez")
             return {name: found[name] for name in found.files}
     except (ValueError, BadZipFile) as error:
         raise gw.InvalidRequestError(f"{path} is no file of arrays (.npz): {error}") from None
@@ -55,7 +62,8 @@ def filled(
             f"there are {', '.join(shown(source.name) for source in sources[:8])}"
         )
     for source in sources:
-        if source.per_example and source.name in known:
+        # One without an axis for the examples is refused with the others that do not fit.
+        if source.per_example and np.ndim(known.get(source.name, 0)):
             examples = len(known[source.name])
             break
     random, found, drawn = np.random.default_rng(seed), dict(known), []
