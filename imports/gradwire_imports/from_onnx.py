@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf import json_format, text_format
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
+from onnx.parser import ParseError
 from onnx.reference import ReferenceEvaluator
 
 from gradwire._arrays import Array
@@ -47,12 +50,17 @@ def from_onnx(
         outputs: Names of the tensors to give, of any node. None: the outputs of the model.
 
     Raises:
-        InvalidGraphError: It uses what cannot be an expression; all of it is listed, by its names in ONNX.
+        InvalidGraphError: It has no outputs, or uses what cannot be an expression; all of it is listed, by its names in
+            ONNX.
+        InvalidRequestError: The file holds no model, or the model no tensor of a name.
+        OSError: The file cannot be read.
     """
-    loaded = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+    loaded = model if isinstance(model, onnx.ModelProto) else _loaded(model)
     graph = loaded.graph
     reader = _Reader({item.domain: item.version for item in loaded.opset_import}, loaded.functions)
     wanted = [outputs] if isinstance(outputs, str) else list(outputs or [output.name for output in graph.output])
+    if not wanted:
+        raise InvalidGraphError("the model has no outputs; it may be cut short, or empty")
     names = {name for node in graph.node for name in node.output} | {own.name for own in graph.initializer}
     absent = [name for name in wanted if name not in names and name not in {own.name for own in graph.input}]
     if absent:
@@ -65,6 +73,15 @@ def from_onnx(
     found = {name: reader.result(name) for name in wanted}
     used = {node.name for node in postorder(*found.values()) if node.kind == "parameter"}
     return found, {name: array for name, array in reader.arrays.items() if name in used}
+
+
+def _loaded(path: str | PathLike[str]) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (ValueError, DecodeError, json_format.ParseError, text_format.ParseError, ParseError) as error:
+        raise InvalidRequestError(f"{fspath(path)} holds no model of ONNX: {error}") from None
+    except onnx.checker.ValidationError as error:
+        raise InvalidRequestError(f"{fspath(path)} lacks a file of its tensors: {error}") from None
 
 
 def _listed(values: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import gradwire as gw
 from tests.integration.test_graph_files import GRAPH
 from tests.integration.test_lifecycle import gradwire
 
@@ -41,3 +42,15 @@ def test_files_that_hold_no_named_arrays_are_refused(tmp_path: Path, graph: Path
 def test_an_array_without_an_axis_for_the_examples_is_named(tmp_path: Path, graph: Path) -> None:
     np.savez(tmp_path / "arrays.npz", y=np.float64(1))
     assert '"y"' in told("check", graph, "--arrays", tmp_path / "arrays.npz")
+
+
+def test_files_that_hold_no_model_of_onnx_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"junk")
+    assert f"{file} holds no model of ONNX: " in told("convert", file)
+    with pytest.raises(gw.InvalidRequestError, match="holds no model of ONNX"):
+        gw.from_onnx(file)
+    file.write_bytes(b"")
+    assert "the model has no outputs" in told("convert", file)
+    with pytest.raises(gw.InvalidGraphError, match="the model has no outputs"):
+        gw.from_onnx(file)
