@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import json_format
 
 import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
 from tests.integration.test_graph_files import GRAPH
 from tests.integration.test_lifecycle import gradwire
 
@@ -54,3 +56,37 @@ def test_files_that_hold_no_model_of_onnx_are_refused(tmp_path: Path) -> None:
     assert "the model has no outputs" in told("convert", file)
     with pytest.raises(gw.InvalidGraphError, match="the model has no outputs"):
         gw.from_onnx(file)
+
+
+def test_a_check_does_what_its_request_says_unless_an_option_says_otherwise(tmp_path: Path) -> None:
+    w, x = gw.parameter("w", shape=(3,)), gw.input("x", shape=(3,), per_example=True)
+    request = pb.CheckGradientsRequest(
+        graph=gw.graph(gw.dot(w * w * w, x) + gw.parameter("other")),
+        reduction=pb.REDUCTION_SUM,
+        wrt=pb.SourceNames(names=["w"]),
+        step=1.0,
+        tolerance=1.0,
+        max_probes=1,
+    )
+    for name, values in {"w": [0.0] * 3, "x": [1.0] * 6}.items():
+        request.tensors[name].values.extend(values)
+        request.tensors[name].shape.extend([2, 3] if name == "x" else [3])
+    file = tmp_path / "request.json"
+    file.write_text(json_format.MessageToJson(request))
+    # The gradient is 0, and the difference of each of the two examples the square of the step.
+    row = ["w", "(3,)", "1", "0", "[0]", "0", "2"]
+    done = gradwire("check", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[:7] for line in done.stdout.splitlines()[3:-2]] == [row]
+    assert gradwire("check", str(file), "--tolerance=0.5").returncode == 1
+    done = gradwire("check", str(file), "--reduction=mean", "--max-probes=3", "--step=2")
+    assert done.stdout.splitlines()[3].split()[2:7] == ["3", "0", "[0]", "0", "4"]
+
+
+@pytest.mark.parametrize("command", ["check", "convert", "explain"])
+def test_a_file_without_a_graph_is_refused(tmp_path: Path, command: str) -> None:
+    file = tmp_path / "request.json"
+    file.write_text('{"graphId": "0"}')
+    assert f"{file} has the id of a graph, which a server knows" in told(command, file)
+    (tmp_path / "empty").write_bytes(b"")
+    assert "empty has no graph, or one without nodes" in told(command, tmp_path / "empty")

@@ -43,8 +43,9 @@ class Explain(_Files):
 class Check(_Files):
     """Compare the gradients of a graph with finite differences, on this machine; exits with 1 if one is off.
 
-    GRAPH is a Graph, or a CheckGradientsRequest with arrays: in protobuf's JSON, its text format, or binary. Arrays
-    that neither it nor --arrays has are drawn from a standard normal distribution; indices are 0.
+    GRAPH is a Graph, or a CheckGradientsRequest: in protobuf's JSON, its text format, or binary. What an option says
+    counts more than what the request says. Arrays that neither it nor --arrays has are drawn from a standard normal
+    distribution; indices are 0.
     """
 
     graph: CliPositionalArg[Path]
@@ -56,16 +57,16 @@ class Check(_Files):
     """Examples to draw, where no array says how many there are."""
     seed: int = Field(default=0, ge=0)
     """Seed of what is drawn."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """How the losses of examples become one."""
-    dtype: Literal["float32", "float64"] = "float64"
-    """What the gradients are computed in; differences are taken in float64."""
+    reduction: Literal["mean", "sum"] | None = None
+    """How the losses of examples become one. Default: mean."""
+    dtype: Literal["float32", "float64"] | None = None
+    """What the gradients are computed in; differences are taken in float64. Default: float64."""
     step: float | None = Field(default=None, gt=0)
     """Step of the differences, relative to max(1, |x|). Default: the cube root of the machine epsilon."""
     tolerance: float | None = Field(default=None, gt=0)
     """Largest relative difference, beyond rounding. Default: 1e-6 in float64, 1e-3 in float32."""
-    max_probes: int = Field(default=100, ge=1, le=1_000_000)
-    """Elements to probe of each parameter, evenly spread."""
+    max_probes: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Elements to probe of each parameter, evenly spread. Default: 100."""
 
 
 class Convert(_Files):

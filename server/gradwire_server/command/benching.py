@@ -70,7 +70,7 @@ def _graph(command: Bench) -> graph_pb2.Graph:
         w, phi = gw.parameter("w", shape=(FEATURES,)), gw.input("phi", shape=(FEATURES,), per_example=True)
         return gw.graph(gw.maximum(0, 1 - gw.dot(w, phi) * gw.input("y", per_example=True)))
     found = files.read(command.graph, pb.ComputeGradientsRequest)
-    return found if isinstance(found, graph_pb2.Graph) else found.graph
+    return files.graph_of(found, command.graph)
 
 
 async def _loaded(command: Bench, graph: graph_pb2.Graph, values: dict[str, Array]) -> Load:

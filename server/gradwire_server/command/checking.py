@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from rich.table import Table
 from rich.text import Text
 
 import gradwire as gw
-from gradwire._arrays import Array, decode_tensor
+from gradwire._arrays import Array
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+from gradwire_server import codec, engine
 from gradwire_server.command import arrays, files
 from gradwire_server.command.arguments import Check
 from gradwire_server.command.terminal import console
+
+N = TypeVar("N", int, float)
 
 
 def check(command: Check) -> bool:
@@ -23,21 +28,26 @@ def check(command: Check) -> bool:
         GradwireError: A file holds something else, or the arrays do not fit the graph.
     """
     found = files.read(command.graph, pb.CheckGradientsRequest)
-    graph = found if isinstance(found, graph_pb2.Graph) else found.graph
-    known: dict[str, Array] = {}
-    if not isinstance(found, graph_pb2.Graph):
-        known |= {name: decode_tensor(tensor) for name, tensor in found.tensors.items()}
+    graph = files.graph_of(found, command.graph)
+    request = pb.CheckGradientsRequest() if isinstance(found, graph_pb2.Graph) else found
+    dtype, limits = codec.decode_dtype(request.dtype), engine.Limits()
+    known: dict[str, Array] = dict(codec.decode_arrays(request, dtype, limits, engine.unhurried))
     if command.arrays:
         known |= arrays.read(command.arrays)
     values, drawn = arrays.filled(graph, known, command.examples, command.seed)
+    options: gw.Options = {
+        "reduction": command.reduction or codec.decode_reduction(request),
+        "dtype": command.dtype or dtype,
+        "wrt": codec.decode_wrt(request.wrt if request.HasField("wrt") else None, limits),
+    }
     with gw.connect("local") as client:
         report = client.check(
             graph,
             values,
-            options={"reduction": command.reduction, "dtype": command.dtype},
-            step=command.step,
-            tolerance=command.tolerance,
-            max_probes=command.max_probes,
+            options=options,
+            step=_either(command.step, request, "step"),
+            tolerance=_either(command.tolerance, request, "tolerance"),
+            max_probes=_either(command.max_probes, request, "max_probes"),
         )
     out = console()
     if drawn:
@@ -46,6 +56,11 @@ def check(command: Check) -> bool:
     wrong = [source.name for source in report.sources if not source.passed]
     out.print(f"\noff: {', '.join(wrong)}" if wrong else "\nall agree")
     return report.passed
+
+
+def _either(option: N | None, request: pb.CheckGradientsRequest, field: str) -> N | None:
+    """What an option says, or else the request."""
+    return option if option is not None else getattr(request, field) if request.HasField(field) else None
 
 
 def _table(report: gw.CheckReport, values: dict[str, Array]) -> Table:

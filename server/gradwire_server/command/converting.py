@@ -29,7 +29,7 @@ def convert(command: Convert) -> bytes:
         if value is not None:
             raise gw.UsageError(f"{option} is for models of ONNX ({ONNX}); {command.graph} is none")
     found = files.read(command.graph, pb.TraceGraphRequest)
-    return files.written(found if isinstance(found, graph_pb2.Graph) else found.graph, form)
+    return files.written(files.graph_of(found, command.graph), form)
 
 
 def _form_of(output: Path | None) -> files.Form:

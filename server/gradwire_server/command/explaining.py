@@ -21,7 +21,8 @@ def explain(request: Path, form: Format, title: str | None = None) -> bytes:
         GradwireError: The file holds neither of the two, or the picture cannot be made.
     """
     found = files.read(request, pb.TraceGraphRequest)
+    graph = files.graph_of(found, request)
     if isinstance(found, graph_pb2.Graph):
         engine.compile_graph(codec.decode_graph(found, engine.Limits()), engine.Limits())
         return picture(found, None, form, title=title)
-    return picture(found.graph, GradientLogic().trace(found, lambda: None), form, title=title)
+    return picture(graph, GradientLogic().trace(found, lambda: None), form, title=title)

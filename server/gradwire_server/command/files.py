@@ -12,7 +12,12 @@ from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, Message
 
 import gradwire as gw
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+
+GraphRequest: TypeAlias = (
+    pb.ComputeGradientsRequest | pb.TraceGraphRequest | pb.CheckGradientsRequest | pb.RegisterGraphRequest
+)
 
 Form: TypeAlias = Literal["json", "text", "binary"]
 
@@ -53,6 +58,22 @@ def read(path: Path, request: type[R]) -> graph_pb2.Graph | R:
     except (ValueError, RecursionError, json_format.ParseError, text_format.ParseError, DecodeError) as error:
         expected = f"a {request.DESCRIPTOR.name} or a Graph"
         raise gw.InvalidRequestError(f"{path} does not hold {expected}: {error}") from None
+
+
+def graph_of(found: graph_pb2.Graph | GraphRequest, path: Path) -> graph_pb2.Graph:
+    """The graph in what a file holds.
+
+    Raises:
+        GradwireError: It has none.
+    """
+    graph = found if isinstance(found, graph_pb2.Graph) else found.graph
+    if graph.nodes:
+        return graph
+    if not isinstance(found, pb.RegisterGraphRequest | graph_pb2.Graph) and found.graph_id:
+        raise gw.InvalidRequestError(
+            f"{path} has the id of a graph, which a server knows and this command does not; set the graph itself"
+        )
+    raise gw.InvalidRequestError(f"{path} has no graph, or one without nodes")
 
 
 def written(message: Message, form: Form) -> bytes:
