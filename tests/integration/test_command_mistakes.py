@@ -90,3 +90,9 @@ def test_a_file_without_a_graph_is_refused(tmp_path: Path, command: str) -> None
     assert f"{file} has the id of a graph, which a server knows" in told(command, file)
     (tmp_path / "empty").write_bytes(b"")
     assert "empty has no graph, or one without nodes" in told(command, tmp_path / "empty")
+
+
+def test_what_is_no_time_is_not_told_in_seconds() -> None:
+    text = gradwire("check", "--help").stdout
+    assert "--step RATIO" in text
+    assert "SECONDS" not in text

@@ -20,6 +20,7 @@ from gradwire_server.configuration.settings import TOKEN_FILES
 
 _BYTES = re.compile(r"\(default: (\d{4,})\)")
 _NOTHING = " (default: None)"
+_RATIOS = {"step", "tolerance"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -107,7 +108,13 @@ def _title(model: type[BaseModel], name: str) -> str | None:
 def _metavar(name: str, annotation: Any) -> str | None:  # noqa: ANN401  (a type)
     """What stands for the value; None for what a list of choices says better."""
     kinds = set(get_args(annotation) if isinstance(annotation, UnionType) else [annotation]) - {type(None)}
-    for holds, unit in ((is_bytes(name), "BYTES"), ("seconds" in name, "SECONDS"), ("host" in name, "ADDRESS")):
+    units = {
+        "BYTES": is_bytes(name),
+        "SECONDS": "seconds" in name,
+        "ADDRESS": "host" in name,
+        "RATIO": name in _RATIOS,
+    }
+    for unit, holds in units.items():
         if holds:
             return unit
     return {Path: "FILE", int: "N", float: "SECONDS", str: "NAME"}.get(kinds.pop())
