@@ -96,3 +96,17 @@ def test_what_is_no_time_is_not_told_in_seconds() -> None:
     text = gradwire("check", "--help").stdout
     assert "--step RATIO" in text
     assert "SECONDS" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("check g --max-probes 0", "--max-probes: Input should be greater than or equal to 1; found '0'"),
+        ("explain g --format pdf", "--format: Input should be 'html', 'svg', 'png' or 'text'; found 'pdf'"),
+        ("top --interval 0", "--interval: Input should be greater than or equal to 0.1; found '0'"),
+        ("completion cash", "SHELL: Input should be 'bash', 'zsh' or 'fish'; found 'cash'"),
+        ("bench --callers 0", "--callers: Input should be greater than or equal to 1; found '0'"),
+    ],
+)
+def test_a_value_that_is_wrong_is_told_with_its_option(arguments: str, words: str) -> None:
+    assert told(*arguments.split(), code=2) == f"gradwire: {words}\n"

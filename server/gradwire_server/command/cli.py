@@ -176,8 +176,22 @@ def _failing() -> Iterator[None]:
 
 
 def _wrong(error: ValidationError) -> str:
-    # Each is that of a subcommand's options.
-    return "\n".join(str(found.get("ctx", {}).get("error", found["msg"])) for found in error.errors())
+    """A line for each option whose value is wrong; of some subcommands the lines are made already."""
+    return "\n".join(
+        str(found["ctx"]["error"])
+        if "error" in found.get("ctx", {})
+        else f"{_argument(*found['loc'])}: {found['msg']}; found {found['input']!r}"
+        for found in error.errors()
+    )
+
+
+def _argument(command: str | int, name: str | int, *_: str | int) -> str:
+    """An option, or an argument without a name of its own, as the help has it."""
+    option = str(name).replace("_", "-")
+    if len(option) == 1:
+        return f"-{option}"
+    fields = SUBCOMMANDS[str(command)].model_fields
+    return option.upper() if name in fields and fields[str(name)].is_required() else f"--{option}"
 
 
 def _fail(message: str, code: int) -> NoReturn:
