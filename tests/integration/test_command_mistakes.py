@@ -110,3 +110,15 @@ def test_what_is_no_time_is_not_told_in_seconds() -> None:
 )
 def test_a_value_that_is_wrong_is_told_with_its_option(arguments: str, words: str) -> None:
     assert told(*arguments.split(), code=2) == f"gradwire: {words}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("explain g -o p.pdf", "p.pdf is none of "),
+        ("top localhost:9464", "'localhost:9464' is no address of a page"),
+        ("bench http://localhost:1", "has a scheme that gRPC does not know"),
+    ],
+)
+def test_an_argument_that_makes_no_sense_is_one_that_is_wrong(arguments: str, words: str) -> None:
+    assert words in told(*arguments.split(), code=2)

@@ -57,10 +57,10 @@ def format_of(path: Path) -> Format:
     """The format that a file's suffix says.
 
     Raises:
-        GradwireError: It says none.
+        UsageError: It says none.
     """
     if path.suffix not in _FORMATS:
-        raise GradwireError(f"{path.name} is none of {', '.join(_FORMATS)}; a picture is written as one of them")
+        raise UsageError(f"{path.name} is none of {', '.join(_FORMATS)}; a picture is written as one of them")
     return _FORMATS[path.suffix]
 
 

@@ -70,7 +70,8 @@ def in_words_of_the_command() -> Iterator[None]:
     try:
         yield
     except gw.GradwireError as error:
-        raise gw.GradwireError(_OPTION.sub(_flag, str(error))) from None
+        kind = gw.UsageError if isinstance(error, gw.UsageError) else gw.GradwireError
+        raise kind(_OPTION.sub(_flag, str(error))) from None
 
 
 def _flag(option: re.Match[str]) -> str:

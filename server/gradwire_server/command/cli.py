@@ -163,7 +163,7 @@ def _write(content: bytes, output: Path | None) -> None:
 @contextmanager
 def _failing() -> Iterator[None]:
     """End with a line that says what is wrong, in place of a trace."""
-    from gradwire import GradwireError
+    from gradwire import GradwireError, UsageError
 
     try:
         yield
@@ -172,7 +172,7 @@ def _failing() -> Iterator[None]:
     except Refusal as refusal:
         _fail("\n".join(f"{f.path}: {f.message}" if f.path else f.message for f in refusal.findings), 1)
     except GradwireError as error:
-        _fail(str(error), 1)
+        _fail(str(error), 2 if isinstance(error, UsageError) else 1)
 
 
 def _wrong(error: ValidationError) -> str:
