@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +125,22 @@ def test_a_value_that_is_wrong_is_told_with_its_option(arguments: str, words: st
 )
 def test_an_argument_that_makes_no_sense_is_one_that_is_wrong(arguments: str, words: str) -> None:
     assert words in told(*arguments.split(), code=2)
+
+
+def test_a_reader_that_has_enough_is_no_error(graph: Path) -> None:
+    command = [sys.executable, "-m", "gradwire_server", "explain", str(graph), "--format=html"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_disk_that_is_full_is_told_with_the_file(graph: Path) -> None:
+    message = "gradwire: cannot read or write /dev/full: No space left on device\n"
+    assert told("convert", graph, "-o", "/dev/full", "--to=text") == message
+    command = [sys.executable, "-m", "gradwire_server", "convert", str(graph)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, message.replace("/dev/full", "the standard output"))

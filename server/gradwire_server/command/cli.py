@@ -54,6 +54,7 @@ def main() -> None:
         case _:
             with _failing():
                 _run(chosen)
+                sys.stdout.flush()
 
 
 def _run(chosen: object) -> None:
@@ -154,7 +155,11 @@ def _explain(command: Explain) -> None:
 def _write(content: bytes, output: Path | None) -> None:
     """Write to a file and print its path, or to the standard output."""
     if output:
-        output.write_bytes(content)
+        try:
+            output.write_bytes(content)
+        except OSError as error:
+            # That of a full disk has no name of a file.
+            raise OSError(error.errno, error.strerror, str(output)) from None
         print(output)
     else:
         sys.stdout.buffer.write(content)
@@ -167,8 +172,12 @@ def _failing() -> Iterator[None]:
 
     try:
         yield
+    except BrokenPipeError:
+        # Whoever reads has enough, as `head` does; nothing is left for Python to write at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        _fail(f"cannot read or write {error.filename}: {error.strerror}", 1)
+        _fail(f"cannot read or write {error.filename or 'the standard output'}: {error.strerror}", 1)
     except Refusal as refusal:
         _fail("\n".join(f"{f.path}: {f.message}" if f.path else f.message for f in refusal.findings), 1)
     except GradwireError as error:
