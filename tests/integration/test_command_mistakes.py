@@ -86,6 +86,12 @@ def test_a_check_does_what_its_request_says_unless_an_option_says_otherwise(tmp_
     assert done.stdout.splitlines()[3].split()[2:7] == ["3", "0", "[0]", "0", "4"]
 
 
+def test_a_graph_without_parameters_is_no_success(tmp_path: Path) -> None:
+    file = tmp_path / "graph.binpb"
+    file.write_bytes(gw.graph(gw.input("x", per_example=True)).SerializeToString())
+    assert "there is nothing to check" in told("check", file)
+
+
 @pytest.mark.parametrize("command", ["check", "convert", "explain"])
 def test_a_file_without_a_graph_is_refused(tmp_path: Path, command: str) -> None:
     file = tmp_path / "request.json"

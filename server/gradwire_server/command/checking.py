@@ -49,6 +49,8 @@ def check(command: Check) -> bool:
             tolerance=_either(command.tolerance, request, "tolerance"),
             max_probes=_either(command.max_probes, request, "max_probes"),
         )
+    if not report.sources:
+        raise gw.InvalidRequestError(f"there is nothing to check: {command.graph} has no parameter to differentiate in")
     out = console()
     if drawn:
         out.print(f"drawn with the seed {command.seed}: {', '.join(drawn)}\n")
