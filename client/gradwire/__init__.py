@@ -41,6 +41,7 @@ from gradwire._errors import (
     UsageError,
     ValueNeededError,
 )
+from gradwire._errors import lacking as _lacking
 from gradwire._expressions import functions as _functions
 from gradwire._expressions import numpy_functions as _numpy_functions  # noqa: F401  (it fills a table)
 from gradwire._expressions import numpy_refusals as _numpy_refusals  # noqa: F401  (as above)
@@ -127,10 +128,9 @@ else:
         try:
             found = getattr(import_module(_LATER[name]), name)
         except ModuleNotFoundError as error:
-            _, is_import, extra = name.partition("from_")
-            if not is_import:
+            if not name.startswith("from_"):
                 raise
-            raise UsageError(f"gw.{name} needs {error.name}: pip install 'gradwire[{extra}]'") from None
+            raise _lacking(error, name.removeprefix("from_")) from None
         globals()[name] = found
         return found
 

@@ -143,6 +143,11 @@ class UsageError(GradwireError):
     """A client or stream used wrongly: closed already, or with arguments that make no sense."""
 
 
+def lacking(error: ModuleNotFoundError, extra: str) -> ModuleNotFoundError:
+    """What to raise where a library is not there that an extra of the package brings."""
+    return ModuleNotFoundError(f"there is no {error.name}: pip install 'gradwire[{extra}]'", name=error.name)
+
+
 BY_REASON: Mapping[str, type[GradwireError]] = {
     "MALFORMED_MESSAGE": InvalidRequestError,
     "GRAPH_MISSING": InvalidRequestError,

@@ -12,15 +12,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Unpack
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
 from gradwire._calls.arguments import Arguments
 from gradwire._calls.computation import Computation, Loss, Options
 from gradwire._client import Client, ValueAndGrad
-from gradwire._errors import InvalidRequestError, UsageError
+from gradwire._errors import InvalidRequestError, UsageError, lacking
+
+try:
+    import jax
+    import jax.numpy as jnp
+    from jax.custom_derivatives import SymbolicZero
+except ModuleNotFoundError as error:
+    raise lacking(error, "jax") from None
 
 
 def function(client: Client, loss: Loss, **options: Unpack[Options]) -> Callable[..., Any]:

@@ -12,15 +12,19 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from openmdao.api import ExplicitComponent
 
 from gradwire._arrays import Array
 from gradwire._client import Client
-from gradwire._errors import InvalidGraphError
+from gradwire._errors import InvalidGraphError, lacking
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import Shape, postorder
 from gradwire._expressions.primitives import concatenate, reshape
 from gradwire._expressions.sources import parameter
+
+try:
+    from openmdao.api import ExplicitComponent
+except ModuleNotFoundError as error:
+    raise lacking(error, "openmdao") from None
 
 
 class Component(ExplicitComponent):  # type: ignore[misc]  # it has no types

@@ -12,12 +12,15 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack, cast
 
-import torch
-
 from gradwire._calls.computation import Loss as AnyLoss
 from gradwire._calls.computation import Options
 from gradwire._client import Client, ValueAndGrad
-from gradwire._errors import InvalidRequestError, UsageError
+from gradwire._errors import InvalidRequestError, UsageError, lacking
+
+try:
+    import torch
+except ModuleNotFoundError as error:
+    raise lacking(error, "torch") from None
 
 
 class Loss(torch.nn.Module):

@@ -45,7 +45,7 @@ def _from_onnx(command: Convert) -> graph_pb2.Graph:
     try:
         outputs, params = gw.from_onnx(command.graph, outputs=command.loss)
     except ModuleNotFoundError as error:
-        raise gw.GradwireError(f"models of ONNX need {error.name}: pip install 'gradwire[onnx]'") from None
+        raise gw.GradwireError(str(error)) from None
     if len(outputs) > 1:
         raise gw.UsageError(f"the model has the outputs {', '.join(outputs)}; choose the loss with --loss")
     [(name, output)] = outputs.items()
