@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from google.protobuf import json_format
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire_server.command import benching
+from gradwire_server.command.arguments import Bench
 from tests.integration.test_graph_files import GRAPH
 from tests.integration.test_lifecycle import gradwire
 
@@ -150,3 +154,17 @@ def test_a_disk_that_is_full_is_told_with_the_file(graph: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, message.replace("/dev/full", "the standard output"))
+
+
+def test_a_bench_whose_server_is_gone_does_not_spin() -> None:
+    load, command = benching.Load(), Bench(address="127.0.0.1:1")
+
+    async def call() -> None:
+        async with gw.AsyncClient(command.address, max_attempts=1) as client:
+            function = client.value_and_grad(GRAPH)
+            values = {"w": np.ones(2), "phi": np.ones((1, 2)), "y": np.ones(1)}
+            end = perf_counter() + 3 * benching.PAUSE
+            await benching._call(command, function, values, load, end)  # noqa: SLF001  (one caller)
+
+    asyncio.run(call())
+    assert 1 <= load.failures["UnavailableError"] <= 3

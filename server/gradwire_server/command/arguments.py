@@ -93,7 +93,8 @@ class Bench(Target):
 
     Every call computes the gradients of one graph, by default of a hinge loss of 30 features, at arrays that are drawn
     once. It ends after --calls or --seconds, whichever comes first. Calls that fail are not tried again; it exits with
-    1 if there are any. Options of the connection may also stand in the environment, as GRADWIRE_CA for --ca.
+    1 if there are any. A caller that no server answers waits a tenth of a second. Options of the connection may also
+    stand in the environment, as GRADWIRE_CA for --ca.
     """
 
     graph: Path | None = None

@@ -28,6 +28,8 @@ BINS, BAR = 12, 50
 """Rows of the histogram, and columns of its longest bar."""
 REFRESH = 0.1
 """Seconds between two looks at the progress."""
+PAUSE = 0.1
+"""Seconds that a caller waits after a call that no server answered."""
 
 
 @dataclass
@@ -102,6 +104,9 @@ async def _call(
             kind = type(error).__name__
             load.failures[kind] += 1
             load.first.setdefault(kind, str(error))
+            if isinstance(error, gw.UnavailableError):
+                # It may come back, and until then calls fail at once.
+                await asyncio.sleep(PAUSE)
         else:
             load.latencies.append(perf_counter() - begin)
 
