@@ -15,9 +15,11 @@ from google.protobuf import json_format
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import graph_pb2
 from gradwire_server.command import benching
-from gradwire_server.command.arguments import Bench
-from tests.integration.test_graph_files import GRAPH
+from gradwire_server.command.arguments import Bench, Convert
+from gradwire_server.command.converting import convert
+from tests.integration.test_graph_files import GRAPH, content
 from tests.integration.test_lifecycle import gradwire
 
 
@@ -168,3 +170,18 @@ def test_a_bench_whose_server_is_gone_does_not_spin() -> None:
 
     asyncio.run(call())
     assert 1 <= load.failures["UnavailableError"] <= 3
+
+
+@pytest.mark.parametrize("form", ["json", "txtpb", "binpb"])
+def test_the_graph_of_any_request_is_converted(tmp_path: Path, form: str) -> None:
+    wrt = pb.SourceNames(names=["w"])
+    requests = (
+        pb.RegisterGraphRequest(graph=GRAPH),
+        pb.ComputeGradientsRequest(graph=GRAPH, wrt=wrt, reject_non_finite=True),
+        pb.CheckGradientsRequest(graph=GRAPH, wrt=wrt, max_probes=2),
+        pb.TraceGraphRequest(graph=GRAPH),
+    )
+    file = tmp_path / f"request.{form}"
+    for request in requests:
+        file.write_bytes(content(request, form))
+        assert graph_pb2.Graph.FromString(convert(Convert(graph=file, to="binary"))) == GRAPH

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf import json_format, text_format
+from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 import gradwire as gw
@@ -22,7 +23,7 @@ PHI, Y = gw.input("phi", shape=(2,), per_example=True), gw.input("y", per_exampl
 GRAPH = gw.graph(gw.maximum(0, 1 - gw.dot(W, PHI) * Y))
 
 
-def content(message: graph_pb2.Graph | pb.CheckGradientsRequest, form: str) -> bytes:
+def content(message: Message, form: str) -> bytes:
     """A message as protobuf itself writes it."""
     if form == "json":
         return json_format.MessageToJson(message).encode()

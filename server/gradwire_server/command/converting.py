@@ -13,6 +13,13 @@ from gradwire_server.command import files
 from gradwire_server.command.arguments import Convert
 
 ONNX = ".onnx"
+REQUESTS: tuple[type[files.GraphRequest], ...] = (
+    pb.RegisterGraphRequest,
+    pb.CheckGradientsRequest,
+    pb.ComputeGradientsRequest,
+    pb.TraceGraphRequest,
+)
+"""Requests that a graph is in."""
 
 
 def convert(command: Convert) -> bytes:
@@ -28,8 +35,7 @@ def convert(command: Convert) -> bytes:
     for option, value in (("--loss", command.loss), ("--arrays", command.arrays)):
         if value is not None:
             raise gw.UsageError(f"{option} is for models of ONNX ({ONNX}); {command.graph} is none")
-    found = files.read(command.graph, pb.TraceGraphRequest)
-    return files.written(files.graph_of(found, command.graph), form)
+    return files.written(files.graph_of(files.read(command.graph, *REQUESTS), command.graph), form)
 
 
 def _form_of(output: Path | None) -> files.Form:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -37,8 +38,8 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 R = TypeVar("R", bound=Message)
 
 
-def read(path: Path, request: type[R]) -> graph_pb2.Graph | R:
-    """What a file holds: a Graph, or this kind of request.
+def read(path: Path, *requests: type[R]) -> graph_pb2.Graph | R:
+    """What a file holds: a Graph, or the first of these kinds of request that it can be.
 
     The suffix says the form; where it does not, the content does.
 
@@ -50,13 +51,13 @@ def read(path: Path, request: type[R]) -> graph_pb2.Graph | R:
     try:
         match SUFFIXES.get(path.suffix) or _form_of(data):
             case "json":
-                return _from_json(data, request)
+                return _from_json(data, requests)
             case "text":
-                return _from_text(data, request)
+                return _from_text(data, requests)
             case _:
-                return _from_binary(data, request)
+                return _from_binary(data, requests)
     except (ValueError, RecursionError, json_format.ParseError, text_format.ParseError, DecodeError) as error:
-        expected = f"a {request.DESCRIPTOR.name} or a Graph"
+        expected = f"a {', '.join(request.DESCRIPTOR.name for request in requests)} or a Graph"
         raise gw.InvalidRequestError(f"{path} does not hold {expected}: {error}") from None
 
 
@@ -92,7 +93,7 @@ def _form_of(data: bytes) -> Form:
     return "text" if _TEXT.match(data) and not _CONTROL.search(data) else "binary"
 
 
-def _from_json(data: bytes, request: type[R]) -> graph_pb2.Graph | R:
+def _from_json(data: bytes, requests: Sequence[type[R]]) -> graph_pb2.Graph | R:
     try:
         found = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -100,18 +101,30 @@ def _from_json(data: bytes, request: type[R]) -> graph_pb2.Graph | R:
     if not isinstance(found, dict):
         raise ValueError(f"it is no object but {type(found).__name__}")  # noqa: TRY004  (of the file)
     # Only a graph has nodes at the top. Deciding by that, a misspelt field is looked for in the right message.
-    return json_format.ParseDict(found, graph_pb2.Graph() if "nodes" in found else request())
+    if "nodes" in found:
+        return json_format.ParseDict(found, graph_pb2.Graph())
+    return _first(requests, lambda message: json_format.ParseDict(found, message))
 
 
-def _from_text(data: bytes, request: type[R]) -> graph_pb2.Graph | R:
+def _from_text(data: bytes, requests: Sequence[type[R]]) -> graph_pb2.Graph | R:
     first = _TEXT.match(data)
     of_graph = first is None or first[2].decode() in graph_pb2.Graph.DESCRIPTOR.fields_by_name
-    return text_format.Parse(data.decode(), graph_pb2.Graph() if of_graph else request())
+    if of_graph:
+        return text_format.Parse(data.decode(), graph_pb2.Graph())
+    return _first(requests, lambda message: text_format.Parse(data.decode(), message))
 
 
-def _from_binary(data: bytes, request: type[R]) -> graph_pb2.Graph | R:
+def _first(requests: Sequence[type[R]], parse: Callable[[R], R]) -> R:
+    """The first kind of request that can be parsed; the error is that of the last."""
+    for request in requests[:-1]:
+        with suppress(json_format.ParseError, text_format.ParseError):
+            return parse(request())
+    return parse(requests[-1]())
+
+
+def _from_binary(data: bytes, requests: Sequence[type[R]]) -> graph_pb2.Graph | R:
     # Each would parse as the other now and then, but not without fields that it does not know.
-    kinds: tuple[type[graph_pb2.Graph | R], ...] = (graph_pb2.Graph, request)
+    kinds: tuple[type[graph_pb2.Graph | R], ...] = (graph_pb2.Graph, *requests)
     for kind in kinds:
         try:
             found = kind.FromString(data)
