@@ -185,3 +185,22 @@ def test_the_graph_of_any_request_is_converted(tmp_path: Path, form: str) -> Non
     for request in requests:
         file.write_bytes(content(request, form))
         assert graph_pb2.Graph.FromString(convert(Convert(graph=file, to="binary"))) == GRAPH
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("chek g", "there is no command 'chek'; did you mean check?"),
+        ("convert g --outptu=x", "unrecognized arguments: --outptu=x; did you mean --output?"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_what_comes_close(arguments: str, words: str) -> None:
+    done = gradwire(*arguments.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"gradwire: error: {words}"
+
+
+def test_an_output_has_a_long_name_too(tmp_path: Path, graph: Path) -> None:
+    assert gradwire("convert", str(graph), f"--output={tmp_path / 'graph.json'}").returncode == 0
+    assert json_format.Parse((tmp_path / "graph.json").read_bytes(), graph_pb2.Graph()) == GRAPH
+    assert "-o FILE, --output FILE" in gradwire("convert", "--help").stdout

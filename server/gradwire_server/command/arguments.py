@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -32,7 +32,7 @@ class Explain(_Files):
 
     request: CliPositionalArg[Path]
     """File of the request."""
-    output: Path | None = Field(default=None, alias="o")
+    output: Path | None = Field(default=None, validation_alias=AliasChoices("o", "output"))
     """File to write: .html (a page to step through the pass), .svg, .png or .txt."""
     format: Literal["html", "svg", "png", "text"] | None = None
     """What to write, if the file's suffix does not say it."""
@@ -78,7 +78,7 @@ class Convert(_Files):
 
     graph: CliPositionalArg[Path]
     """File of the graph; of a request, its graph is taken."""
-    output: Path | None = Field(default=None, alias="o")
+    output: Path | None = Field(default=None, validation_alias=AliasChoices("o", "output"))
     """File to write: .json, .txtpb (text) or .binpb (binary). Default: the terminal."""
     to: Literal["json", "text", "binary"] | None = None
     """What to write, if the file's suffix does not say it. Default: text."""

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import shtab
 
 from gradwire_server.command.arguments import SUBCOMMANDS, Gradwire
-from gradwire_server.configuration.help import source
+from gradwire_server.configuration.help import fields_of, source
 
 
 def parser() -> ArgumentParser:
@@ -38,9 +38,8 @@ def _kinds(annotation: Any) -> set[Any]:  # noqa: ANN401  (a type)
 
 
 KINDS = {
-    f"{command}.{field.alias or name}": _kinds(field.annotation)
-    for command, model in SUBCOMMANDS.items()
-    for name, field in model.model_fields.items()
+    destination: _kinds(model.model_fields[name].annotation)
+    for destination, (model, name) in fields_of(SUBCOMMANDS).items()
 }
 """What the value of an option may be, by its destination."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
 from inspect import cleandoc, get_annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic_settings import BaseSettings, CliSettingsSource
 
 from gradwire_server.configuration.sections import Section
@@ -26,17 +26,23 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 def source(command: type[BaseSettings], subcommands: Mapping[str, type[BaseModel]]) -> CliSettingsSource[Any]:
     """What parses the arguments of a command, with help for the options of its subcommands."""
-    fields = {
-        f"{subcommand}.{field.alias or name}": (model, name)
-        for subcommand, model in subcommands.items()
-        for name, field in model.model_fields.items()
-    }
+    fields = fields_of(subcommands)
     return CliSettingsSource(
         command,
-        parse_args_method=partial(_parse, list(fields)),
+        parse_args_method=partial(_parse, subcommands),
         add_argument_method=partial(_add_argument, {}, fields),
         add_parser_method=_add_parser,
     )
+
+
+def fields_of(subcommands: Mapping[str, type[BaseModel]]) -> dict[str, tuple[type[BaseModel], str]]:
+    """The model and the field of each option, by its destination."""
+    found = {}
+    for subcommand, model in subcommands.items():
+        for name, field in model.model_fields.items():
+            names = field.validation_alias.choices if isinstance(field.validation_alias, AliasChoices) else [name]
+            found[f"{subcommand}.{names[0]}"] = (model, name)
+    return found
 
 
 def is_bytes(name: str) -> bool:
@@ -52,20 +58,26 @@ def human(nbytes: int) -> str:
     return f"{nbytes} {_UNITS[power]}"
 
 
-def _parse(fields: Sequence[str], parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """What the arguments say; options that there are not are told with the closest one of the subcommand."""
-    other, own = TOKEN_FILES.get(next(iter(arguments), ""), ("", ""))
+def _parse(subcommands: Mapping[str, type[BaseModel]], parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """What the arguments say; a subcommand or an option that there is not is told with the closest one."""
+    first = next(iter(arguments), "")
+    if first and not first.startswith("-") and first not in subcommands:
+        parser.error(f"there is no command {first!r}{_advice(first, subcommands)}")
+    other, own = TOKEN_FILES.get(first, ("", ""))
     arguments = [re.sub(rf"^{other}(?==|$)", own, argument) if other else argument for argument in arguments]
     found, unknown = parser.parse_known_args(arguments)
     if unknown:
         given = unknown[0].partition("=")[0]
-        flags = [
-            f"--{field.partition('.')[2].replace('_', '-')}" for field in fields if field.startswith(f"{arguments[0]}.")
-        ]
-        close = get_close_matches(given, flags, n=1)
-        advice = f"; did you mean {close[0]}?" if close else ""
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{advice}")
+        flags = (
+            [f"--{name.replace('_', '-')}" for name in subcommands[first].model_fields] if first in subcommands else []
+        )
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_advice(given, flags)}")
     return found
+
+
+def _advice(given: str, known: Iterable[str]) -> str:
+    close = get_close_matches(given, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _add_parser(subparsers: Any, *names: str, description: str, **options: Any) -> ArgumentParser:  # noqa: ANN401  (of argparse)
