@@ -112,6 +112,13 @@ class TestJacobians:
         np.testing.assert_allclose(matrix, jax.jacrev(lambda w: jnp.outer(w, w))(given), rtol=1e-15)
         assert client.jacobian(w[:0])(w=given)["w"].shape == (0, 3)
 
+    def test_of_a_scalar_in_scalars(self, client: gw.Client) -> None:
+        assert client.jacobian(lambda w: 2 * w)(3.0) == 2
+        found = client.jacobian(lambda own: own["a"] * gw.sum(own["b"]))({"a": 3.0, "b": np.array([1.0, 2.0])})
+        assert found["a"].shape == ()
+        assert found["a"] == 3
+        np.testing.assert_array_equal(found["b"], [3, 3])
+
     def test_that_is_a_hessian(self, client: gw.Client) -> None:
         w = gw.parameter("w", 4)
         hessian = client.jacobian(gw.gradient(gw.sum(gw.exp(w) * w[::-1]), w))(w=X[0])["w"]

@@ -104,7 +104,7 @@ class Jacobian:
 
         def finish(result: Result) -> Any:  # noqa: ANN401  (nested like the arguments)
             leaves, spec = flattened(result.gradients, sequences=True)
-            return spec.unflatten([leaf.reshape(*leading, *leaf.shape[1:]) for leaf in leaves])
+            return spec.unflatten([leaf.reshape((*leading, *leaf.shape[1:])) for leaf in leaves])
 
         return values, finish
 
