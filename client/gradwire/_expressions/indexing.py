@@ -107,7 +107,8 @@ def _wrapped(node: Expression, picks: NDArray[Any], size: int) -> NDArray[Any]:
 
 def _items(node: Expression, index: Any) -> list[Item]:  # noqa: ANN401  (as above)
     """What stands between the brackets, one item for an axis; those that are missing at the end are left out."""
-    if not node.shape and index is not None and index is not Ellipsis and index != ():
+    whole = index is None or index is Ellipsis or (isinstance(index, tuple) and not index)
+    if not node.shape and not whole:
         raise InvalidGraphError(f"{node!r} is a scalar; it has no entries", node=node.name or None)
     given: list[Any] = []
     for item in index if isinstance(index, tuple) else (index,):

@@ -220,6 +220,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.huber_loss(W, 0, "a"), "delta='a'; expected a number"),  # type: ignore[arg-type]  # the mistake
     (lambda: W.astype(int), "expressions are floats"),
     (lambda: S[0], "scalar"),
+    (lambda: S[np.array([], int)], "scalar"),
+    (lambda: S[np.ones((), bool)], "scalar"),
     (lambda: gw.power(W, S), r"gw\.exp"),
     (lambda: gw.power(W, "a"), "exponent 'a'; expected one number"),  # type: ignore[arg-type]  # the mistake
     (lambda: W**None, "exponent None"),  # type: ignore[operator]  # the mistake
