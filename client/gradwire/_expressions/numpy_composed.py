@@ -28,8 +28,9 @@ def copysign(a: Operand, b: Operand) -> Expression:
 
 
 def heaviside(x: Operand, at_zero: Operand) -> Expression:
-    """0 below 0, 1 above, and ``at_zero`` there."""
-    return gw.where(gw.equal(x, 0), at_zero, gw.less(0, x))
+    """0 below 0, 1 above, and ``at_zero`` there; NaN is passed on."""
+    node = as_expression(x)
+    return gw.where(gw.equal(node, 0), at_zero, gw.where(gw.equal(node, node), gw.less(0, node), node))
 
 
 def nan_to_num(x: Operand, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Expression:
