@@ -65,20 +65,46 @@ def arccos(x: Operand) -> Expression:
     return gw.mul(2, arctan(gw.sqrt(gw.divide(gw.subtract(1, node), gw.add(1, node)))))
 
 
+def _growing(near: Callable[[Expression], Expression], u: Expression) -> Expression:
+    """A function up to 20, and exp(u) / 2 from there on, whose exp(u) may be too large where its half is not."""
+    far = gw.less(20, u)
+    # The 1 is subtracted without rounding.
+    grown = gw.mul(math.e / 2, gw.exp(gw.subtract(gw.where(far, u, 1), 1)))
+    return gw.where(far, grown, near(gw.where(far, 1, u)))
+
+
+def _small_sinh(u: Expression) -> Expression:
+    return gw.mul(0.5, gw.subtract(gw.expm1(u), gw.expm1(gw.negative(u))))
+
+
+def sinh(x: Operand) -> Expression:
+    """Hyperbolic sine."""
+    return _odd(lambda u: _growing(_small_sinh, u), x)
+
+
+def cosh(x: Operand) -> Expression:
+    """Hyperbolic cosine, of small numbers as 1 + 2 sinh(x / 2)^2."""
+    node = as_expression(x)
+    u = gw.where(gw.less(node, 0), gw.negative(node), node)
+    return _growing(lambda near: gw.add(1, gw.mul(2, gw.square(_small_sinh(gw.mul(0.5, near))))), u)
+
+
 def arcsinh(x: Operand) -> Expression:
-    """Inverse hyperbolic sine."""
+    """Inverse hyperbolic sine; from 1e8 on log(2x), which is the same to the last digit."""
 
     def positive(u: Expression) -> Expression:
-        squared = gw.square(u)
-        return gw.log1p(gw.add(u, gw.divide(squared, gw.add(1, gw.sqrt(gw.add(1, squared))))))
+        far = gw.less(1e8, u)
+        near = gw.where(far, 1, u)
+        squared = gw.square(near)
+        own = gw.log1p(gw.add(near, gw.divide(squared, gw.add(1, gw.sqrt(gw.add(1, squared))))))
+        return gw.where(far, gw.add(gw.log(gw.where(far, u, 1)), math.log(2)), own)
 
     return _odd(positive, x)
 
 
 def arccosh(x: Operand) -> Expression:
-    """Inverse hyperbolic cosine."""
-    above = gw.subtract(x, 1)
-    return gw.log1p(gw.add(above, gw.sqrt(gw.mul(above, gw.add(x, 1)))))
+    """Inverse hyperbolic cosine, as 2 arcsinh(sqrt((x - 1) / 2))."""
+    return gw.mul(2, arcsinh(gw.sqrt(gw.mul(0.5, gw.subtract(x, 1)))))
 
 
 def arctanh(x: Operand) -> Expression:
