@@ -1,4 +1,4 @@
-"""Inverse trigonometric and hyperbolic functions, and the cube root, composed of the ops to about 1e-15."""
+"""Arcs, hyperbolic functions and two roots, composed of the ops to about 1e-15 over the range of floats."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def arctan(x: Operand) -> Expression:
         inverse = gw.divide(-1, gw.where(large, u, 1))
         between = gw.divide(gw.subtract(u, 1), gw.add(gw.where(large, 1, u), 1))
         t = gw.where(large, inverse, gw.where(middle, gw.where(large, 1, between), u))
-        t = gw.where(gw.less(u, math.inf), t, 0)
-        z = gw.square(gw.where(gw.less(gw.abs(t), 1), t, 1))
+        z = gw.square(t)
         series = gw.add(gw.mul(t, z, gw.divide(_polynomial(_ATAN_P, z), _polynomial(_ATAN_Q, z))), t)
         return gw.add(gw.where(large, math.pi / 2, gw.where(middle, math.pi / 4, 0)), series)
 
@@ -45,24 +44,34 @@ def arctan(x: Operand) -> Expression:
 
 
 def arctan2(y: Operand, x: Operand) -> Expression:
-    """The angle of the point (x, y), as 2 arctan(y / (r + x)), or where x is negative of its mirror image."""
+    """The angle of the point (x, y), from the quotient of the smaller by the larger coordinate; at the origin 0."""
     across, along = as_expression(y), as_expression(x)
-    behind = gw.less(along, 0)
-    radius = gw.sqrt(gw.add(gw.square(across), gw.square(along)))
-    half = gw.mul(2, arctan(gw.divide(across, gw.add(radius, gw.where(behind, gw.negative(along), along)))))
-    return gw.where(behind, gw.subtract(gw.where(gw.less(across, 0), -math.pi, math.pi), half), half)
+    steep = gw.less(gw.abs(along), gw.abs(across))
+    small, large = gw.where(steep, along, across), gw.where(steep, across, along)
+    # Infinities, which alone but for 0 are equal to their halves, have no quotient, but signs.
+    both = gw.where(small, gw.equal(small, gw.mul(0.5, small)), 0)
+    small, large = (gw.where(both, gw.clip(one, -1, 1), one) for one in (small, large))
+    quotient = gw.where(large, gw.divide(small, gw.where(large, large, 1)), 0)
+    left, under = gw.less(along, 0), gw.less(across, 0)
+    side = gw.where(left, gw.where(under, -math.pi, math.pi), 0)
+    start = gw.where(steep, gw.where(under, -math.pi / 2, math.pi / 2), side)
+    return gw.add(start, gw.mul(gw.where(steep, -1, 1), arctan(quotient)))
 
 
 def arcsin(x: Operand) -> Expression:
-    """Arc sine, as arctan(x / sqrt((1 - x) (1 + x)))."""
+    """Arc sine, as 2 arctan(x / (1 + sqrt(1 - x) sqrt(1 + x)))."""
     node = as_expression(x)
-    return arctan(gw.mul(node, gw.power(gw.mul(gw.subtract(1, node), gw.add(1, node)), -0.5)))
+    cosine = gw.mul(gw.sqrt(gw.subtract(1, node)), gw.sqrt(gw.add(1, node)))
+    return gw.mul(2, arctan(gw.divide(node, gw.add(1, cosine))))
 
 
 def arccos(x: Operand) -> Expression:
-    """Arc cosine, as 2 arctan(sqrt((1 - x) / (1 + x)))."""
+    """Arc cosine, as 2 arctan(sqrt(1 - x) / sqrt(1 + x)), or where x is negative of its mirror image."""
     node = as_expression(x)
-    return gw.mul(2, arctan(gw.sqrt(gw.divide(gw.subtract(1, node), gw.add(1, node)))))
+    below = gw.less(node, 0)
+    u = gw.where(below, gw.negative(node), node)
+    angle = gw.mul(2, arctan(gw.mul(gw.sqrt(gw.subtract(1, u)), gw.power(gw.add(1, u), -0.5))))
+    return gw.add(gw.where(below, math.pi, 0), gw.mul(gw.where(below, -1, 1), angle))
 
 
 def hypot(a: Operand, b: Operand) -> Expression:

@@ -23,8 +23,65 @@ def in_both_dtypes(pairs: list[tuple[float, float]]) -> list[tuple[float, float,
     return [(*pair, "float64") for pair in pairs] + [(*pair, "float32") for pair in held]
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("function", [np.arctan, np.arcsin, np.arccos, np.arcsinh, np.arccosh, np.sinh, np.cosh])
+def test_nan_and_what_is_outside_the_domain_is_nan(client: gw.Client, function: Any) -> None:
+    given = np.array([np.nan, *(x for x in (2.0, -2.0, -1e10) if np.isnan(function(x)))])
+    found, slopes = client.value_and_grad(lambda x: np.sum(function(x)))(given)
+    assert np.isnan(found)
+    assert np.isnan(slopes).all()
+
+
 def test_heaviside_passes_nan_on(client: gw.Client) -> None:
     assert np.isnan(client.value_and_grad(lambda x: np.heaviside(x, 0.5))(np.array(np.nan))[0])
+
+
+@pytest.mark.parametrize("x", [[np.nan, 1.0], [1.0, np.nan]])
+def test_the_angle_of_nan_is_nan(client: gw.Client, x: Any) -> None:
+    value, slopes = client.value_and_grad(lambda x: np.arctan2(x[0], x[1]))(np.array(x))
+    assert np.isnan(value)
+    assert np.isnan(slopes).any()
+
+
+POINTS = [
+    (1e200, 1),
+    (1, 1e200),
+    (1e20, 1),
+    (1e-200, 1e-200),
+    (1e-200, -1e-190),
+    (-3, 4),
+    (-1e5, -1),
+    (1, 1e5),
+    (0, -2),
+]
+
+
+@pytest.mark.parametrize(("y", "x", "dtype"), in_both_dtypes(POINTS))
+def test_arctan2_of_far_and_near_points(client: gw.Client, y: float, x: float, dtype: str) -> None:
+    given = np.array([y, x], dtype)
+    value, slopes = client.value_and_grad(lambda p: np.arctan2(p[0], p[1]))(given)
+    wide = given.astype(np.longdouble)
+    expected = np.array([wide[1], -wide[0]]) / np.hypot(*wide) ** 2
+    precision, least = 8 * float(np.finfo(dtype).eps), float(np.finfo(dtype).tiny)
+    np.testing.assert_allclose(value, np.arctan2(*given), rtol=precision)
+    np.testing.assert_allclose(slopes, expected.astype(float), rtol=precision, atol=least)
+
+
+@pytest.mark.parametrize(
+    ("y", "x"), [(a, b) for a in (np.inf, -np.inf, 1.0) for b in (np.inf, -np.inf, 0.0)] + [(0, 0)]
+)
+def test_arctan2_of_infinities_and_zeros(client: gw.Client, y: float, x: float) -> None:
+    value, slopes = client.value_and_grad(lambda p: np.arctan2(p[0], p[1]))(np.array([y, x]))
+    assert value == np.arctan2(y, x)
+    assert np.isfinite(slopes).all()
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "slope"),
+    [(np.arcsin, 1.0, np.inf), (np.arcsin, -1.0, np.inf), (np.arccos, 1.0, -np.inf), (np.arccos, -1.0, -np.inf)],
+)
+def test_slopes_at_the_ends_of_domains(client: gw.Client, function: Any, x: float, slope: float) -> None:
+    assert client.value_and_grad(function)(np.array(x)) == (function(x), slope)
 
 
 @pytest.mark.parametrize(
