@@ -26,6 +26,7 @@ from gradwire._errors import (
     GradwireError,
     GraphNotFoundError,
     OverloadedError,
+    ServerError,
     UnavailableError,
     UsageError,
 )
@@ -199,19 +200,26 @@ class GrpcStream(Stream):
         return answered, UnavailableError("the server ended the stream")
 
     def _settle(self, done: Answer | GradwireError) -> None:
-        """Pass on the answer to the oldest request."""
+        """Pass on the answer to the oldest request.
+
+        Raises:
+            ServerError: There is none.
+        """
         with self._lock:
+            if not self._pending:
+                raise ServerError("the server sent an answer that nobody asked for")
             pending = self._pending.popleft()
+        outcome: Answer | Exception = done
         try:
             again = self._is_to_be_sent_again(pending, done)
-        except GradwireError as error:
-            again, done = False, error
+        except Exception as error:  # noqa: BLE001  (such as of a mapped file, whose rows are to be sent)
+            again, outcome = False, error
         if again:
             with self._lock:
                 self._pending.append(pending)
                 self._requests.put(pending)
         else:
-            self._end(pending, done)
+            self._end(pending, outcome)
 
     def _is_to_be_sent_again(self, pending: _Pending, done: Answer | GradwireError) -> bool:
         """Whether another answer is to be had for a request, now.
@@ -235,17 +243,18 @@ class GrpcStream(Stream):
             return not self._given_up.is_set()
         return False
 
-    def _end(self, pending: _Pending, done: Answer | GradwireError) -> None:
+    def _end(self, pending: _Pending, done: Answer | Exception) -> None:
         """Tell the outcome, if anybody still waits for it."""
         if pending.naming is not None:
-            pending.naming.ended(found=not isinstance(done, GradwireError))
+            pending.naming.ended(found=not isinstance(done, Exception))
         if pending.future.set_running_or_notify_cancel():
-            try:
-                if isinstance(done, GradwireError):
-                    raise done
-                pending.future.set_result(self._computation.result(pending.problem, done))
-            except GradwireError as error:
-                pending.future.set_exception(error)
+            if not isinstance(done, Exception):
+                try:
+                    pending.future.set_result(self._computation.result(pending.problem, done))
+                except Exception as error:  # noqa: BLE001  (such as of a dataclass that cannot hold gradients)
+                    done = error
+            if isinstance(done, Exception):
+                pending.future.set_exception(done)
         self._slots.release()
 
 
