@@ -265,3 +265,30 @@ def test_names_with_one_field_each() -> None:
     with gw.connect("local") as client:
         _, grads = client.value_and_grad(lambda pair: pair.left * pair.right)(Pair(2.0, 3.0))
     assert grads == Pair(3, 2)
+
+
+@dataclass
+class Counted:
+    w: Any
+    size: int = field(init=False, default=0)
+    steps: int = field(init=False, default=0)
+    total: Any = field(init=False)
+    kept: dict[str, Any] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.size = self.w.shape[0]
+        self.total = np.sum(self.w)
+
+
+def test_a_field_that_the_constructor_does_not_take_is_not_lost() -> None:
+    params = Counted(np.array([1.0, 2.0]))
+    with gw.connect("local") as client:
+        step = client.value_and_grad(lambda p: p.total * (p.size + p.steps))
+        params.w *= 2
+        assert step(params)[0] == 12
+        params.steps = 7
+        with pytest.raises(gw.InvalidRequestError, match=r'"steps" of dataclass Counted is 7, .* makes it 0; have it'):
+            step(params)
+        params.steps, params.kept["a"] = 0, 1
+        with pytest.raises(gw.InvalidRequestError, match=r'"kept" of dataclass Counted is'):
+            step(params)

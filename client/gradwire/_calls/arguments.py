@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gradwire._arrays import check_names
+from gradwire._calls.dataclass_kinds import register
 from gradwire._errors import InvalidRequestError
 
 Spec: TypeAlias = Any
@@ -180,7 +181,7 @@ def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
         if not kinds:
             return found, spec
         for kind in kinds:
-            _register(optree, kind)
+            register(optree, kind, _NAMESPACE)
 
 
 _NO_DATACLASSES = {np.ndarray, np.float64, float, int}
@@ -189,37 +190,6 @@ _NO_DATACLASSES = {np.ndarray, np.float64, float, int}
 
 def _is_sequence(part: object) -> bool:
     return type(part) in (list, tuple)
-
-
-def _register(optree: Any, kind: type[Any]) -> None:  # noqa: ANN401  (the module)
-    """Have optree know a dataclass: its fields are children, but for those with the metadata ``static``.
-
-    Fields that its constructor does not take stand on the others, and are made by it of these.
-    """
-    fields = [field for field in dataclasses.fields(kind) if field.init]
-    derived = len(fields) < len(dataclasses.fields(kind))
-    children = tuple(field.name for field in fields if not field.metadata.get("static"))
-    static = tuple(field.name for field in fields if field.metadata.get("static"))
-    wanted = [name for name in inspect.signature(kind).parameters if name not in children + static]
-    if derived and wanted:
-        raise InvalidRequestError(
-            f"dataclass {kind.__name__} makes fields of what it does not keep, {wanted[0]}, so that its fields do not "
-            "make it anew; give it as a dict"
-        )
-
-    def flatten(value: object) -> tuple[list[Any], Any, tuple[str, ...]]:
-        return [getattr(value, name) for name in children], tuple(getattr(value, name) for name in static), children
-
-    def unflatten(kept: Sequence[Any], parts: Sequence[Any]) -> object:
-        if derived:
-            return kind(**dict(zip(static + children, (*kept, *parts), strict=True)))
-        # Not by its constructor, which may expect arrays.
-        made = object.__new__(kind)
-        for name, part in zip(static + children, (*kept, *parts), strict=True):
-            object.__setattr__(made, name, part)
-        return made
-
-    optree.register_pytree_node(kind, flatten, unflatten, namespace=_NAMESPACE)
 
 
 _NAMES: dict[tuple[str, Spec], list[str]] = {}
