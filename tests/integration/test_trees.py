@@ -292,3 +292,28 @@ def test_a_field_that_the_constructor_does_not_take_is_not_lost() -> None:
         params.steps, params.kept["a"] = 0, 1
         with pytest.raises(gw.InvalidRequestError, match=r'"kept" of dataclass Counted is'):
             step(params)
+
+
+@dataclass
+class Layered:
+    w: Any
+    how: Any = field(default=None, metadata={"static": True})
+
+
+def test_static_fields_that_are_equal_and_of_other_kinds_are_others() -> None:
+    with gw.connect("local") as client:
+        step = client.value_and_grad(lambda p: p.w * (2 if p.how is True or p.how == (1, True) else 3))
+        for how, factor in ((True, 2), (1, 3), (1.0, 3), ((1, True), 2), (True, 2)):
+            value, slope = step(Layered(5.0, how))
+            assert (value, slope.how, type(slope.how)) == (5 * factor, how, type(how))
+        step = client.value_and_grad(lambda p: p.w * len(str(p.how)))
+        assert [step(Layered(1.0, how))[0] for how in ((1, 1), (1, True), (1, 1.0))] == [6, 9, 8]
+
+
+@pytest.mark.parametrize("how", [np.ones(2), [1, 2], (1, [2])])
+def test_a_static_field_is_hashable(how: Any) -> None:
+    with (
+        gw.connect("local") as client,
+        pytest.raises(gw.InvalidRequestError, match=r'"how" of dataclass Layered is of'),
+    ):
+        client.value_and_grad(lambda p: p.w * 2)(Layered(1.0, how))

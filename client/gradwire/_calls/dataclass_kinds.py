@@ -45,9 +45,19 @@ def register(optree: Any, kind: type[Any], namespace: str) -> None:  # noqa: ANN
                     f'field "{lost[0]}" of dataclass {kind.__name__} is {getattr(value, lost[0])!r:.64}, but the '
                     f"constructor, which does not take it, makes it {getattr(anew, lost[0])!r:.64}; have it take it"
                 )
-        return [getattr(value, name) for name in children], tuple(getattr(value, name) for name in static), children
+        kept = tuple(getattr(value, name) for name in static)
+        for name, part in zip(static, kept, strict=True):
+            try:
+                hash(part)
+            except TypeError:
+                raise InvalidRequestError(
+                    f'static field "{name}" of dataclass {kind.__name__} is of {type(part).__name__}; what graphs are '
+                    "kept by is hashable, as in JAX: give a tuple, or an array as data"
+                ) from None
+        return [getattr(value, name) for name in children], (kept, _kinds(kept)), children
 
-    def unflatten(kept: Sequence[Any], parts: Sequence[Any]) -> object:
+    def unflatten(told: tuple[Sequence[Any], object], parts: Sequence[Any]) -> object:
+        kept, _ = told
         if derived:
             return kind(**dict(zip(static + children, (*kept, *parts), strict=True)))
         # Not by its constructor, which may expect arrays.
@@ -57,6 +67,11 @@ def register(optree: Any, kind: type[Any], namespace: str) -> None:  # noqa: ANN
         return made
 
     optree.register_pytree_node(kind, flatten, unflatten, namespace=namespace)
+
+
+def _kinds(value: object) -> object:
+    """What tells True from 1 and from 1.0, which are equal."""
+    return tuple(map(_kinds, value)) if type(value) is tuple else type(value)
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
