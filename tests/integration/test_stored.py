@@ -77,6 +77,13 @@ def test_rows_of_examples_are_rows_of_the_arrays(client: gw.Client, dtype: str, 
     equal(call(PARAMETERS, examples=labels[rows]), expected)
 
 
+@pytest.mark.parametrize("rows", [slice(8, 2), slice(3, 3), slice(70, 90), slice(2, 8, -1), []], ids=str)
+def test_rows_may_be_none(client: gw.Client, rows: Any) -> None:
+    data = client.examples(phi=PHI, y=Y)[10:50]
+    call = client.value_and_grad(CASE.loss, reduction="sum")
+    equal(call(w=W, examples=data[rows]), call(w=W, phi=PHI[:0], y=Y[:0]))
+
+
 def test_rows_of_rows_are_rows(client: gw.Client) -> None:
     data, numbers = client.examples(phi=PHI, y=Y), np.arange(60)
     call = client.value_and_grad(CASE.loss)

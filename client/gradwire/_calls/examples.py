@@ -59,7 +59,12 @@ class Examples:
             rows = self._rows[key]
         except TypeError as error:
             raise InvalidRequestError(f"rows {key!r:.64} of examples: {error}") from None
-        return np.arange(rows.start, rows.stop, rows.step) if isinstance(rows, range) and rows.step != 1 else rows
+        if not isinstance(rows, range):
+            return rows
+        # A slice that ends before it begins has no rows, and a server would not take it for a range.
+        return (
+            range(rows.start, rows.start + len(rows)) if rows.step == 1 else np.arange(rows.start, rows.stop, rows.step)
+        )
 
     def __repr__(self) -> str:
         return f"<{len(self)} examples of {', '.join(self._data.arrays)}>"
