@@ -164,7 +164,8 @@ class Client:
         A call takes them, or rows of them, for the per-example inputs of their names; names that it has no such input
         for are left alone. They travel at the first such call, and again where a server has forgotten them; results
         have the same bits as with the arrays themselves. The arrays are not copied, and those in mapped files not
-        loaded as a whole: leave them as they are.
+        loaded as a whole: they must not change while they are used, for a server keeps the numbers that it was sent,
+        and whatever does not come from there is read anew.
 
         Args:
             arrays: By name, for names that Python has not.
