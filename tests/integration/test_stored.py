@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import re
 import signal
 import tracemalloc
@@ -82,6 +84,17 @@ def test_rows_may_be_none(client: gw.Client, rows: Any) -> None:
     data = client.examples(phi=PHI, y=Y)[10:50]
     call = client.value_and_grad(CASE.loss, reduction="sum")
     equal(call(w=W, examples=data[rows]), call(w=W, phi=PHI[:0], y=Y[:0]))
+
+
+def test_a_copy_of_examples_has_arrays_of_its_own(client: gw.Client) -> None:
+    phi = PHI.copy()
+    data = client.examples(phi=phi, y=Y)[10:50]
+    call = client.value_and_grad(CASE.loss)
+    expected = call(w=W, examples=data)
+    for other in (copy.deepcopy(data), pickle.loads(pickle.dumps(data))):  # noqa: S301  (our own bytes)
+        phi[:] = 7
+        equal(call(w=W, examples=other), expected)
+        phi[:] = PHI
 
 
 def test_rows_of_rows_are_rows(client: gw.Client) -> None:

@@ -210,6 +210,9 @@ class _Data:
         self._forms: list[Form] = []
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Data, (self.arrays, self.specs)
+
     def form(self, dtypes: Mapping[str, np.dtype[Any]]) -> Form:
         """The form in which the arrays with these names have these types."""
         with self._lock:
