@@ -28,12 +28,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from gradwire.v1 import graph_pb2
 
 E = TypeVar("E", bound="GradwireError")
+M = TypeVar("M", bound=Message)
 
 DOMAIN = "gradwire"
 
@@ -199,20 +201,28 @@ def from_status(status: Status, graph: graph_pb2.Graph | None = None) -> Gradwir
         status: Canonical code, message and details.
         graph: The graph that was sent, if one was: it gives the names of nodes.
     """
-    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-    unpacked = [detail.type_url for detail in status.details if any(detail.Unpack(kind) for kind in (info, bad, retry))]
+    info = _detail(status, error_details_pb2.ErrorInfo()) or error_details_pb2.ErrorInfo()
+    bad = _detail(status, error_details_pb2.BadRequest()) or error_details_pb2.BadRequest()
+    retry = _detail(status, error_details_pb2.RetryInfo())
     reason = info.reason if info.domain == DOMAIN else ""
     by_code = BY_CODE.get(status.code, ServerError)
     findings = [Finding(violation.field, violation.description) for violation in bad.field_violations]
-    delay = retry.retry_delay
     return BY_REASON.get(reason, by_code)(
         status.message,
         reason=reason or None,
         node=info.metadata.get("node") or _node(findings, graph),
         metadata=info.metadata,
         findings=findings,
-        retry_after=delay.seconds + delay.nanos / 1e9 if any("RetryInfo" in url for url in unpacked) else None,
+        retry_after=None if retry is None else retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9,
     )
+
+
+def _detail(status: Status, into: M) -> M | None:
+    """The detail of this type; None if there is none, as where a proxy changed it."""
+    try:
+        return into if any(detail.Unpack(into) for detail in status.details) else None
+    except DecodeError:
+        return None
 
 
 def _node(findings: Sequence[Finding], graph: graph_pb2.Graph | None) -> str | None:
@@ -224,5 +234,7 @@ def _node(findings: Sequence[Finding], graph: graph_pb2.Graph | None) -> str | N
     if found is None or graph is None:
         return None
     index = int(found[1])
+    if index >= len(graph.nodes):
+        return None
     node = graph.nodes[index]
     return node.name or f"{node.WhichOneof('kind')}_{index}"

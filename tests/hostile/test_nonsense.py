@@ -11,13 +11,20 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2
+from google.rpc.status_pb2 import Status
 
 import gradwire as gw
+from gradwire._calls.results import Trace
+from gradwire._errors import from_status
+from gradwire._transports.frames import Assembler
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 
 GRADIENT = tensor_pb2.Tensor(shape=[3], raw=bytes(24))
 LOSS = tensor_pb2.Tensor(raw=bytes(8))
+UNKNOWN = pb.NonFinite(name="w")
 SHORT = tensor_pb2.Tensor(shape=[3], raw=bytes(8))
 
 ANSWERS = {
@@ -25,6 +32,9 @@ ANSWERS = {
     "nothing": b"",
     "no gradient": pb.ComputeGradientsResponse(loss=LOSS).SerializeToString(),
     "no loss": pb.ComputeGradientsResponse(gradients={"w": LOSS}).SerializeToString(),
+    "an unknown phase": pb.ComputeGradientsResponse(
+        loss=LOSS, gradients={"w": GRADIENT}, non_finite=UNKNOWN
+    ).SerializeToString(),
     "too few elements": pb.ComputeGradientsResponse(loss=LOSS, gradients={"w": SHORT}).SerializeToString(),
 }
 
@@ -104,3 +114,45 @@ def test_whatever_the_callers_own_types_raise_ends_no_stream() -> None:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="no gradient fits"):
                 stream(Params(np.ones(3)), timeout=20)
+
+
+TRACES = {
+    "no node": pb.TraceGraphResponse(),
+    "too few elements": pb.TraceGraphResponse(nodes=[pb.NodeTrace(value=SHORT)] * 3),
+    "an edge to nowhere": pb.TraceGraphResponse(nodes=[pb.NodeTrace(value=LOSS, operands=[pb.EdgeTrace(node=9)])] * 3),
+    "an unknown phase": pb.TraceGraphResponse(nodes=[pb.NodeTrace(value=LOSS)] * 3, non_finite=UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("response", [pytest.param(trace, id=name) for name, trace in TRACES.items()])
+def test_a_trace_that_makes_no_sense_is_the_servers_fault(response: pb.TraceGraphResponse) -> None:
+    w = gw.parameter("w", (3,))
+    with pytest.raises(gw.ServerError, match="the server sent"):
+        Trace(gw.graph(loss(w)), response)
+
+
+@pytest.mark.parametrize("kind", ["ErrorInfo", "BadRequest", "RetryInfo"])
+def test_details_of_an_error_that_make_no_sense_are_left_out(kind: str) -> None:
+    detail = any_pb2.Any(type_url=f"type.googleapis.com/google.rpc.{kind}", value=b"\xff\xff")
+    error = from_status(Status(code=code_pb2.RESOURCE_EXHAUSTED, message="too large", details=[detail]))
+    assert (type(error), str(error), error.reason, error.retry_after) == (
+        gw.LimitExceededError,
+        "too large",
+        None,
+        None,
+    )
+
+
+def test_a_node_that_is_not_in_the_graph_has_no_name() -> None:
+    bad = error_details_pb2.BadRequest(field_violations=[{"field": "graph.nodes[7].mul"}])
+    detail = any_pb2.Any()
+    detail.Pack(bad)
+    error = from_status(Status(code=code_pb2.INVALID_ARGUMENT, details=[detail]), gw.graph(gw.parameter("w")))
+    assert (type(error), error.node, error.findings[0].path) == (gw.InvalidRequestError, None, "graph.nodes[7].mul")
+
+
+@pytest.mark.parametrize("shape", [[-1], [1 << 60], [1 << 40, 1 << 40]], ids=str)
+def test_a_tensor_that_cannot_be_is_the_servers_fault(shape: list[int]) -> None:
+    head = pb.StreamResponseHead(framed=[pb.FramedTensor(name="w", shape=shape)])
+    with pytest.raises(gw.ServerError, match="the server announced a tensor that makes no sense"):
+        Assembler("").feed(pb.StreamGradientsResponse(head=head).SerializeToString())

@@ -125,8 +125,13 @@ def _non_finite(response: pb.ComputeGradientsResponse | pb.TraceGraphResponse) -
     if not response.HasField("non_finite"):
         return None
     report = response.non_finite
+    phase = _PHASES.get(report.phase)
+    if phase is None:
+        raise ServerError(
+            f"the server sent a report of no known phase, {report.phase}; it may be newer than this client"
+        )
     return NonFinite(
-        phase=_PHASES[report.phase],
+        phase=phase,
         node=report.name,
         example=report.example if report.HasField("example") else None,
         position=tuple(report.position),
@@ -165,6 +170,12 @@ class Trace:
     def __init__(self, graph: graph_pb2.Graph, response: pb.TraceGraphResponse) -> None:
         self._graph = graph
         self._response = response
+        try:
+            self._read(graph, response)
+        except (ValueError, IndexError) as error:
+            raise ServerError(f"the server sent a trace that makes no sense: {error}") from None
+
+    def _read(self, graph: graph_pb2.Graph, response: pb.TraceGraphResponse) -> None:
         names = [node.name for node in response.nodes]
         self.nodes = tuple(
             NodeTrace(

@@ -126,7 +126,10 @@ class Assembler:
         self, response: bytes | pb.ComputeGradientsResponse, framed: Iterable[pb.FramedTensor] = ()
     ) -> Answer | None:
         self._response = response
-        self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in framed]
+        try:
+            self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in framed]
+        except (ValueError, MemoryError) as error:
+            raise ServerError(f"the server announced a tensor that makes no sense: {error}") from None
         self._pending.extend(array.reshape(-1).view(np.uint8).data for _, array in self._framed if array.nbytes)
         return self._complete()
 
