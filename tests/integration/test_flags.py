@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,28 @@ def test_flags_text_and_functions_are_what_they_are(client: gw.Client) -> None:
     assert step(W, X, True, "mean")[0] == 10.5
     value, slope = step(W, x=X, last=gw.square)
     assert (value, slope.tolist()) == (121, [66, 88])
+
+
+class Doubled:
+    def __call__(self, total: Any) -> Any:
+        return total * 2
+
+
+@dataclass
+class Weighed:
+    w: Any
+
+    def __call__(self, total: Any) -> Any:
+        return self.w * total
+
+
+def test_whatever_can_be_called_is_a_function_unless_it_is_a_container(client: gw.Client) -> None:
+    step = client.value_and_grad(loss)
+    for last, factor in ((partial(np.multiply, 3), 3), (np.negative, -1), (Doubled(), 2)):
+        value, slope = step(W, x=X, last=last)
+        assert (value, slope.tolist()) == (11 * factor, (X * factor).tolist())
+    assert step(W, x=X, last=Weighed(4.0))[0] == 44
+    assert client.value_and_grad(lambda net, x: net(x))(Weighed(4.0), 3.0) == (12, Weighed(3.0))
 
 
 def test_1_is_data_where_true_is_a_flag(client: gw.Client) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -148,6 +148,9 @@ def flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences:
     found, spec = [value], None
     if type(value) is dict or not (is_array(value) or (not sequences and _is_sequence(value))):
         found, spec = flattened(value, sequences=sequences)
+        if len(found) == 1 and found[0] is value and callable(value) and isinstance(value, Hashable):
+            # Such as functools.partial; what can be called and is a container was taken apart.
+            return Plain(value, type(value))
     names = leaf_names(name, spec)
     before = len(leaves)
     leaves.update(zip(names, found, strict=True))
