@@ -129,7 +129,8 @@ class Client:
         ``per_example`` have one more leading axis, of examples, of which the function sees one. Called by keyword
         alone, every argument is differentiated in but for those in ``inputs`` and ``per_example``. Arrays have the
         names of arguments, keys, indices and fields, such as ``params.layers.0.w``. Flags, text and functions among the
-        arguments, such as ``train=True``, are no arrays: the function gets them as they are.
+        arguments, such as ``train=True``, are no arrays: the function gets them as they are. So are fields of
+        dataclasses with the metadata ``static=True``, whose values are hashable.
 
         Args:
             loss: A Python function of arrays; or an expression, or a ``Graph`` of the contract.
