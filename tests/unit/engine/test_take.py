@@ -62,7 +62,7 @@ class TestTake:
         indices = np.zeros(examples, np.int64)
         indices[-1] = 3
         refusal = refused(builder, {"rows": [1, 2, 3], "i": indices})
-        assert f"index 3 at position () of example {examples - 1} is" in refusal.message
+        assert f'index 3 of "i" at position () of example {examples - 1} is' in refusal.message
 
     @pytest.mark.parametrize("examples", [1, 2])
     @pytest.mark.parametrize("per_example", [False, True])
@@ -72,7 +72,7 @@ class TestTake:
         taken = builder.op("take", rows, builder.input("i", integer=True))
         builder.op("mul", taken, builder.input("x", per_example=True))
         arrays = {"rows": np.ones((examples, 3) if per_example else 3), "i": np.array(3), "x": np.ones(examples)}
-        assert "index 3 at position () is out of range" in refused(builder, arrays).message
+        assert 'index 3 of "i" at position () is out of range' in refused(builder, arrays).message
 
     def test_indices_have_no_gradient(self) -> None:
         builder = Builder()
@@ -91,4 +91,4 @@ class TestTake:
         i, j = (builder.input(name, per_example=True, integer=True) for name in "ij")
         builder.op("add", builder.op("take", rows, i), builder.op("take", rows, j))
         arrays = {"rows": np.ones(5), "i": np.array([0, 0, 0, 9]), "j": np.array([0, 7, 0, 0])}
-        assert "index 7 at position () of example 1 is out of range" in refused(builder, arrays).message
+        assert 'index 7 of "j" at position () of example 1 is out of range' in refused(builder, arrays).message

@@ -161,7 +161,7 @@ def test_the_first_block_that_fails_says_what_is_wrong() -> None:
         arrays["row"][block * job.lanes + 3, 5] = 100 + block
     threads = Threads(4)
     for _ in range(20):
-        with pytest.raises(Refusal, match=f"index 101 at position .* of example {job.lanes + 3} ") as raised:
+        with pytest.raises(Refusal, match=f'index 101 of "row" at position .* of example {job.lanes + 3} ') as raised:
             run(job, nothing, threads)
         assert raised.value.reason is Reason.INDEX_OUT_OF_RANGE
 
