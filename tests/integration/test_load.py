@@ -51,7 +51,7 @@ def test_it_ends_when_its_time_is_over(server: ServerProcess) -> None:
 
 def test_failures_are_counted_by_kind_and_make_it_fail() -> None:
     with ServerProcess() as server:
-        command = [sys.executable, "-m", "gradwire_server", "bench", server.address, "--calls=5000", "--timeout=60"]
+        command = [sys.executable, "-m", "gradwire_server", "bench", server.address, "--calls=1000000", "--seconds=3"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while counted(server) < 10:
                 assert process.poll() is None
@@ -63,7 +63,9 @@ def test_failures_are_counted_by_kind_and_make_it_fail() -> None:
     answered = re.match(r"([\d,]+) calls answered", written)
     assert failed is not None, written
     assert answered is not None
-    assert int(failed[1].replace(",", "")) + int(answered[1].replace(",", "")) == 5000
+    assert int(answered[1].replace(",", "")) > 0
+    # Callers wait between calls that no server answers.
+    assert 0 < int(failed[1].replace(",", "")) < 1000
 
 
 def test_a_server_that_is_not_there_is_no_result() -> None:
@@ -129,22 +131,22 @@ def test_a_page_of_somebody_else_is_told(body: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "words"),
     [
-        (["http://127.0.0.1:1/metrics", "--once"], "no page at http://127.0.0.1:1/metrics: "),
-        (["localhost:9464"], "'localhost:9464' is no address of a page"),
-        (["file:///etc/passwd"], "is no address of a page"),
+        (["http://127.0.0.1:1/metrics", "--once"], 1, "no page at http://127.0.0.1:1/metrics: "),
+        (["localhost:9464"], 2, "'localhost:9464' is no address of a page"),
+        (["file:///etc/passwd"], 2, "is no address of a page"),
     ],
 )
-def test_what_cannot_be_watched_is_named(arguments: list[str], words: str) -> None:
+def test_what_cannot_be_watched_is_named(arguments: list[str], code: int, words: str) -> None:
     done = gradwire("top", *arguments)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
 
 
 def test_only_a_terminal_is_watched(server: ServerProcess) -> None:
     done = gradwire("top", server.metrics_url)
-    assert (done.returncode, done.stderr) == (1, "gradwire: the output is no terminal; --once shows one look\n")
+    assert (done.returncode, done.stderr) == (2, "gradwire: the output is no terminal; --once shows one look\n")
 
 
 def test_a_live_view_goes_on_until_it_is_ended_and_leaves_the_terminal_as_it_was() -> None:
