@@ -173,15 +173,22 @@ def _failing() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # Whoever reads has enough, as `head` does; nothing is left for Python to write at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever reads has enough, as `head` does.
+        _leave_standard_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if error.filename is None:
+            _leave_standard_output()
         _fail(f"cannot read or write {error.filename or 'the standard output'}: {error.strerror}", 1)
     except Refusal as refusal:
         _fail("\n".join(f"{f.path}: {f.message}" if f.path else f.message for f in refusal.findings), 1)
     except GradwireError as error:
         _fail(str(error), 2 if isinstance(error, UsageError) else 1)
+
+
+def _leave_standard_output() -> None:
+    """Have what is still to be written go nowhere: Python tries it again at its end, and fails for good."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _wrong(error: ValidationError) -> str:
