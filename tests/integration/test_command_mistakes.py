@@ -165,11 +165,11 @@ def test_a_bench_whose_server_is_gone_does_not_spin() -> None:
         async with gw.AsyncClient(command.address, max_attempts=1) as client:
             function = client.value_and_grad(GRAPH)
             values = {"w": np.ones(2), "phi": np.ones((1, 2)), "y": np.ones(1)}
-            end = perf_counter() + 3 * benching.PAUSE
+            end = perf_counter() + 20 * benching.PAUSE
             await benching._call(command, function, values, load, end)  # noqa: SLF001  (one caller)
 
     asyncio.run(call())
-    assert 1 <= load.failures["UnavailableError"] <= 3
+    assert 1 <= load.failures["UnavailableError"] <= 20
 
 
 @pytest.mark.parametrize("form", ["json", "txtpb", "binpb"])

@@ -51,7 +51,7 @@ def test_it_ends_when_its_time_is_over(server: ServerProcess) -> None:
 
 def test_failures_are_counted_by_kind_and_make_it_fail() -> None:
     with ServerProcess() as server:
-        command = [sys.executable, "-m", "gradwire_server", "bench", server.address, "--calls=1000000", "--seconds=3"]
+        command = [sys.executable, "-m", "gradwire_server", "bench", server.address, "--calls=1000000", "--seconds=8"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             while counted(server) < 10:
                 assert process.poll() is None
