@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,17 +29,23 @@ expect.set_options(timeout=DEADLINE)
 Opener: TypeAlias = Callable[..., Page]
 
 
-# Not of the session: while it is open, no other test of its process could run an event loop.
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser. While it is open, nothing else in its process can run an event loop: keep it for few tests."""
     with pytest.MonkeyPatch.context() as environment:
         if LIBRARIES:
             environment.setenv("LD_LIBRARY_PATH", LIBRARIES)
         with (
             sync_playwright() as driver,
-            driver.chromium.launch(executable_path=CHROMIUM, timeout=DEADLINE) as chromium,
+            driver.chromium.launch(executable_path=CHROMIUM, timeout=DEADLINE) as launched,
         ):
-            yield chromium
+            yield launched
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture

@@ -11,10 +11,7 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import DEADLINE, browser
-
-__all__ = ["browser"]  # a fixture
-
+from tests.browser.conftest import DEADLINE, chromium
 
 pytestmark = pytest.mark.timeout(300)  # the first test waits for the site to be built
 
@@ -38,6 +35,12 @@ def address(site: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture(scope="module")
