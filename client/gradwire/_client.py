@@ -28,9 +28,9 @@ def connect(target: str, **options: Unpack[Connection]) -> Client:
     Args:
         target: ``"host:port"``, or another name that gRPC resolves, such as ``"dns:///gradwire:50051"``, whose
             addresses take turns; or ``"local"``, the engine in this process.
-        **options: ``tls``, ``ca``, ``certificate``, ``key``, ``server_name``, ``token`` and ``max_attempts``; see
-            ``gw.Connection``. With ``"local"`` they are checked all the same, so that a program may change its target
-            alone.
+        **options: ``tls``, ``ca``, ``certificate``, ``key``, ``server_name``, ``token``, ``max_attempts`` and
+            ``health_checks``; see ``gw.Connection``. With ``"local"`` they are checked all the same, so that a program
+            may change its target alone.
 
     Raises:
         UsageError: The arguments make no sense, or ``"local"`` lacks the server's libraries.

@@ -40,6 +40,7 @@ from tests.losses import hinge
         ("localhost:1", {"max_attempts": "3"}, "'3': expected an integer from 1"),
         ("localhost:1", {"max_attempts": 2.5}, "2.5: expected an integer from 1"),
         ("localhost:1", {"tls": "no"}, "neither True nor False"),
+        ("localhost:1", {"health_checks": 1}, "health_checks=1 is neither True nor False"),
         ("localhost:1", {"tls": True, "ca": 5}, "ca=5 is no path"),
         ("localhost:1", {"token": 5}, "printable ASCII"),
         ("localhost:1", {"token": "a\nb"}, "printable ASCII"),

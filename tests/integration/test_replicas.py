@@ -18,7 +18,7 @@ import gradwire as gw
 from tests.integration.envoy import envoy
 from tests.integration.names import names
 from tests.integration.server_process import ServerProcess
-from tests.integration.test_balancing import handled
+from tests.integration.test_balancing import counted, handled
 from tests.integration.waiting import eventually
 from tests.losses import Case, hinge, sum_of_squares
 
@@ -159,3 +159,29 @@ async def test_a_call_survives_that_its_server_moves_while_the_name_has_the_old_
         name.addresses = [HOSTS[1]]
         assert (await asyncio.wrap_future(call)).version
         assert handled(other, "GetServerInfo")["OK"] == 1
+
+
+async def test_a_replica_that_says_that_it_drains_has_no_new_calls_from_clients_that_ask() -> None:
+    # It takes calls all the same, as long as it announces the end.
+    with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        servers = [ServerProcess(flags=("--announce=300",)) for _ in range(2)]
+        first, second = pool.map(stack.enter_context, servers)
+        stack.callback(first.process.kill)
+        stack.callback(second.process.kill)
+        target = f"ipv4:{first.address},{second.address}"
+        asking = stack.enter_context(gw.connect(target, health_checks=True))
+        other = stack.enter_context(gw.connect(target))
+
+        def reached(client: gw.Client) -> list[int]:
+            """Calls that each server had of ten."""
+            before = [counted(server, "started", "GetServerInfo") for server in servers]
+            for _ in range(10):
+                client.info()
+            after = [counted(server, "started", "GetServerInfo") for server in servers]
+            return [(now - then).total() for now, then in zip(after, before, strict=True)]
+
+        await eventually(lambda: reached(asking) == [5, 5])
+        await eventually(lambda: reached(other) == [5, 5])
+        first.process.terminate()
+        await eventually(lambda: reached(asking) == [0, 10])
+        assert reached(other) == [5, 5]

@@ -40,6 +40,7 @@ class Address:
     server_name: str | None
     token: Callable[[], str] | None
     max_attempts: int
+    health_checks: bool
 
     def metadata(self, request_id: str) -> tuple[tuple[str, str], ...]:
         """What goes with a call that begins now.
@@ -70,6 +71,10 @@ class Connection(TypedDict, total=False):
     max_attempts: int
     """How often to try a call that no server answers, or that a busy one turns away, 1 to 5 (default), with growing
     pauses of about twelve seconds together."""
+    health_checks: bool
+    """Whether servers are asked how they are (gRPC's health service), and have no new calls while they say that they do
+    not serve: while they drain (``--announce``), or compile. Where the target has several addresses. Default: they are
+    not; a gateway that lets nobody ask would be taken for a server that does not serve."""
 
 
 def address(
@@ -82,6 +87,7 @@ def address(
     server_name: str | None = None,
     token: Token | None = None,
     max_attempts: int = 5,
+    health_checks: bool = False,
 ) -> Address:
     """Checked arguments of ``connect``.
 
@@ -89,8 +95,9 @@ def address(
         UsageError: They make no sense.
     """
     _check_target(target)
-    if not isinstance(tls, bool):
-        raise UsageError(f"tls={tls!r:.64} is neither True nor False")
+    for option, flag in (("tls", tls), ("health_checks", health_checks)):
+        if not isinstance(flag, bool):
+            raise UsageError(f"{option}={flag!r:.64} is neither True nor False")
     if (certificate is None) != (key is None):
         raise UsageError("certificate= and key= come together: give both or none")
     if not (ca is None and certificate is None and server_name is None) and not tls:
@@ -113,6 +120,7 @@ def address(
         server_name=server_name,
         token=source,
         max_attempts=attempts,
+        health_checks=health_checks,
     )
 
 

@@ -87,6 +87,8 @@ def options(to: Address, *, pinned: bool = False) -> Sequence[tuple[str, int | s
     # No retry policy: gRPC's own tries no call again whose answer broke off or that says when to try again, and sends a
     # stream that broke off in the middle again without its end. See Attempts.
     config: dict[str, Any] = {"loadBalancingConfig": [PINNED if pinned else ROUND_ROBIN]}
+    if to.health_checks:
+        config["healthCheckConfig"] = {"serviceName": SERVICE.full_name}
     name = () if to.server_name is None else (("grpc.ssl_target_name_override", to.server_name),)
     # Calls to this machine never leave it: a proxy of the environment is for others.
     direct = (("grpc.enable_http_proxy", 0),) if is_loopback(to.target) else ()
