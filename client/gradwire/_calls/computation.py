@@ -110,6 +110,7 @@ class Computation:
                 )
             self._problem: Problem | None = make(loss, outputs=outputs)
             self._problem.wrt = names
+            each = sorted(self._problem.per_example)
         elif callable(loss):
             if outputs is not None:
                 raise InvalidRequestError(
@@ -122,6 +123,9 @@ class Computation:
             raise InvalidRequestError(
                 f"a loss is an expression, a graph or a function of arrays; found {type(loss).__name__}"
             )
+
+        self.per_example = tuple(each)
+        """Names of inputs, or of arguments, that have an axis of examples."""
 
     def values(self, given: Sequence[Any], named: Mapping[str, Any]) -> Mapping[str, ArrayLike]:
         """The arrays of a call by name.

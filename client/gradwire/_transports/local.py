@@ -31,9 +31,13 @@ if TYPE_CHECKING:
 
 
 class LocalTransport:
-    """The logic of the service, called as it is; computations go to the engine at once."""
+    """The logic of the service, called as it is; computations go to the engine at once.
 
-    def __init__(self) -> None:
+    Args:
+        threads: Threads that compute at a time. Default: one for each core that the process may use.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
         try:
             from gradwire_server import codec, engine, errors  # noqa: PLC0415  (the server is optional)
             from gradwire_server.service.capacity import caller  # noqa: PLC0415  (as above)
@@ -44,7 +48,8 @@ class LocalTransport:
         self._warm = _Warming(partial(engine.warm, _tell_of_compiling, codec.warm))
         self._bind, self._run = engine.bind, engine.run
         self._query, self._reductions = engine.Query, {str(reduction): reduction for reduction in engine.Reduction}
-        self._threads, self._one_blas_thread = engine.of_process(), engine.ONE_BLAS_THREAD
+        self._threads = engine.of_process() if threads is None else engine.Threads(threads)
+        self._one_blas_thread = engine.ONE_BLAS_THREAD
         self._unhurried = engine.unhurried
         self._refusal, self._decode_arrays = errors.Refusal, codec.decode_arrays
         self._caller = caller.Caller

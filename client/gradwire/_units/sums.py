@@ -1,0 +1,105 @@
+"""The sum of a loss and its gradients over units: what whoever shares out the work has computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradwire._arrays import Array
+from gradwire._calls.computation import Computation
+from gradwire._calls.deadline import Deadline
+from gradwire._calls.results import NonFinite
+from gradwire._errors import GradwireError
+from gradwire._transports.local import LocalTransport
+from gradwire._units.columns import Column, arrays_of
+from gradwire._units.formats import Unit
+from gradwire._units.tree import summed
+from gradwire.v1 import graph_pb2
+
+PROGRAMS = 16
+"""Programs that a process keeps what its engine has made of."""
+
+
+class Program(NamedTuple):
+    """What is computed of each unit, as data: no code of the caller travels."""
+
+    graph: bytes
+    """Serialized."""
+    wrt: tuple[str, ...] | None
+    dtype: str
+    columns: tuple[tuple[str, Column], ...]
+    """By input."""
+
+
+class Partial(NamedTuple):
+    """The sum over some units."""
+
+    rows: int
+    loss: float
+    gradients: dict[str, Array]
+    """``[*shape]`` by source, in float64."""
+    non_finite: tuple[Unit, NonFinite] | None
+    """The first number that is not finite, of the first unit that has one."""
+    compute_seconds: float
+    tiles: int
+
+
+def sum_over(program: Program, arrays: Mapping[str, Array], units: Sequence[Unit], threads: int = 1) -> Partial:
+    """The sum over a block of units, which are read one after another.
+
+    Args:
+        program: What to compute.
+        arrays: Of all sources but the columns, by name.
+        units: At least one.
+        threads: Threads that read and compute; they change no bit.
+
+    Raises:
+        GradwireError: What is wrong, with the unit.
+    """
+    return summed((_of_unit(program, arrays, unit, threads) for unit in units), add)
+
+
+def add(left: Partial, right: Partial) -> Partial:
+    """The sum over the units of both."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return Partial(
+            left.rows + right.rows,
+            float(np.add(left.loss, right.loss)),
+            {name: array + right.gradients[name] for name, array in left.gradients.items()},
+            left.non_finite or right.non_finite,
+            left.compute_seconds + right.compute_seconds,
+            left.tiles + right.tiles,
+        )
+
+
+def total(parts: Iterable[Partial]) -> Partial:
+    """The sum over all blocks, in their order."""
+    return summed(parts, add)
+
+
+def _of_unit(program: Program, arrays: Mapping[str, Array], unit: Unit, threads: int) -> Partial:
+    columns = arrays_of(unit, dict(program.columns), threads=threads > 1)
+    computation = _computation(program)
+    try:
+        result = _engine(threads).evaluate(computation, {**arrays, **columns}, Deadline(None))
+    except GradwireError as error:
+        error.args = (f"{unit}: {error}",)
+        raise
+    gradients = {name: np.asarray(array, np.float64) for name, array in result.by_name.items()}
+    found = result.non_finite
+    report = None if found is None else (unit, found)
+    return Partial(unit.rows, float(result.loss), gradients, report, result.compute_seconds, result.blocks)
+
+
+@lru_cache(maxsize=PROGRAMS)
+def _computation(program: Program) -> Computation:
+    graph = graph_pb2.Graph.FromString(program.graph)
+    return Computation(graph, reduction="sum", wrt=program.wrt, dtype=program.dtype)
+
+
+@lru_cache(maxsize=1)
+def _engine(threads: int) -> LocalTransport:
+    return LocalTransport(threads)
