@@ -166,8 +166,8 @@ async def test_a_replica_that_says_that_it_drains_has_no_new_calls_from_clients_
     with ThreadPoolExecutor(2) as pool, ExitStack() as stack:
         servers = [ServerProcess(flags=("--announce=300",)) for _ in range(2)]
         first, second = pool.map(stack.enter_context, servers)
-        stack.callback(first.process.kill)
-        stack.callback(second.process.kill)
+        for server in servers:
+            stack.callback(server.stop, signal.SIGKILL)
         target = f"ipv4:{first.address},{second.address}"
         asking = stack.enter_context(gw.connect(target, health_checks=True))
         other = stack.enter_context(gw.connect(target))
