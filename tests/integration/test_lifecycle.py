@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -80,8 +81,10 @@ async def test_work_that_does_not_stop_is_left_when_the_grace_is_over() -> None:
     case = Case(gw.sum((column * row) @ (column * row)), {"a": np.ones((size, 1)), "b": np.ones((1, size))})
     request = pb.ComputeGradientsRequest(graph=gw.graph(case.loss), tensors=tensors(case))
     with ServerProcess(flags=("--grace=0",)) as server, channel(server.address) as opened:
+        before = _computed(server)
         call = stub(opened).ComputeGradients.future(request)
-        await eventually(lambda: BUSY in server.metrics())
+        # It is checked in less than half of that, and all else is the products, which take some ten times as long.
+        await eventually(lambda: _computed(server) > before + 1)
         server.process.terminate()
         assert server.wait() == 0
         assert call.code() is grpc.StatusCode.UNAVAILABLE
@@ -205,6 +208,12 @@ async def test_cancelling_stops_the_check_of_a_graph(method: str) -> None:
 
 def _is_busy(server: ServerProcess) -> bool:
     return BUSY in server.metrics()
+
+
+def _computed(server: ServerProcess) -> float:
+    """Seconds that its threads have had of the processors, beside that of its event loop."""
+    threads = psutil.Process(server.process.pid).threads()
+    return float(sum(thread.user_time for thread in threads if thread.id != server.process.pid))
 
 
 def _counted(server: ServerProcess, labels: str) -> float:
