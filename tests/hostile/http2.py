@@ -17,6 +17,9 @@ import hpack
 from tests.integration.raw import SERVICE
 from tests.integration.server_process import DEADLINE
 
+HEADERS, GOAWAY, END_STREAM = 1, 7, 1
+"""Kinds of frames, and the flag of the last one of a stream."""
+
 PAUSE = 0.02
 """Seconds between two things that are done while nothing comes."""
 
@@ -94,6 +97,32 @@ class Connection:
             if isinstance(event, h2.events.StreamEnded):
                 return found
         raise ConnectionAbortedError
+
+    def unacknowledged(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """How calls end that were begun frame by frame: the stream of each, with its trailers.
+
+        Nothing that the server sends is acknowledged meanwhile, neither its settings nor a ping.
+        """
+        decoder = hpack.Decoder()
+        while True:
+            header = self._exactly(9)
+            payload = self._exactly(int.from_bytes(header[:3], "big"))
+            if header[3] == GOAWAY:
+                raise ConnectionAbortedError(payload)
+            if header[3] == HEADERS:
+                found = {str(key): str(value) for key, value in decoder.decode(payload)}
+                if header[4] & END_STREAM:
+                    yield int.from_bytes(header[5:], "big"), found
+
+    def _exactly(self, size: int) -> bytes:
+        """The next bytes that the server sends."""
+        data = b""
+        while len(data) < size:
+            piece = self.socket.recv(size - len(data))
+            if not piece:
+                raise ConnectionAbortedError
+            data += piece
+        return data
 
 
 @contextmanager

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import gzip
 import socket
-from collections import Counter
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import grpc
@@ -155,18 +153,16 @@ async def test_metadata_of_a_client_that_acknowledges_no_limit_takes_no_memory()
     with ServerProcess() as server, connected(server.address) as connection:
         check_serving(server)
         before = handled(server)
+        headers = [*connection.headers(METHOD), ("x-large", "x" * size)]
+        ends = connection.unacknowledged()
         with growth(server.process.pid) as taken:
-            for number in range(1, calls + 1):
-                headers = [*connection.headers(METHOD), ("x-large", "x" * size)]
-                connection.socket.sendall(frames_of_headers(headers, 2 * number - 1))
-                expected = {f"{METHOD} ResourceExhausted": number}
-                await eventually(partial(has_handled, server, before, expected))
+            for stream in range(1, 2 * calls, 2):
+                connection.socket.sendall(frames_of_headers(headers, stream))
+                ended, trailers = next(ends)
+                assert (ended, trailers["grpc-status"]) == (stream, "8")
         assert taken.nbytes < calls * size / 3
+        await eventually(lambda: handled(server) - before == {f"{METHOD} ResourceExhausted": calls})
         check_serving(server)
-
-
-def has_handled(server: ServerProcess, before: Counter[str], expected: dict[str, int]) -> bool:
-    return handled(server) - before == expected
 
 
 def test_headers_without_end_take_little_memory(server: ServerProcess) -> None:

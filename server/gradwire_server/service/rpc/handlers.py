@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ acknowledge that; others send megabytes."""
 OVERHEAD = 32
 """Bytes that HTTP/2 counts for each of the metadata."""
 
+MAX_UNCOLLECTED_BYTES = 16 << 20
+"""Bytes of refused metadata after which garbage is collected: gRPC leaves a cycle of every call, which holds them."""
+
 _FAULTS = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS})
 """How calls end for which the server is to blame."""
 
@@ -88,6 +92,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         self._log = structlog.get_logger().bind()
         self._shared = _Shared(admission, arrivals, sending, self.refused, self._log.is_enabled_for(logging.DEBUG))
         self._methods: dict[str, Method] = {}
+        self._uncollected = 0
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """What generated code calls, as it would for a server."""
@@ -123,6 +128,10 @@ class CountedHandlers(grpc.GenericRpcHandler):
         for key, value in details.invocation_metadata or ():
             found += len(key) + len(value) + OVERHEAD
         if found > MAX_METADATA_BYTES:
+            self._uncollected += found
+            if self._uncollected > MAX_UNCOLLECTED_BYTES:
+                self._uncollected = found
+                gc.collect()
             refusal = _metadata_too_large(found)
             return self._refused(refusal.reason, refusal)
         if self._tokens is None or details.method.startswith(OPEN):
@@ -238,6 +247,7 @@ class _Call(Handler):
             bind_contextvars(trace_id=span.trace_id)
         self._start = perf_counter()
         self._code = grpc.StatusCode.UNKNOWN
+        self._error: BaseException | None = None
         self._context: Context | None = None
         self._peer: str | None = None
         series.started.inc()
@@ -260,12 +270,15 @@ class _Call(Handler):
             self._sending.begin(task)
         else:
             _forget(error)
+            self._error = error
         # What is sent is sent by gRPC, in this task.
         task.add_done_callback(self._end)
 
     def _end(self, task: Task) -> None:
         """The call is over: its answer was sent, or will not be."""
         self._admission.close()
+        # It came through more frames meanwhile, which hold the metadata of the call.
+        _forget(self._error)
         code, ending = self._code, self._sending.ended(task)
         if ending is Ending.HUNG_UP:
             code = self._code_of(asyncio.CancelledError) if code is grpc.StatusCode.OK else code
