@@ -11,7 +11,7 @@ from demo.problem import hinge_loss
 
 
 def draw_hinge(client: gw.Client, path: Path) -> None:
-    """The hinge loss of one example with its gradients, as on a blackboard."""
+    """The hinge loss of one example with its gradients."""
     # A score of 0.5 for a label of -1: the margin is below 1, so the gradient is -phi y.
     trace = client.trace(hinge_loss(2), w=[0.5, 1.0], phi=[3.0, -1.0], y=-1.0)
     trace.save(path, title="max(0, 1 − (w · φ(x)) y)")

@@ -1,4 +1,4 @@
-"""Pictures of graphs, as one draws them on a blackboard: values in the boxes, gradients on the edges.
+"""Pictures of graphs: values in the boxes, gradients on the edges.
 
 The layout is igraph's, the drawing matplotlib's; both come with ``pip install 'gradwire[pictures]'``.
 """
@@ -19,6 +19,7 @@ from gradwire._graphs.graph import graph as graph_of
 from gradwire._pictures.checking import check, missing, operands_of
 from gradwire.v1 import gradient_service_pb2, graph_pb2, tensor_pb2
 from gradwire_pictures.layout import FONT, LINE, Box, Point, Rectangle, layout, width_of
+from gradwire_pictures.palette import BOARD, PAPER, Palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,13 +44,10 @@ _SYMBOLS = {
     "logsumexp": "log sum exp over axes",
 }
 
-# Inches, points of fonts, dots of a PNG, and the colours of chalk.
+# Inches, points of fonts, and dots of a PNG.
 _MARGIN, _KEY_GAP = 0.35, 0.35
 _TITLE_FONT, _KEY_FONT = 13, 9
 _DPI, _MOST_PIXELS = 150, 60_000  # matplotlib writes no larger PNG than 65,535 pixels each way
-_BOARD, _CHALK, _FAINT = "#22332d", "#f4f1e6", "#9fb3a8"
-_EDGES = {"parameter": "#ffd166", "input": "#8ecae6", "constant": _FAINT}
-_GRADIENT = "#ff9f6b"
 
 
 def draw(
@@ -57,6 +55,7 @@ def draw(
     trace: gradient_service_pb2.TraceGraphResponse | None = None,
     *,
     title: str | None = None,
+    dark: bool = False,
 ) -> Figure:
     """A figure of a graph, operands on the left and the loss on the right.
 
@@ -64,6 +63,7 @@ def draw(
         graph: At most 200 nodes, with 600 operands together; or the scalar expression that it is made of.
         trace: Values for the boxes and gradients for the edges; without it the boxes show shapes of sources only.
         title: A line above.
+        dark: Whether it is for a dark page.
 
     Raises:
         GradwireError: The graph is too large to be seen or breaks a rule, or the libraries for pictures are missing.
@@ -75,21 +75,22 @@ def draw(
         from matplotlib.figure import Figure  # noqa: PLC0415  (pictures are optional)
     except ImportError as error:
         raise missing(error) from error
+    palette = BOARD if dark else PAPER
     with _any_script():
-        boxes, loss = _boxes(graph, trace)
+        boxes, loss = _boxes(graph, trace, palette)
         places, bends = layout(boxes)
-        figure = Figure(facecolor=_BOARD)
+        figure = Figure(facecolor=palette.ground)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        labels = _Labels(axes)
+        labels = _Labels(axes, palette)
         for (number, slot), bend in bends.items():
-            _draw_edge(axes, places, boxes, number, slot, bend, labels)
+            _draw_edge(axes, palette, places, boxes, number, slot, bend, labels)
         for box, (x, y) in zip(boxes, places, strict=True):
-            _draw_box(axes, box, x, y)
+            _draw_box(axes, palette, box, x, y)
         if trace is not None:
-            _draw_loss(axes, labels, boxes[loss], places[loss])
+            _draw_loss(axes, palette, labels, boxes[loss], places[loss])
         extent = _extent(boxes, places, [point for bend in bends.values() for point in bend], labels)
-        _frame(figure, axes, extent, title, traced=trace is not None)
+        _frame(figure, axes, palette, extent, title, traced=trace is not None)
     return figure
 
 
@@ -99,9 +100,10 @@ def image_of(
     form: Literal["svg", "png"],
     *,
     title: str | None = None,
+    dark: bool = False,
 ) -> bytes:
     """The figure as an image; arguments and errors as for ``draw``."""
-    figure = draw(graph, trace, title=title)
+    figure = draw(graph, trace, title=title, dark=dark)
     dpi = min(_DPI, _MOST_PIXELS / max(figure.get_size_inches()))
     target = io.BytesIO()
     with _any_script():
@@ -125,7 +127,9 @@ def _write(axes: Axes, x: float, y: float, text: str, colour: str, font: float =
 # What is drawn.
 
 
-def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None) -> tuple[list[Box], int]:
+def _boxes(
+    graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None, palette: Palette
+) -> tuple[list[Box], int]:
     """The boxes, each after its operands, and which of them is the loss.
 
     A constant has a box at each of its uses, as one would write it: one box for all would draw edges across.
@@ -135,7 +139,7 @@ def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphRespons
 
     def place(index: int, operands: tuple[int, ...] = ()) -> int:
         gradients = tuple(_gradient(graph, trace, index, slot) for slot in range(len(operands)))
-        boxes.append(_box(graph, trace, index, operands, gradients))
+        boxes.append(_box(graph, trace, palette, index, operands, gradients))
         return len(boxes) - 1
 
     uses = {(index, operand) for index, node in enumerate(graph.nodes) for operand in operands_of(node)}
@@ -154,6 +158,7 @@ def _boxes(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphRespons
 def _box(
     graph: graph_pb2.Graph,
     trace: gradient_service_pb2.TraceGraphResponse | None,
+    palette: Palette,
     index: int,
     operands: tuple[int, ...],
     gradients: tuple[str, ...],
@@ -170,7 +175,7 @@ def _box(
         lines = [name, value or (f"shape {shape}" if shape else "scalar")]
     else:
         lines = [f"{symbol}   {name}" if name else symbol, *([value] if value else [])]
-    return Box(tuple(lines), _EDGES.get(kind, _CHALK), operands, gradients)
+    return Box(tuple(lines), palette.of(kind), operands, gradients)
 
 
 def _symbol(node: graph_pb2.Node, kind: str) -> str:
@@ -218,8 +223,9 @@ def _gradient(
 class _Labels:
     """What is written on the edges, none on another."""
 
-    def __init__(self, axes: Axes) -> None:
+    def __init__(self, axes: Axes, palette: Palette) -> None:
         self._axes = axes
+        self._palette = palette
         self.taken: list[Rectangle] = []
 
     def write(self, text: str, places: list[Point]) -> None:
@@ -229,11 +235,11 @@ class _Labels:
         free = [n for n, spot in enumerate(spots) if not any(map(spot.overlaps, self.taken))]
         chosen = free[0] if free else 0
         self.taken.append(spots[chosen])
-        written = _write(self._axes, *places[chosen], text, _GRADIENT, align="center")
-        written.set(zorder=2, bbox={"facecolor": _BOARD, "edgecolor": "none", "pad": 1.5})
+        written = _write(self._axes, *places[chosen], text, self._palette.gradient, align="center")
+        written.set(zorder=2, bbox={"facecolor": self._palette.ground, "edgecolor": "none", "pad": 1.5})
 
 
-def _draw_box(axes: Axes, box: Box, x: float, y: float) -> None:
+def _draw_box(axes: Axes, palette: Palette, box: Box, x: float, y: float) -> None:
     from matplotlib.patches import FancyBboxPatch  # noqa: PLC0415  (pictures are optional)
 
     corner = (x - box.width / 2, y - box.height / 2)
@@ -244,7 +250,7 @@ def _draw_box(axes: Axes, box: Box, x: float, y: float) -> None:
             box.width,
             box.height,
             boxstyle=style,
-            facecolor=_BOARD,
+            facecolor=palette.ground,
             edgecolor=box.colour,
             linewidth=1.4,
             zorder=3,
@@ -252,12 +258,13 @@ def _draw_box(axes: Axes, box: Box, x: float, y: float) -> None:
     )
     for number, line in enumerate(box.lines):
         height = y + (len(box.lines) / 2 - number - 0.5) * LINE
-        colour = _CHALK if number or len(box.lines) == 1 else box.colour
+        colour = palette.ink if number or len(box.lines) == 1 else box.colour
         _write(axes, x, height, line, colour, align="center")
 
 
 def _draw_edge(
     axes: Axes,
+    palette: Palette,
     places: list[Point],
     boxes: list[Box],
     number: int,
@@ -282,7 +289,9 @@ def _draw_edge(
         vertices += [(left + reach, low), (right - reach, high), (right, high)]
         codes += [Curve.CURVE4] * 3
     axes.add_patch(
-        FancyArrowPatch(path=Curve(vertices, codes), arrowstyle="-|>", mutation_scale=11, color=_FAINT, linewidth=1.2)
+        FancyArrowPatch(
+            path=Curve(vertices, codes), arrowstyle="-|>", mutation_scale=11, color=palette.faint, linewidth=1.2
+        )
     )
     if box.gradients[slot]:
         # Near the consumer, where edges of one operand have parted; further along where edges cross.
@@ -298,10 +307,10 @@ def _along(start: Point, end: Point, share: float) -> Point:
     return start[0] + across * (end[0] - start[0]), start[1] + up * (end[1] - start[1])
 
 
-def _draw_loss(axes: Axes, labels: _Labels, box: Box, place: Point) -> None:
+def _draw_loss(axes: Axes, palette: Palette, labels: _Labels, box: Box, place: Point) -> None:
     """The edge that leaves the loss, with the gradient that everything begins with."""
     start, y = place[0] + box.width / 2, place[1]
-    axes.plot([start, start + 0.45], [y, y], color=_FAINT, linewidth=1.2)
+    axes.plot([start, start + 0.45], [y, y], color=palette.faint, linewidth=1.2)
     labels.write("1", [(start + 0.58, y)])
 
 
@@ -320,11 +329,11 @@ def _extent(boxes: list[Box], places: list[Point], bends: list[Point], labels: _
     )
 
 
-def _frame(figure: Figure, axes: Axes, extent: Rectangle, title: str | None, *, traced: bool) -> None:
+def _frame(figure: Figure, axes: Axes, palette: Palette, extent: Rectangle, title: str | None, *, traced: bool) -> None:
     """The size of the figure, its title, and the key to its colours."""
-    key = [("parameter", _EDGES["parameter"]), ("input", _EDGES["input"]), ("constant", _FAINT), ("operation", _CHALK)]
+    key = [(kind, palette.of(kind)) for kind in ("parameter", "input", "constant", "operation")]
     if traced:
-        key.append(("gradient of the loss, on the edges", _GRADIENT))
+        key.append(("gradient of the loss, on the edges", palette.gradient))
     x, low = extent.left, extent.low - 0.75
     for text, colour in key:
         _write(axes, x, low + 0.3, text, colour, _KEY_FONT)
@@ -332,7 +341,7 @@ def _frame(figure: Figure, axes: Axes, extent: Rectangle, title: str | None, *, 
     right, high = max(extent.right, x - _KEY_GAP), extent.high + _MARGIN
     if title:
         high += 0.4
-        _write(axes, extent.left, high - 0.32, title, _CHALK, _TITLE_FONT)
+        _write(axes, extent.left, high - 0.32, title, palette.ink, _TITLE_FONT)
         right = max(right, extent.left + width_of(title, _TITLE_FONT))
     axes.set_xlim(extent.left - _MARGIN, right + _MARGIN)
     axes.set_ylim(low, high)

@@ -423,6 +423,16 @@ def test_explain_writes_what_the_suffix_or_the_format_says(
     assert file is None or done.stdout.decode() == f"{file}\n"
 
 
+def test_explain_draws_images_for_a_dark_page_and_says_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "request.json").write_text(REQUEST)
+    done = gradwire("explain", str(tmp_path / "request.json"), "--format", "svg", "--dark")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "fill: #22332d" in done.stdout
+    done = gradwire("explain", str(tmp_path / "request.json"), "--dark")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "dark is for images, svg or png; found text" in done.stderr
+
+
 def test_explain_writes_no_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "request.json").write_text(REQUEST)
     done = gradwire("explain", str(tmp_path / "request.json"), "-o", str(tmp_path / "graph.pdf"))

@@ -212,19 +212,20 @@ class Trace:
         more = ", ..." if not close and len(names) > _LISTED else ""
         raise KeyError(f'no node has the name or label "{name}"; {hint}{more}')
 
-    def save(self, path: str | Path, *, title: str | None = None) -> None:
+    def save(self, path: str | Path, *, title: str | None = None, dark: bool = False) -> None:
         """Write the picture: values in the boxes, gradients on the edges.
 
         By the suffix it is a page for a browser (``.html``), an image (``.svg`` or ``.png``) or a table (``.txt``).
+        Images are for a light page, with ``dark`` for a dark one; a page takes the colours of its browser.
 
         Raises:
             GradwireError: The graph is too large (over 20,000 nodes for a page, over 200 for an image), the suffix is
-                another one, or the libraries for images are missing.
+                another one or has no dark image, or the libraries for images are missing.
             OSError: The file cannot be written.
         """
         from gradwire._pictures.saving import save_picture  # noqa: PLC0415  (only pictures need it)
 
-        save_picture(self._graph, path, self._response, title=title)
+        save_picture(self._graph, path, self._response, title=title, dark=dark)
 
     def show(self, *, title: str | None = None) -> Path:
         """Open the page of the trace in a browser: step through the pass, and see rules and paths with their numbers.

@@ -26,12 +26,16 @@ def picture(
     form: Format,
     *,
     title: str | None = None,
+    dark: bool = False,
 ) -> bytes:
     """The content of a file that shows a graph.
 
     Raises:
+        UsageError: ``dark`` is for images, and the format is another one.
         GradwireError: The graph is too large for the format or breaks a rule, or the libraries for images are missing.
     """
+    if dark and form not in {"svg", "png"}:
+        raise UsageError(f"dark is for images, svg or png; found {form}, which takes the colours of what shows it")
     if form == "text":
         return text_of(graph, trace, title=title).encode()
     try:
@@ -42,7 +46,7 @@ def picture(
         from gradwire_pictures.drawing import image_of  # noqa: PLC0415  (as above)
     except ModuleNotFoundError as error:
         raise missing(error) from error
-    return image_of(graph, trace, form, title=title)
+    return image_of(graph, trace, form, title=title, dark=dark)
 
 
 def svg_of(graph: graph_pb2.Graph, trace: gradient_service_pb2.TraceGraphResponse | None = None) -> str | None:
@@ -70,6 +74,7 @@ def save_picture(
     trace: gradient_service_pb2.TraceGraphResponse | None = None,
     *,
     title: str | None = None,
+    dark: bool = False,
 ) -> None:
     """Write the picture of a graph to a file: a page, an image or a table, by its suffix.
 
@@ -78,10 +83,11 @@ def save_picture(
         path: ``.html`` for a page, ``.svg`` or ``.png`` for an image, ``.txt`` for a table.
         trace: Values and gradients to show; without it the picture has the shapes of sources only.
         title: A line above.
+        dark: Whether an image is for a dark page; pages take the colours of their browser.
 
     Raises:
         GradwireError: The graph is too large (over 20,000 nodes for a page, over 200 for an image) or breaks a rule,
-            the suffix is another one, or the libraries for images are missing.
+            the suffix is another one or has no dark image, or the libraries for images are missing.
         OSError: The file cannot be written.
     """
     if not isinstance(graph, Expression | graph_pb2.Graph):
@@ -92,7 +98,8 @@ def save_picture(
         raise UsageError(f"path {path!r} is {type(path).__name__}; expected a string or a Path, such as 'graph.svg'")
     target = Path(path)
     form = format_of(target)
-    content = picture(graph_of(graph) if isinstance(graph, Expression) else graph, trace, form, title=title)
+    drawn = graph_of(graph) if isinstance(graph, Expression) else graph
+    content = picture(drawn, trace, form, title=title, dark=dark)
     target.write_bytes(content)
 
 

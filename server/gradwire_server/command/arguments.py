@@ -38,6 +38,8 @@ class Explain(_Files):
     """What to write, if the file's suffix does not say it."""
     title: str | None = None
     """Line above the picture."""
+    dark: CliToggleFlag[bool] = False
+    """Draw an image for a dark page."""
 
 
 class Check(_Files):

@@ -149,7 +149,7 @@ def _explain(command: Explain) -> None:
     from gradwire_server.command.explaining import explain
 
     form = command.format or (format_of(command.output) if command.output else "text")
-    _write(explain(command.request, form, command.title), command.output)
+    _write(explain(command.request, form, command.title, dark=command.dark), command.output)
 
 
 def _write(content: bytes, output: Path | None) -> None:

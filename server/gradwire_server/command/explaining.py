@@ -12,7 +12,7 @@ from gradwire_server.command import files
 from gradwire_server.service.requests.logic import GradientLogic
 
 
-def explain(request: Path, form: Format, title: str | None = None) -> bytes:
+def explain(request: Path, form: Format, title: str | None = None, *, dark: bool = False) -> bytes:
     """The picture of what a file holds: a TraceGraphRequest, with values and gradients, or a Graph, without.
 
     Raises:
@@ -24,5 +24,5 @@ def explain(request: Path, form: Format, title: str | None = None) -> bytes:
     graph = files.graph_of(found, request)
     if isinstance(found, graph_pb2.Graph):
         engine.compile_graph(codec.decode_graph(found, engine.Limits()), engine.Limits())
-        return picture(found, None, form, title=title)
-    return picture(graph, GradientLogic().trace(found, lambda: None), form, title=title)
+        return picture(found, None, form, title=title, dark=dark)
+    return picture(graph, GradientLogic().trace(found, lambda: None), form, title=title, dark=dark)

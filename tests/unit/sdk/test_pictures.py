@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -17,6 +18,7 @@ import gradwire as gw
 from demo.problem import hinge_loss
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire_pictures import drawing
+from gradwire_pictures.palette import BOARD, PAPER, Palette
 from tests.losses import Arrays, perceptron
 
 ARRAYS: Arrays = {"w": [0.5, 1.0], "phi": [3.0, -1.0], "y": -1.0}
@@ -149,6 +151,34 @@ def test_a_trace_is_saved_as_its_suffix_says(tmp_path: Path, suffix: str) -> Non
         assert ET.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"  # noqa: S314  (our own file)
     else:
         assert content.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("dark", "ground"), [(False, "#ffffff"), (True, "#22332d")])
+def test_an_image_is_for_a_light_page_and_on_demand_for_a_dark_one(tmp_path: Path, ground: str, *, dark: bool) -> None:
+    with gw.connect("local") as client:
+        client.trace(hinge_loss(2), ARRAYS).save(tmp_path / "trace.svg", dark=dark)
+    gw.save_picture(hinge_loss(2), tmp_path / "graph.svg", dark=dark)
+    for name in ("trace.svg", "graph.svg"):
+        fills = re.findall(r"fill: (#\w+)", (tmp_path / name).read_text())
+        assert fills[0] == ground  # of the whole figure, before anything on it
+
+
+@pytest.mark.parametrize("suffix", [".html", ".txt"])
+def test_what_is_no_image_has_no_dark_form(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(gw.UsageError, match="dark is for images, svg or png; found"):
+        gw.save_picture(hinge_loss(2), tmp_path / f"graph{suffix}", dark=True)
+
+
+@pytest.mark.parametrize("palette", [PAPER, BOARD])
+def test_every_colour_can_be_read_on_its_ground(palette: Palette) -> None:
+    def luminance(colour: str) -> float:
+        linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour))
+        return sum(c * weight for c, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+    ground = luminance(palette.ground)
+    for colour in (palette.ink, palette.faint, palette.parameter, palette.input, palette.gradient):
+        low, high = sorted((ground, luminance(colour)))
+        assert (high + 0.05) / (low + 0.05) > 4.5, colour  # WCAG 2, AA
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
