@@ -31,6 +31,22 @@ def layers(count: int = 3, width: int = 6) -> gw.Trace:
     return traced(gw.sum(hidden * hidden).named("loss"), arrays)
 
 
+def nested() -> gw.Trace:
+    """Groups in groups, of which some have names that are wider than what is in them."""
+    names = [
+        "model.encoder.block.attention",
+        "model.encoder.block.mlp",
+        "model.encoder.a_name_that_is_wide",
+        "model.head",
+    ]
+    node, arrays = gw.input("x"), {"x": 0.3}
+    for name in names:
+        weight = gw.parameter(f"{name}.w")
+        node = gw.tanh(node * weight).named(f"{name}.out")
+        arrays[weight.name] = 0.7
+    return traced((node * node).named("loss"), arrays)
+
+
 def elementwise() -> gw.Trace:
     """Every op on scalars, each on a number of its own."""
     a, b = gw.parameter("a"), gw.parameter("b")

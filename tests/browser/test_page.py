@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 import gradwire as gw
 from tests.browser.conftest import Opener, traced
-from tests.browser.losses import chain, layers, not_a_number, penalised
+from tests.browser.losses import chain, layers, nested, not_a_number, penalised
 
 OWN = 300_000
 """Bytes that a page may have besides its data."""
@@ -138,6 +139,43 @@ def test_groups_are_the_prefixes_of_names_and_fold(opened: Opener) -> None:
     expect(boxes(page)).to_have_count(5 + 2)
 
 
+def test_names_of_nested_groups_lie_on_nothing(opened: Opener) -> None:
+    page = opened(nested())
+    shapes = page.evaluate(
+        """() => Object.fromEntries(Object.entries({
+            frames: ".cluster > rect", heads: ".unfolded > .target", names: ".unfolded > text",
+            boxes: ".box .frame"
+        }).map(([kind, selector]) => [kind, [...document.querySelectorAll(selector)].map((one) => {
+            const { left, top, right, bottom } = one.getBoundingClientRect();
+            return [left, top, right, bottom];
+        })]))"""
+    )
+    frames, heads, names = shapes["frames"], shapes["heads"], shapes["names"]
+    assert len(frames) == 7
+
+    def apart(one: list[float], other: list[float]) -> bool:
+        return one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+
+    def inside(one: list[float], other: list[float]) -> bool:
+        return all(a > b for a, b in zip(one[:2], other[:2], strict=True)) and one[2] < other[2] and one[3] < other[3]
+
+    for head, name, frame in zip(heads, names, frames, strict=True):
+        assert inside(head, frame)
+        assert inside(name, frame)
+        assert all(apart(head, other) for other in heads if other is not head)
+        assert all(apart(head, box) for box in shapes["boxes"])
+    crossing = [(a, b) for a, b in combinations(frames, 2) if not (apart(a, b) or inside(a, b) or inside(b, a))]
+    assert crossing == []
+
+
+def test_a_box_in_a_frame_has_the_rest_of_its_name(opened: Opener) -> None:
+    page = opened(nested())
+    assert page.locator(".box.parameter .name").all_text_contents() == ["w"] * 4
+    # Names that begin alike differ where they are alone.
+    links = page.locator("#panel .link").all_text_contents()
+    assert links[:2] == ["model.en…ock.attention.w", "model.en…der.block.mlp.w"]
+
+
 def test_an_edge_into_a_group_has_the_gradient_that_comes_out_of_it(opened: Opener) -> None:
     trace = layers(5)
     page = opened(trace)
@@ -197,7 +235,7 @@ def test_names_are_text(opened: Opener) -> None:
     assert page.locator("img").count() == 0
     page.locator("#list summary").click()
     for shown in (name, "{{DATA}}"):
-        page.locator("#list").get_by_role("button", name=shown[:20]).click()
+        page.locator("#list").get_by_role("button", name=shown[:8]).click()
         expect(page.locator("#panel h2")).to_have_text(f"{shown} parameter")
     assert page.locator("img").count() == 0
 

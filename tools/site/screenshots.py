@@ -1,19 +1,23 @@
-"""Takes the pictures of pages of traces that the documentation shows: ``python -m tools.site.screenshots``."""
+"""Takes the pictures of traces that the documentation shows: ``python -m tools.site.screenshots``."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, FloatRect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, sync_playwright
 from sklearn.datasets import load_digits
 
 import gradwire as gw
+from demo.pictures import draw_hinge
+from demo.problem import hinge_loss
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 CHROMIUM = Path(sys.executable).parent / "chromium"
@@ -59,34 +63,67 @@ def nan(client: gw.Client) -> gw.Trace:
     return client.trace(loss, w=0.7, x=-1.0, y=1.0)
 
 
-def take(chromium: Browser, page: Path, name: str) -> None:
-    """Take the pictures of a page."""
+def take(chromium: Browser, trace: gw.Trace, name: str, title: str) -> None:
+    """Take a page's pictures on every screen."""
     for screen, (width, height, scheme) in SCREENS.items():
+        with opened(chromium, trace, title, (width, height), dark=scheme == "dark") as page:
+            page.get_by_role("button", name="Fit").click()
+            save(page, f"{name}-{screen}")
+
+
+def step(chromium: Browser, client: gw.Client) -> None:
+    """The hinge loss in the middle of the backward pass."""
+    trace = client.trace(hinge_loss(2), w=[0.5, 1.0], phi=[3.0, -1.0], y=-1.0)
+    with opened(chromium, trace, "The hinge loss", (1280, 860)) as page:
+        for _ in range(2):
+            page.get_by_role("button", name="Step back").click()
+        save(page, "explain-step")
+
+
+def paths(chromium: Browser, client: gw.Client) -> None:
+    """A weight, of whose paths to the loss the first is selected."""
+    with opened(chromium, hinge(client), "Hinge loss with a penalty", (1400, 900)) as page:
+        page.locator("#panel").get_by_role("button", name="w1").click()
+        page.locator(".path").first.click()
+        save(page, "explain-paths")
+
+
+@contextmanager
+def opened(
+    chromium: Browser, trace: gw.Trace, title: str, size: tuple[int, int], *, dark: bool = False
+) -> Iterator[Page]:
+    """The page of a trace in a browser of a width and a height."""
+    with TemporaryDirectory() as folder:
+        trace.save(Path(folder) / "page.html", title=title)
         context = chromium.new_context(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if scheme == "dark" else "light",
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
         )
-        opened = context.new_page()
-        opened.goto(page.as_uri())
-        opened.wait_for_selector("html[data-ready]")
-        opened.get_by_role("button", name="Fit").click()
-        end = min(height, int(opened.evaluate("document.body.offsetHeight")))
-        clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": end}
-        picture = Image.open(io.BytesIO(opened.screenshot(clip=clip))).convert("RGB")
-        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
-        picture.save(IMAGES / f"{name}-{screen}.png", optimize=True)
+        page = context.new_page()
+        page.goto((Path(folder) / "page.html").as_uri())
+        page.wait_for_selector("html[data-ready]")
+        yield page
         context.close()
+
+
+def save(page: Page, name: str) -> None:
+    """Save what is to be seen of a page, down to its end."""
+    width, height = page.evaluate("[innerWidth, Math.min(innerHeight, document.body.offsetHeight)]")
+    clip: FloatRect = {"x": 0, "y": 0, "width": width, "height": height}
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    picture.save(IMAGES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
     with (
         gw.connect("local") as client,
-        TemporaryDirectory() as folder,
         sync_playwright() as driver,
         driver.chromium.launch(executable_path=CHROMIUM) as chromium,
     ):
+        draw_hinge(client, IMAGES / "hinge.svg")
+        step(chromium, client)
+        paths(chromium, client)
         for trace, title in ((hinge, "The hinge loss"), (layers, "A perceptron"), (nan, "Where NaN begins")):
-            shown = Path(folder) / "page.html"
-            trace(client).save(shown, title=title)
-            take(chromium, shown, trace.__name__)
+            take(chromium, trace(client), trace.__name__, title)

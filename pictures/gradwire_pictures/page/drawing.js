@@ -24,13 +24,12 @@ export function drawn(view, graph, title) {
   return svg;
 }
 
-function cluster({ group, x, y, width, height }) {
-  const name = element("text", { x: x + 26, y: y + 19, class: "name" }, group.name);
+function cluster({ group, x, y, width, height, name, head }) {
   const button = element("g", { class: "unfolded", role: "button", tabindex: "0", "data-fold": group.id, "aria-label": `Fold ${group.name}` });
   button.append(
-    element("rect", { x: x + 4, y: y + 4, width: Math.min(width - 8, 30 + group.name.length * 8), height: 22, rx: 5, class: "target" }),
+    element("rect", { x: x + 4, y: y + 4, width: head, height: 22, rx: 5, class: "target" }),
     element("path", { d: `M${x + 10},${y + 12}h10l-5,7z`, class: "mark" }),
-    name,
+    element("text", { x: x + 26, y: y + 19, class: "name" }, name),
   );
   return element("g", { class: "cluster" }, element("rect", { x, y, width, height, rx: 10 }), button);
 }

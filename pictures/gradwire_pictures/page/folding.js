@@ -65,6 +65,13 @@ function prefixes(graph) {
   return paths;
 }
 
+/** The name of a node without that of its group, in whose frame it is drawn. */
+export function nameInside({ name, group }) {
+  const prefix = group.id.split("#")[0];
+  const inside = prefix && name.slice(0, prefix.length).replaceAll(".", "/") === prefix && /[./]/.test(name.charAt(prefix.length));
+  return inside ? name.slice(prefix.length + 1) : name;
+}
+
 /** A group of too many boxes is divided into groups of about equal size, in the order of the pass. */
 function divide(group) {
   const boxes = [...group.groups, ...group.nodes];

@@ -49,8 +49,9 @@ export function symbol(node) {
   return SYMBOLS[node.op] ?? node.op;
 }
 
-export function clipped(text, length = 24) {
-  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+/** A text of at most 24 characters. What is left out is in the middle: long names differ at their ends. */
+export function clipped(text) {
+  return text.length <= 24 ? text : `${text.slice(0, 8)}…${text.slice(-15)}`;
 }
 
 /** A node in a sentence: its name, or its symbol. */

@@ -1,11 +1,15 @@
 // What is in each box, how large it is, and where boxes and edges lie. dagre places them.
-import { census, gradientNorm, visible } from "page/folding";
+import { census, gradientNorm, nameInside, visible } from "page/folding";
 import dagre from "dagre";
-import { called, clipped, isSource, symbol } from "page/graph";
+import { clipped, isSource, symbol } from "page/graph";
 import { inline, shapeText, short, spelled } from "page/numbers";
 
 const ROW = 21;
 const PAD = 11;
+/** Room between ranks from the top down, and that of a frame around its boxes: aside and below, and above for its name. */
+const DOWN = 36;
+const SIDE = 12;
+const HEAD = 34;
 export const BAR = 4;
 export const BARS = { width: 24 * BAR, height: 18 };
 const FONTS = { head: "600 16px Stix", name: "italic 16px Stix", number: "16px Stix", small: "14px Stix", badge: "600 14px Stix" };
@@ -40,7 +44,7 @@ function contents(box) {
   const { node } = box;
   const parts = [];
   if (!isSource(node)) parts.push(["head", symbol(node)]);
-  if (node.named) parts.push(["name", clipped(called(node))]);
+  if (node.named) parts.push(["name", clipped(nameInside(node))]);
   const shape = node.value?.shape ?? node.shape ?? [];
   if (shape.length && !(node.value && spelled(node.value))) parts.push(["small", shapeText(shape)]);
   if (parts.length) rows.push({ kind: "head", parts });
@@ -104,7 +108,7 @@ export function scaleIn({ frame }, room) {
 function laid(graph, open, down) {
   const view = visible(graph, open);
   const network = new dagre.graphlib.Graph({ multigraph: true, compound: view.clusters.length > 0 });
-  network.setGraph({ rankdir: down ? "TB" : "LR", nodesep: view.clusters.length ? 26 : 16, ranksep: down ? 36 : 34, edgesep: 10, marginx: 14, marginy: 14 });
+  network.setGraph({ rankdir: down ? "TB" : "LR", nodesep: view.clusters.length ? 30 : 16, ranksep: down ? DOWN : 34, edgesep: 10, marginx: 14, marginy: 14 });
   for (const { id, parent } of view.clusters) {
     network.setNode(`c${id}`, {});
     if (parent.parent) network.setParent(`c${id}`, `c${parent.id}`);
@@ -117,10 +121,23 @@ function laid(graph, open, down) {
   for (const edge of view.edges) {
     edge.label = label(edge);
     const size = edge.label ? { width: edge.label.width + 20, height: ROW } : { width: 0, height: 0 };
-    network.setEdge(edge.from.key, edge.to.key, { ...size, labelpos: "c" }, edge.key);
+    network.setEdge(edge.from.key, edge.to.key, { ...size, labelpos: "c", minlen: down ? ranks(edge) : 1 }, edge.key);
   }
   dagre.layout(network);
   return placed(view, network, down);
+}
+
+/** Ranks that an edge goes down: more where it leaves and enters frames, which have names above what is in them. */
+function ranks({ from, to }) {
+  const left = ancestors(from).filter((group) => !ancestors(to).includes(group)).length;
+  const entered = ancestors(to).filter((group) => !ancestors(from).includes(group)).length;
+  return Math.max(1, Math.ceil((SIDE * left + HEAD * entered) / DOWN));
+}
+
+function ancestors({ parent }) {
+  const found = [];
+  for (let group = parent; group?.parent; group = group.parent) found.push(group);
+  return found;
 }
 
 function placed(view, network, down) {
@@ -133,7 +150,7 @@ function placed(view, network, down) {
     edge.place = edge.label ? { x, y } : null;
   }
   const { width: right, height: low } = network.graph();
-  const clusters = view.clusters.map((group) => ({ group, ...around(view.boxes.filter((box) => within(box, group))) }));
+  const clusters = framed(view);
   const left = Math.min(0, ...clusters.map((one) => one.x - 8));
   const top = Math.min(0, ...clusters.map((one) => one.y - 8));
   const far = clusters.map((one) => [one.x + one.width + 8, one.y + one.height + 8]);
@@ -145,17 +162,32 @@ function at({ x, y }) {
   return { x, y };
 }
 
-function within(box, group) {
-  for (let one = box.parent; one; one = one.parent) if (one === group) return true;
-  return false;
+/** Open groups with their frames, outer ones first: each around its boxes and the frames of the groups in it. */
+function framed({ boxes, clusters }) {
+  const frames = new Map();
+  const frame = (group) => {
+    if (!frames.has(group)) {
+      const own = boxes.filter((box) => box.parent === group);
+      const inner = clusters.filter(({ parent }) => parent === group).map(frame);
+      frames.set(group, around([...own.map(bounds), ...inner], clipped(group.name)));
+    }
+    return frames.get(group);
+  };
+  return clusters.map((group) => ({ group, ...frame(group) }));
 }
 
-function around(boxes) {
-  const left = Math.min(...boxes.map((box) => box.x - box.width / 2)) - 12;
-  const top = Math.min(...boxes.map((box) => box.y - box.height / 2)) - 34;
-  const right = Math.max(...boxes.map((box) => box.x + box.width / 2)) + 12;
-  const low = Math.max(...boxes.map((box) => box.y + box.height / 2)) + 12;
-  return { x: left, y: top, width: right - left, height: low - top };
+function bounds({ x, y, width, height }) {
+  return { x: x - width / 2, y: y - height / 2, width, height };
+}
+
+/** A frame around others, with room for a name above them. */
+function around(inner, name) {
+  const left = Math.min(...inner.map((one) => one.x)) - SIDE;
+  const top = Math.min(...inner.map((one) => one.y)) - HEAD;
+  const right = Math.max(...inner.map((one) => one.x + one.width)) + SIDE;
+  const low = Math.max(...inner.map((one) => one.y + one.height)) + SIDE;
+  const head = width(name, "name") + 30;
+  return { x: left, y: top, width: Math.max(right - left, head + 8), height: low - top, name, head };
 }
 
 function across({ x, y }, down) {
