@@ -23,6 +23,8 @@ def completion(shell: str) -> str:
     """The script that has a shell complete the command, its options, their choices, and names of files."""
     found = parser()
     for action in _actions(found):
+        # A line has room for one sentence.
+        action.help = action.help and " ".join(action.help.split()).partition(". ")[0]
         kinds = KINDS.get(action.dest, set())
         if Path in kinds:
             action.complete = shtab.FILE
