@@ -32,7 +32,7 @@ except ModuleNotFoundError as error:
     raise lacking(error, "ray") from None
 
 RETRIES = 3
-"""Times that a block of units is computed again whose actor has died."""
+"""Times that a block of units is computed again whose actor has died, unless ``actor_options`` say another number."""
 
 BLOCKS = 8
 """Blocks of units for each actor, at least where there are so many units: who is quick takes more of them."""
@@ -53,7 +53,7 @@ class ValueAndGrad:
     def __init__(self, data: MuchData, actors: int | None, actor_options: Mapping[str, Any]) -> None:
         self._data = data
         self._count = actors
-        self._options = {"num_cpus": 1, **actor_options}
+        self._options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **actor_options}
         self._actors: list[Any] = []
         self._job: object = None
         self._programs: dict[Program, Any] = {}
@@ -157,8 +157,7 @@ class ValueAndGrad:
         if not self._actors:
             cpus = self._options["num_cpus"]
             count = self._count or int(ray.cluster_resources().get("CPU", 1) // (cpus or 1)) or 1
-            options = {"max_restarts": -1, "max_task_retries": RETRIES, **self._options}
-            make = ray.remote(_Actor).options(**options)
+            make = ray.remote(_Actor).options(**self._options)
             self._actors = [make.remote(max(1, int(cpus))) for _ in range(count)]
         return self._actors
 
@@ -218,10 +217,27 @@ def value_and_grad(
 
 
 def _files(files: Any) -> object:
-    """The files, also those of a dataset."""
-    if not hasattr(files, "input_files"):
+    """The files, also those of a dataset.
+
+    Raises:
+        InvalidRequestError: A dataset does more than to read files.
+    """
+    plan = getattr(files, "_logical_plan", None)
+    if plan is None:
         return files
-    found: object = files.input_files()
+    # ``input_files`` is empty of a plan that lists files first, and of one that limits or filters it has all.
+    [source] = plan.dag.input_dependencies or [plan.dag]
+    kinds = type(plan.dag).__name__, type(source).__name__
+    found: list[str] = []
+    if kinds == ("ReadFiles", "ListFiles"):
+        found = list(source.paths)
+    elif kinds == ("Read", "Read"):
+        found = sorted(files.input_files())
+    if not found:
+        raise InvalidRequestError(
+            f"expected files, or a dataset that reads files and does nothing else; found {plan.dag.name}: write what it "
+            "makes with write_parquet, and give these files"
+        )
     return found
 
 
@@ -244,8 +260,8 @@ def _gotten(reference: Any, units: Sequence[Unit]) -> Partial:
         raise ServerError(f"an actor failed at {_named(units)}: {error.cause!r}") from error
     except exceptions.RayActorError as error:
         raise UnavailableError(
-            f"the actor that computes {_named(units)} has died {RETRIES + 1} times in this step, and is given up: "
-            f"{error}; where that is for want of memory, write smaller row groups"
+            f"the actor that computes {_named(units)} has died again and again in this step, and is given up: {error}; "
+            "where that is for want of memory, write smaller row groups or give actors more"
         ) from error
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from gradwire._errors import InvalidRequestError
 from gradwire._units.files import located
 
-OPEN_FILES = 4
+OPEN_FILES = 16
 """Files that a process keeps open, whose footers it need not read again."""
 
 _SORTS = {"parquet": "row group", "arrow": "record batch"}
@@ -27,6 +28,8 @@ class Unit(NamedTuple):
     index: int
     """Of the row group or record batch in its file."""
     rows: int
+    version: str = ""
+    """What tells the file from another one that is written in its place."""
 
     def __str__(self) -> str:
         return f"{_SORTS[self.sort]} {self.index} of {self.path}"
@@ -47,10 +50,11 @@ def described(path: str) -> File:
         InvalidRequestError: It cannot be read, or is in another format.
     """
     try:
-        file = _opened(path)
+        version = _version(path)
+        file = _opened(path, version, get_ident())
     except (OSError, pa.ArrowException) as error:
         raise InvalidRequestError(f"cannot read {path}: {error}") from None
-    units = tuple(Unit(path, file.sort, index, rows) for index, rows in enumerate(file.rows))
+    units = tuple(Unit(path, file.sort, index, rows, version) for index, rows in enumerate(file.rows))
     return File(path, file.schema, units)
 
 
@@ -61,7 +65,7 @@ def table_of(unit: Unit, columns: Sequence[str], *, threads: bool = False) -> An
         InvalidRequestError: It cannot be read, or is not what it was.
     """
     try:
-        table = _opened(unit.path).read(unit.index, list(columns), threads)
+        table = _opened(unit.path, unit.version, get_ident()).read(unit.index, list(columns), threads)
     except (OSError, pa.ArrowException, IndexError) as error:
         raise InvalidRequestError(
             f"cannot read {unit}: {error}; whoever computes a unit reads it, and needs the file under this path"
@@ -80,8 +84,15 @@ class _Open(NamedTuple):
     read: Callable[[int, list[str], bool], Any]
 
 
+def _version(path: str) -> str:
+    system, place = located(path)
+    info = system.get_file_info(place)
+    return f"{info.mtime_ns} {info.size}"
+
+
 @lru_cache(maxsize=OPEN_FILES)
-def _opened(path: str) -> _Open:
+def _opened(path: str, version: str, thread: int) -> _Open:  # noqa: ARG001  (readers are not for several threads)
+    """The file of this version, for a thread."""
     system, place = located(path)
     with system.open_input_file(place) as start:
         magic = start.read(6)

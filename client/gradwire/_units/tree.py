@@ -31,6 +31,6 @@ def summed(parts: Iterable[T], add: Callable[[T, T], T]) -> T:
 def blocks(parts: Sequence[T], least: int) -> list[Sequence[T]]:
     """The parts in blocks of the tree: the largest such that there are at least so many, or as many as parts."""
     size = 1
-    while -(-len(parts) // (2 * size)) >= least:
+    while size < len(parts) and -(-len(parts) // (2 * size)) >= least:
         size *= 2
     return [parts[start : start + size] for start in range(0, len(parts), size)]
