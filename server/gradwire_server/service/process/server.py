@@ -12,48 +12,22 @@ import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from time import monotonic, thread_time
+from time import monotonic
 from typing import Any, NamedTuple
 
 import grpc
 import structlog
-from google.protobuf import descriptor_pool
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.internal import api_implementation
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
-from threadpoolctl import threadpool_limits
 
-from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire_server import codec, engine
-from gradwire_server.configuration.settings import Settings, StartError, is_loopback
-from gradwire_server.service.capacity.admission import Admission
+from gradwire_server.configuration.settings import Settings, is_loopback
 from gradwire_server.service.capacity.caller import Caller
-from gradwire_server.service.capacity.waits import Arrivals, Waits
-from gradwire_server.service.capacity.work import Work
 from gradwire_server.service.process.addresses import announce, bracketed, serve_metrics, taken
-from gradwire_server.service.process.allocator import give_back, keep_freed
-from gradwire_server.service.requests.logic import GradientLogic
-from gradwire_server.service.rpc.answering import Answering
-from gradwire_server.service.rpc.handlers import CountedHandlers
-from gradwire_server.service.rpc.sending import LOGGER, Sending
-from gradwire_server.service.rpc.servicer import GradientServicer
-from gradwire_server.service.rpc.small import SmallRequests
-from gradwire_server.service.rpc.standard import HealthServicer, ReflectionServicer
-from gradwire_server.service.rpc.streams import Streams
-from gradwire_server.service.rpc.unary import UnaryCalls
-from gradwire_server.service.rpc.uploads import Uploads
+from gradwire_server.service.process.allocator import give_back
+from gradwire_server.service.process.service import Service, prepare_process
 from gradwire_server.service.security.tls import credentials
 from gradwire_server.service.security.tokens import Tokens
-from gradwire_server.service.telemetry.metrics import CallMetrics, Metrics
-from gradwire_server.service.telemetry.numbers import Numbers
 from gradwire_server.service.telemetry.otel import Tracing
-
-SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["GradientService"]
-UNARY = frozenset(f"/{SERVICE.full_name}/{method.name}" for method in SERVICE.methods if not method.client_streaming)
-HEALTH: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(health.SERVICE_NAME)
-REFLECTION: ServiceDescriptor = descriptor_pool.Default().FindServiceByName(reflection.SERVICE_NAME)
 
 MESSAGE_MARGIN = 4 << 20
 """How much more than a message may have gRPC takes, in bytes, so that the error can be ours, with limit and advice.
@@ -70,16 +44,9 @@ STREAMS = PENDING // 2
 to reset them, gRPC refuses them at once, so that no connection fills up what waits for all. With far fewer gRPC would
 also refuse calls of clients that keep to it: it counts a call for a while after its client has the answer."""
 
-PATIENCE = 1.0
-"""Seconds that a draining server waits for the next frame of a request that has begun."""
-
 OTHER_FILES, FEWEST_OTHER_FILES = 1000, 250
 """Files that a server has open at most beside its connections; and those that it needs where few may be open, of which
 connections to its pages are a hundred."""
-
-SWITCH_SECONDS = 5e-4
-"""That a thread holds Python while others wait for it, such as one that prepares a graph. With Python's default, ten
-times as long, a call of a millisecond took sixty beside two of these."""
 
 COMPILING_SECONDS = 60.0
 """Estimate of what compiling the kernels takes."""
@@ -112,46 +79,9 @@ class Server:
         self._registry = CollectorRegistry()
         if worker is None:
             ProcessCollector(registry=self._registry)
-        self._waits, self._arrivals = Waits(), Waits()
-        numbers = Numbers(self._registry)
-        metrics = self._metrics = Metrics(numbers)
-        self._admission = Admission(settings, metrics)
-        self._work = Work(settings.threads_of_worker, settings.max_seconds, metrics)
-        threads = engine.Threads(settings.threads_of_worker)
-        logic = GradientLogic(settings, metrics, settings.workers, threads)
-        services = [SERVICE, HEALTH, *([] if settings.no_reflection else [REFLECTION])]
-        self._health = HealthServicer([SERVICE.full_name], self._waits)
-        calls = CallMetrics(numbers, services)
-        if worker is not None:
-            numbers.share(worker.metrics)
+        self._service = Service(settings, self._registry, self._tokens, None if worker is None else worker.metrics)
         self._grpc = grpc.aio.server(options=_options(settings, shares=worker is not None))
-        sending = Sending(settings.max_stall, metrics)
-        logging.getLogger(LOGGER).addFilter(sending)
-        answering = Answering(logic, self._work, self._admission, metrics)
-        small = SmallRequests(answering)
-        streams = Streams(answering, small, self._waits, self._arrivals, sending, settings.max_stall)
-        self._store = logic.store
-        uploads = Uploads(answering, logic.store, self._arrivals, settings.max_stall)
-        servicer = GradientServicer(answering.planner, UnaryCalls(answering, small), streams, uploads)
-        self._handlers = CountedHandlers(
-            services,
-            calls,
-            metrics.refused,
-            self._tokens,
-            self._admission,
-            UNARY,
-            Arrivals(settings.max_arrival, metrics),
-            sending,
-        )
-        handlers: Any = self._handlers
-        handlers.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(SERVICE.full_name, _raw_handlers(servicer))]
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, handlers)
-        if not settings.no_reflection:
-            reflector = ReflectionServicer([service.full_name for service in services], self._waits)
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflector, handlers)  # type: ignore[no-untyped-call]  # generated
-        self._grpc.add_generic_rpc_handlers([handlers])
+        self._grpc.add_generic_rpc_handlers([self._service.handlers])
         self._beside: list[asyncio.Task[None]] = []
         """What is done besides answering calls."""
         self._log = structlog.get_logger()
@@ -169,16 +99,16 @@ class Server:
         address = self._listen()
         tell_serving = self._tell_serving
         if tell_serving is None:
-            metrics_url = serve_metrics(self._settings, self._registry, lambda: self._health.ready)
+            metrics_url = serve_metrics(self._settings, self._registry, lambda: self._service.health.ready)
             tell_serving = partial(announce, address, metrics_url)
         await self._grpc.start()
-        self._do_beside(self._measure_loop())
+        self._do_beside(self._service.measure(self._tell_serving))
         if self._tell_serving is None and not await self._warm(stop):
             return await self._leave()
         # What is there by now stays. A collection that goes over all of it holds up every call for a tenth of a second.
         gc.collect()
         gc.freeze()
-        self._health.tell(ready=True)
+        self._service.health.tell(ready=True)
         if not is_loopback(self._settings.host) and self._tokens is None and self._settings.tls_client_ca is None:
             self._log.warning("anyone who reaches this address can use the server", address=address)
         tell_serving()
@@ -196,26 +126,11 @@ class Server:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("what is done beside the calls has ended", exc_info=error)
 
-    async def _measure_loop(self) -> None:
-        """Count once a second how late the event loop is, what it takes, and what has become free.
-
-        Where nothing is counted or told it stands still.
-        """
-        due, spent = monotonic(), thread_time()
-        while True:
-            due = max(due + 1, monotonic())
-            await asyncio.sleep(due - monotonic())
-            spent, before = thread_time(), spent
-            self._metrics.looped(max(0.0, monotonic() - due), spent - before)
-            self._store.settle()
-            if self._tell_serving is not None:
-                self._tell_serving()
-
     async def _warm(self, stop: asyncio.Event) -> bool:
         """Have the kernels ready; False if a signal came first. Calls that come meanwhile wait for them."""
         stopped = asyncio.create_task(stop.wait())
         compiling = partial(engine.warm, self._tell_of_compiling, codec.warm)
-        warm = asyncio.create_task(self._work.run(Caller(None), COMPILING_SECONDS, compiling))
+        warm = asyncio.create_task(self._service.work.run(Caller(None), COMPILING_SECONDS, compiling))
         await asyncio.wait([stopped, warm], return_when=asyncio.FIRST_COMPLETED)
         if not warm.done():
             return False
@@ -230,7 +145,7 @@ class Server:
         """End at once: nothing was served yet, and nothing interrupts a compiler."""
         await self._grpc.stop(None)
         self._log.info("stopped")
-        return self._work.close(0)
+        return self._service.work.close(0)
 
     def _listen(self) -> str:
         host, port = bracketed(self._settings.host), self._settings.port
@@ -243,35 +158,19 @@ class Server:
             raise taken(self._settings) from None
 
     async def _drain(self) -> bool:
-        self._log.info("draining", in_flight=self._admission.in_flight, grace=self._settings.grace)
-        self._health.tell(ready=False)
+        self._log.info("draining", in_flight=self._service.admission.in_flight, grace=self._settings.grace)
+        self._service.health.tell(ready=False)
         await asyncio.sleep(self._settings.announce)
         grace, start = self._settings.grace, monotonic()
-        self._waits.end()
-        self._arrivals.end(PATIENCE)
-        asyncio.get_running_loop().call_later(GIVE_UP * grace, self._give_up)
+        self._service.end_waits()
+        asyncio.get_running_loop().call_later(GIVE_UP * grace, self._service.give_up)
         await self._grpc.stop(grace)
-        stopped = await asyncio.to_thread(self._work.close, grace - (monotonic() - start))
-        self._admission.tell()
-        self._handlers.refused.tell()
+        stopped = await asyncio.to_thread(self._service.work.close, grace - (monotonic() - start))
+        self._service.tell()
         if not stopped:
             self._log.warning("work that nobody waits for any more did not stop within the grace time; leaving it")
         self._log.info("stopped")
         return stopped
-
-    def _give_up(self) -> None:
-        self._admission.give_up()
-        self._arrivals.end()
-
-
-def _raw_handlers(servicer: GradientServicer) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-    """Handlers without deserializers: the servicer parses, so that it can say what is wrong."""
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-    for method in SERVICE.methods:
-        # With any stream, the servicer reads and writes by itself.
-        kind = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
-        handlers[method.name] = kind(getattr(servicer, method.name))
-    return handlers
 
 
 def _options(settings: Settings, *, shares: bool) -> list[tuple[str, int]]:
@@ -312,16 +211,8 @@ def serve(settings: Settings, worker: Worker | None = None) -> None:
     Raises:
         StartError: if the process cannot serve here.
     """
-    if api_implementation.Type() == "python":
-        raise StartError(
-            "protobuf runs in pure Python here, slowly and without limits on nesting; install a protobuf wheel with "
-            "its C extension, and leave PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION unset"
-        )
-    keep_freed()
+    prepare_process()
     settings = _let_open(settings)
-    # One thread: results must not depend on how BLAS splits a product, and the workers use the cores already.
-    threadpool_limits(1, user_api="blas")
-    sys.setswitchinterval(SWITCH_SECONDS)
     disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no annotations
     with Tracing(), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         stopped = runner.run(_serve(settings, worker))

@@ -98,7 +98,7 @@ class CountedHandlers(grpc.GenericRpcHandler):
         """What generated code calls, as it would for a server."""
         for name, kind in self._kinds.items():
             for handler in handlers:
-                found = handler.service(_Details(name, ()))
+                found = handler.service(Details(name, ()))
                 if found is not None:
                     self._methods[name] = method_of(found, kind, self._arrivals)
 
@@ -201,7 +201,7 @@ def _metadata_too_large(found: int) -> Refusal:
 
 
 @dataclass
-class _Details:
+class Details:
     """What gRPC asks for a handler with."""
 
     method: str
