@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +34,9 @@ SECONDS = 60
 WINDOW = "10s"
 """In the place of ``$__rate_interval``, which goes by how often Prometheus looks."""
 
+PANEL, CHARACTER, HANDLE = 3.6, 0.06, 0.4
+"""Inches that a panel is wide, and that a letter and the line beside an entry take of its legend."""
+
 PREFIXES: dict[str, list[tuple[float, str]]] = {
     "s": [(1, " s"), (1e-3, " ms"), (1e-6, " µs")],
     "bytes": [(2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB")],
@@ -52,30 +55,52 @@ def formatted(value: float, unit: str) -> str:
     return f"{value:.3g}{' ' if unit == 'Bps' else ''}{SUFFIXES[unit]}"
 
 
+SMALL, LARGE = hinge(examples=64), perceptron(20_000)
+
+
+def train(client: gw.Client, stop: Event) -> None:
+    """A worker that sends its examples."""
+    step = client.value_and_grad(SMALL.loss)
+    while not stop.wait(0.01):
+        step(**SMALL.arrays)
+
+
+def train_on_kept(client: gw.Client, stop: Event) -> None:
+    """A worker whose examples the server keeps, other ones every few seconds."""
+    step, random = client.value_and_grad(SMALL.loss), np.random.default_rng()
+    while not stop.is_set():
+        data = client.examples(phi=random.normal(size=(10_000, 3)), y=np.ones(10_000))
+        for start in range(0, len(data), 100):
+            step(w=SMALL.arrays["w"], examples=data[start : start + 100])
+            if stop.wait(0.03):
+                return
+
+
+def stream(client: gw.Client, stop: Event) -> None:
+    """A worker with large batches."""
+    with client.stream(LARGE.loss) as opened:
+        while not stop.wait(0.05):
+            opened.submit(**LARGE.arrays).result()
+
+
+def look(client: gw.Client, stop: Event) -> None:
+    """Somebody who looks into a trace now and then."""
+    one = SMALL.arrays | {"phi": SMALL.arrays["phi"][0], "y": SMALL.arrays["y"][0]}
+    while not stop.wait(0.5):
+        client.trace(SMALL.loss, one)
+        client.register(SMALL.loss * np.random.default_rng().random())
+
+
 @contextmanager
 def calls(server: ServerProcess) -> Iterator[None]:
-    """Workers that train, a stream, and somebody who looks into a trace now and then."""
-    small, large, stop = hinge(examples=64), perceptron(20_000), Event()
+    """All of these."""
+    stop = Event()
 
-    def train() -> None:
+    def work(what: Callable[[gw.Client, Event], None]) -> None:
         with gw.connect(server.address) as client:
-            step = client.value_and_grad(small.loss)
-            while not stop.wait(0.01):
-                step(**small.arrays)
+            what(client, stop)
 
-    def stream() -> None:
-        with gw.connect(server.address) as client, client.stream(large.loss) as opened:
-            while not stop.wait(0.05):
-                opened.submit(**large.arrays).result()
-
-    def look() -> None:
-        one = small.arrays | {"phi": small.arrays["phi"][0], "y": small.arrays["y"][0]}
-        with gw.connect(server.address) as client:
-            while not stop.wait(0.5):
-                client.trace(small.loss, one)
-                client.register(small.loss * np.random.default_rng().random())
-
-    threads = [Thread(target=each) for each in (train, train, stream, look)]
+    threads = [Thread(target=work, args=(what,)) for what in (train, train_on_kept, stream, look)]
     for thread in threads:
         thread.start()
     try:
@@ -118,10 +143,11 @@ def draw(axes: Axes, panel: dict[str, Any], found: Prometheus, start: float, end
     if not lines:
         axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center")
         return
-    key = axes.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.1), ncols=3 - (len(lines[0][0]) > 20), fontsize=6.5, frameon=False
+    # As many columns as the panel has room for; it grows by the rows that this takes.
+    widest = CHARACTER * max(len(legend) for legend, _ in lines) + HANDLE
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(0, -0.1), ncols=max(1, int(PANEL / widest)), fontsize=6.5, frameon=False
     )
-    key.set_in_layout(False)  # it may be wider than the panel
 
 
 def dashboard(found: Prometheus, start: float, end: float) -> Figure:

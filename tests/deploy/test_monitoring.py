@@ -15,9 +15,11 @@ from time import perf_counter
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 
 import gradwire as gw
 from tests.deploy.prometheus_process import Prometheus, prometheus
@@ -41,6 +43,9 @@ QUERIES = {
 }
 CALLS = 20
 """That may be open at a time."""
+
+STORED = 1_000_000
+"""Bytes of examples that each worker keeps, for one set of ``traffic``."""
 
 RULES = {rule["alert"]: rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
 
@@ -112,10 +117,10 @@ async def monitored(folder: Path) -> AsyncIterator[tuple[ServerProcess, Promethe
     It has workers, so that it has all metrics.
     """
     config = yaml.safe_load(CONFIG.read_text())
-    config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
+    config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "500ms")
     config["rule_files"] = [str(ALERTS)]
     [job] = config["scrape_configs"]
-    with ServerProcess(flags=("--workers=2", f"--max-calls={CALLS}")) as server:
+    with ServerProcess(flags=("--workers=2", f"--max-calls={CALLS}", f"--max-stored-bytes={STORED}")) as server:
         job["static_configs"] = [{"targets": [f"127.0.0.1:{server.metrics_port}"]}]
         (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
         with prometheus(folder / "prometheus.yaml") as found:
@@ -138,6 +143,11 @@ def traffic(server: ServerProcess) -> Iterator[None]:
         value_and_grad = client.value_and_grad(case.loss)
         value_and_grad(**case.arrays)
         client.value_and_grad(gw.log(gw.parameter("w")))(w=0.0)
+        for sign in (1, -1):
+            # The second set takes the place of the first.
+            value_and_grad(
+                w=case.arrays["w"], examples=client.examples(phi=sign * np.ones((20_000, 3)), y=np.ones(20_000))
+            )
         with pytest.raises(gw.InvalidRequestError):
             value_and_grad(**case.arrays | {"w": [1.0]})
         with channel(server.address) as opened:
@@ -186,7 +196,7 @@ async def test_every_panel_shows_what_happens(tmp_path: Path) -> None:
 SELECTOR = re.compile(r"\b(?:up|(?:grpc|gradwire|process)_\w+)\{[^}]*\}")
 
 
-async def test_an_idle_server_has_every_series_that_is_asked_for_and_alerts_nobody(tmp_path: Path) -> None:
+async def test_an_idle_server_has_every_series_that_is_asked_for_and_no_other_and_alerts_nobody(tmp_path: Path) -> None:
     asked = {
         selector.replace("$instance", ".*")
         for expr in [*QUERIES.values(), *(rule["expr"] for rule in RULES.values())]
@@ -198,6 +208,11 @@ async def test_an_idle_server_has_every_series_that_is_asked_for_and_alerts_nobo
         [group] = found.get("rules")["groups"]
         return {rule["name"]: (rule["health"], rule["state"]) for rule in group["rules"]}
 
-    async with monitored(tmp_path) as (_, found):
+    async with monitored(tmp_path) as (server, found):
+        drawn = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"gradwire_\w+", str(QUERIES))}
+        metrics = {family.name for family in text_string_to_metric_families(server.metrics())}
+        assert {
+            name for name in metrics if name.startswith("gradwire_") and not {name, f"{name}_total"} & drawn
+        } == set()
         assert {selector for selector in asked if not found.get("series", **{"match[]": selector})} == set()
         await eventually(lambda: states(found) == dict.fromkeys(RULES, ("ok", "inactive")))
