@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
 from random import Random
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 
 EDGES = [0, 1, 2, 3, 7, 31, 32, 33, 255, 256, 1 << 16, 1 << 20]
@@ -40,9 +42,13 @@ def mutate(message: Message, random: Random) -> None:
         for found in list(_messages(message)):
             if isinstance(found, graph_pb2.Graph):
                 mend_graph(found, random)
+        uploads = [found for found in _messages(message) if isinstance(found, pb.UploadExamplesHead)]
+        kept = {tensor.name for head in uploads for tensor in head.tensors}
         for found in list(_messages(message)):
             if {"graph", "tensors"} <= set(found.DESCRIPTOR.fields_by_name):
-                mend_tensors(found, random)
+                mend_tensors(found, kept, random)
+            if found.DESCRIPTOR.name == "Upload":
+                mend_upload(found, random)
 
 
 def _messages(message: Message) -> Iterator[Message]:
@@ -210,8 +216,27 @@ def mend_graph(graph: Any, random: Random) -> None:
         graph.loss = len(graph.nodes) - 1
 
 
-def mend_tensors(request: Any, random: Random) -> None:
-    """Give a request with a graph of its own the tensors that this asks for."""
+def mend_upload(upload: Any, random: Random) -> None:
+    """Give an upload the chunks that its head asks for."""
+    head = next((frame.head for frame in upload.frames if frame.WhichOneof("frame") == "head"), None)
+    if head is None:
+        return
+    examples = random.choice((1, 2, 3, 5))
+    del upload.frames[:]
+    upload.frames.add().head.CopyFrom(head)
+    for tensor in upload.frames[0].head.tensors:
+        if tensor.shape and 0 <= tensor.shape[0] <= SMALL:
+            tensor.shape[0] = examples
+        count = math.prod(tensor.shape)
+        if not 0 < count <= SMALL * SMALL:
+            continue
+        code = {tensor_pb2.DTYPE_FLOAT32: "f", tensor_pb2.DTYPE_INT64: "q"}.get(tensor.dtype, "d")
+        numbers = (random.choice((0, 0, 1, 2)) if code == "q" else random.uniform(-2, 2) for _ in range(count))
+        upload.frames.add(chunk=array(code, numbers).tobytes())
+
+
+def mend_tensors(request: Any, kept: Collection[str], random: Random) -> None:
+    """Give a request with a graph of its own the tensors that this asks for, unless it names ``kept`` ones."""
     if request.WhichOneof("program") != "graph":
         return
     examples = random.choice((1, 1, 2, 3, 5))
@@ -222,6 +247,8 @@ def mend_tensors(request: Any, random: Random) -> None:
             continue
         source = getattr(node, kind)
         if len(source.shape) > 4 or not all(0 <= length <= SMALL for length in source.shape):
+            continue
+        if node.name in kept and "examples" in request.DESCRIPTOR.fields_by_name and request.HasField("examples"):
             continue
         batch = [examples] if kind == "input" and node.input.per_example else []
         shape = batch + list(source.shape)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import grpc
+import numpy as np
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server import codec
+from gradwire_server import codec, engine
 from gradwire_server.configuration.limits import ServiceLimits
 from gradwire_server.engine import unhurried
 from gradwire_server.errors import Reason, Refusal
@@ -19,7 +21,7 @@ from gradwire_server.service.requests.logic import GradientLogic
 from gradwire_server.service.rpc.status import CODES
 from gradwire_server.service.telemetry import request_ids
 from tests.fuzzing import oracle
-from tests.fuzzing.script import STREAM, script_of, sendings
+from tests.fuzzing.script import STREAM, UPLOAD, Ids, script_of, sendings
 from tests.integration.raw import SERVICE, refused
 
 LIMITS = ServiceLimits(
@@ -31,6 +33,7 @@ LIMITS = ServiceLimits(
     max_tensor_bytes=1 << 20,
     max_memory_bytes=16 << 20,
     max_cache_bytes=4 << 20,
+    max_stored_bytes=1 << 20,
 )
 """Small ones: what is far too much for a server then fits a short script."""
 
@@ -55,28 +58,76 @@ def decode(data: bytes) -> None:
     Raises:
         Exception: Anything but a refusal.
     """
-    logic = GradientLogic(LIMITS)
+    logic, ids = GradientLogic(LIMITS), Ids([], [])
     steps: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
         "RegisterGraph": (pb.RegisterGraphRequest, logic.register_graph),
-        "ComputeGradients": (pb.ComputeGradientsRequest, _compared),
+        "ComputeGradients": (pb.ComputeGradientsRequest, partial(_compared, logic)),
         "TraceGraph": (pb.TraceGraphRequest, lambda request: logic.trace(request, lambda: None)),
         "CheckGradients": (pb.CheckGradientsRequest, lambda request: logic.check(request, lambda: None)),
     }
-    for method, messages in sendings(script_of(data), []):
-        if method not in steps:
-            continue
-        kind, step = steps[method]
-        for raw in messages[:1]:
-            try:
-                step(codec.parse(kind, raw))
-            except Refusal as refusal:
-                well_told(CODES[refusal.reason], refusal.message)
+    for method, messages in sendings(script_of(data), ids):
+        try:
+            if method == UPLOAD:
+                ids.examples.append(_uploaded(logic, messages))
+            elif method in steps:
+                kind, step = steps[method]
+                for raw in messages[:1]:
+                    step(codec.parse(kind, raw))
+        except Refusal as refusal:
+            well_told(CODES[refusal.reason], refusal.message)
 
 
-def _compared(request: pb.ComputeGradientsRequest) -> None:
+def _uploaded(logic: GradientLogic, messages: list[bytes]) -> str:
+    """The id of examples that were kept: of those that are announced, with zeros for elements that did not come."""
+    frames = [codec.parse(pb.UploadExamplesRequest, raw, LIMITS.of_engine()) for raw in messages]
+    head = frames[0].head if frames else pb.UploadExamplesHead()
+    received = logic.store.receive(codec.decode_upload(head, LIMITS.of_engine()))
+    rest = b"".join(frame.chunk for frame in frames)
+    for array in received.arrays.values():
+        elements = array.reshape(-1).view(np.uint8)
+        elements[:] = np.frombuffer(rest[: array.nbytes].ljust(array.nbytes, b"\0"), np.uint8)
+        rest = rest[array.nbytes :]
+    found = codec.id_of(received.arrays, unhurried)
+    logic.store.put(found, received)
+    return found
+
+
+def _compared(logic: GradientLogic, request: pb.ComputeGradientsRequest) -> None:
     limits = LIMITS.of_engine()
     graph = codec.decode_graph(request.graph, limits)
+    if request.HasField("examples"):
+        request = _with_rows(logic, request)
     oracle.agree(graph, codec.decode_query(request, limits, unhurried), limits)
+
+
+def _with_rows(logic: GradientLogic, request: pb.ComputeGradientsRequest) -> pb.ComputeGradientsRequest:
+    """A request that brings the rows which this one names.
+
+    Raises:
+        AssertionError: The two have different answers.
+        Refusal: The request is refused.
+    """
+    prepared = logic.prepare_compute(request)
+    arrays = prepared.job.query.arrays
+    if prepared.gather is not None:
+        arrays = {**arrays, **prepared.gather.copies(engine.ONE, unhurried)}
+    own = pb.ComputeGradientsRequest()
+    own.CopyFrom(request)
+    own.ClearField("examples")
+    for name, array in arrays.items():
+        own.tensors[name].CopyFrom(codec.encode_tensor(np.ascontiguousarray(array)))
+    named, brought = (_answer(logic, each) for each in (request, own))
+    assert named == brought, (named, brought)
+    return own
+
+
+def _answer(logic: GradientLogic, request: pb.ComputeGradientsRequest) -> bytes | Reason:
+    try:
+        response = logic.prepare_compute(request).run(unhurried)
+    except Refusal as refusal:
+        return refusal.reason
+    response.ClearField("stats")
+    return bytes(response.SerializeToString(deterministic=True))
 
 
 def well_told(code: grpc.StatusCode, message: str) -> None:
@@ -98,7 +149,7 @@ def play(opened: grpc.Channel, data: bytes, log_of: Callable[[str], str]) -> lis
     Raises:
         AssertionError: A call has an answer that none may have, or none in time; it has what the server logged of it.
     """
-    ids: list[str] = []
+    ids = Ids([], [])
     codes: list[grpc.StatusCode] = []
     for method, messages in sendings(script_of(data), ids):
         request_id = uuid4().hex
@@ -110,14 +161,15 @@ def play(opened: grpc.Channel, data: bytes, log_of: Callable[[str], str]) -> lis
     return codes
 
 
-def _call(
-    opened: grpc.Channel, method: str, messages: list[bytes], request_id: str, ids: list[str]
-) -> list[grpc.StatusCode]:
-    """How it, and each of its requests that failed, ended; adds the graph that it registers to ``ids``."""
+def _call(opened: grpc.Channel, method: str, messages: list[bytes], request_id: str, ids: Ids) -> list[grpc.StatusCode]:
+    """How it, and each of its requests that failed, ended; adds what it registers or uploads to ``ids``."""
     options: Any = {"timeout": SECONDS, "metadata": ((request_ids.KEY, request_id),)}
     try:
         if method == STREAM:
             replies = _stream(opened, messages, options)
+        elif method == UPLOAD:
+            upload: Any = opened.stream_unary(f"/{SERVICE}/{UPLOAD}")
+            replies = [pb.UploadExamplesResponse.FromString(upload(iter(messages), **options))]
         else:
             replies = [_unary(opened, method, raw, options) for raw in messages[:1]]
     except grpc.RpcError as error:
@@ -128,7 +180,9 @@ def _call(
     codes = [grpc.StatusCode.OK]
     for reply in replies:
         if isinstance(reply, pb.RegisterGraphResponse):
-            ids.append(reply.graph_id)
+            ids.graphs.append(reply.graph_id)
+        if isinstance(reply, pb.UploadExamplesResponse):
+            ids.examples.append(reply.examples_id)
         if isinstance(reply, pb.StreamGradientsResponse) and reply.HasField("error"):
             [code] = [code for code in grpc.StatusCode if code.value[0] == reply.error.code]
             well_told(code, reply.error.message)
