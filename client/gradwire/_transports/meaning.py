@@ -62,20 +62,20 @@ def error_of(error: grpc.RpcError, to: Address, request_id: str, step: Step | No
         step: What was sent, unless it was a stream of many.
     """
     graph: graph_pb2.Graph | None = getattr(step.request, "graph", None) if isinstance(step, Unary) else None
-    lacking = _lacking(step) if isinstance(step, Compute) else None
+    not_found = _not_found(step) if isinstance(step, Compute) else None
     # The stubs know neither of the two metadata classes of gRPC.
     trailers: dict[str, Any] = dict(cast("Any", error.trailing_metadata()) or ())
     status = _status(trailers.get(_STATUS_KEY))
     meant = _meant(error, to) if status is None else from_status(status, graph)
-    if lacking is not None and error.code() is grpc.StatusCode.NOT_FOUND and meant.reason is None:
+    if not_found is not None and error.code() is grpc.StatusCode.NOT_FOUND and meant.reason is None:
         # A proxy may have dropped the details, of which the reason is one.
-        meant = lacking(str(meant))
+        meant = not_found(str(meant))
     # A proxy may have given it another id.
     return of_call(meant, trailers.get(REQUEST_ID, request_id))
 
 
-def _lacking(step: Compute) -> type[GradwireError] | None:
-    """The error where a server lacks what a step names by an id: a graph, or else examples."""
+def _not_found(step: Compute) -> type[GradwireError] | None:
+    """The error where a server does not hold what a step names by an id: a graph, or else examples."""
     if step.by_id:
         return GraphNotFoundError
     return ExamplesNotFoundError if step.examples_id else None
