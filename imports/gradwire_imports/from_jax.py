@@ -11,7 +11,8 @@ import numpy as np
 from jax.extend.core import Literal, jaxpr_as_fun
 
 from gradwire._arrays import as_array
-from gradwire._calls.arguments import Arguments, flattened, leaf_names
+from gradwire._calls.arguments import Arguments, flattened
+from gradwire._calls.forms import leaf_names
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression

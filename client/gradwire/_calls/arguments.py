@@ -8,54 +8,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from gradwire._arrays import check_names
 from gradwire._calls.dataclass_kinds import register
+from gradwire._calls.forms import Form, Leaves, Plain, Spec, leaf_names
+from gradwire._calls.patterns import LEAVES, Pattern, pattern_of
 from gradwire._errors import InvalidRequestError
-
-Spec: TypeAlias = Any
-"""How a container nests its leaves, a ``PyTreeSpec``; None of one array; ``Plain`` of what is no data."""
 
 _NAMESPACE = "gradwire"
 """The namespace of optree in which dataclasses are containers."""
-
-
-class Plain(NamedTuple):
-    """An argument that is no data, but a flag, text or a function, which the traced function gets as it is."""
-
-    value: Any
-    kind: type
-    """What tells True from 1."""
-
-
-class Form(NamedTuple):
-    """How the arguments of a call nest arrays; hashable, so that graphs are kept by it."""
-
-    positional: tuple[tuple[str, Spec], ...]
-    """Name and nesting of each positional argument."""
-    named: tuple[tuple[str, Spec], ...]
-    """Name and nesting of each keyword argument, sorted."""
-
-    @property
-    def arguments(self) -> tuple[tuple[str, Spec], ...]:
-        """Name and nesting of every argument."""
-        return self.positional + self.named
-
-    def filled(self, leaves: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The positional and the keyword arguments, with these leaves in them."""
-        parts = {name: put_together(leaf_names(name, spec), spec, leaves) for name, spec in self.arguments}
-        return [parts[name] for name, _ in self.positional], {name: parts[name] for name, _ in self.named}
-
-
-class Leaves(dict[str, Any]):
-    """The arrays of a call by name, such as ``params.layers.0.w``, and how its arguments nest them."""
-
-    __slots__ = ("form",)
-
-    form: Form
 
 
 class Arguments:
@@ -72,6 +36,9 @@ class Arguments:
         self._rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None)
         self._names_of: dict[tuple[object, ...], tuple[list[str], list[str]]] = {}
         """Names of arguments, by how many are positional and the keywords of the others."""
+        self._last: Form | None = None
+        self._pattern: Pattern | None = None
+        """That of the last form; nearly all calls have the same."""
         self._any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._keywords = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
@@ -81,16 +48,22 @@ class Arguments:
         Raises:
             InvalidRequestError: The function has no such argument, or a name cannot be sent.
         """
+        pattern = self._pattern
+        found = None if pattern is None else pattern.leaves(given, named)
+        if found is not None:
+            return found
         called = (len(given), *named)
         names = self._names_of.get(called)
         if names is None:
             names = self._names_of[called] = self._names(len(given), named)
         positional, keywords = names
         leaves = Leaves()
-        leaves.form = Form(
+        leaves.form = form = Form(
             tuple([(name, flatten_into(leaves, name, value)) for name, value in zip(positional, given, strict=True)]),
             tuple([(name, flatten_into(leaves, name, named[name], sequences=False)) for name in keywords]),
         )
+        if form != self._last:
+            self._last, self._pattern = form, pattern_of(form)
         return leaves
 
     def _names(self, count: int, named: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -180,56 +153,12 @@ def flattened(value: object, *, sequences: bool) -> tuple[list[Any], Spec]:
     is_leaf = None if sequences else _is_sequence
     while True:
         found, spec = optree.tree_flatten(tree, is_leaf=is_leaf, namespace=_NAMESPACE)
-        kinds = [kind for kind in {*map(type, found)} - _NO_DATACLASSES if dataclasses.is_dataclass(kind)]
+        kinds = [kind for kind in {*map(type, found)} - LEAVES if dataclasses.is_dataclass(kind)]
         if not kinds:
             return found, spec
         for kind in kinds:
             register(optree, kind, _NAMESPACE)
 
 
-_NO_DATACLASSES = {np.ndarray, np.float64, float, int}
-"""Most leaves."""
-
-
 def _is_sequence(part: object) -> bool:
     return type(part) in (list, tuple)
-
-
-_NAMES: dict[tuple[str, Spec], list[str]] = {}
-"""Names of the leaves of arguments that were met; by far most come again."""
-
-_MOST_NAMES = 4096
-"""Arguments whose names are kept, at most."""
-
-
-def leaf_names(name: str, spec: Spec) -> list[str]:
-    """The names of an argument's leaves: the argument's own, then keys, indices and fields."""
-    if spec is None:
-        return [name]
-    if isinstance(spec, Plain):
-        return []
-    known = _NAMES.get((name, spec))
-    if known is None:
-        known = [name + "".join(map(_step, path)) for path in spec.accessors()]
-        twice = sorted({found for found in known if known.count(found) > 1}) if len(set(known)) < len(known) else []
-        if twice:
-            raise InvalidRequestError(f'two arrays are named "{twice[0]}"; choose other keys', node=twice[0])
-        if len(_NAMES) >= _MOST_NAMES:
-            _NAMES.clear()
-        _NAMES[name, spec] = known
-    return known
-
-
-def _step(entry: Any) -> str:  # noqa: ANN401  (an entry of optree)
-    key: object = getattr(entry, "field", entry.entry)
-    if isinstance(key, int | np.integer) or (isinstance(key, str) and key.isidentifier()):
-        return f".{key}"
-    return f"[{key!a}]"
-
-
-def put_together(names: Sequence[str], spec: Spec, leaves: Mapping[str, Any]) -> Any:  # noqa: ANN401  (a pytree)
-    """The argument with the leaves of these names in it."""
-    if isinstance(spec, Plain):
-        return spec.value
-    found = [leaves[name] for name in names]
-    return found[0] if spec is None else spec.unflatten(found)

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype, merged
-from gradwire._calls.arguments import Leaves
 from gradwire._calls.examples import KEYWORD, Examples, Stored, WithColumns, columns_in, stored_of
+from gradwire._calls.forms import Form, Leaves
+from gradwire._calls.layouts import Layout
 from gradwire._calls.problem import Problem, names_of, problem_of
 from gradwire._calls.results import CheckReport, Result, Trace, decode_check
 from gradwire._calls.steps import Answer, Compute, Steps, Unary
@@ -100,6 +101,8 @@ class Computation:
         self.has_aux = bool(has_aux)
         """Whether a call returns what the function returned beside the loss."""
         self._reduction = REDUCTIONS[reduction]
+        self._last: Layout | None = None
+        """That of the last call; nearly all calls have the same."""
         own, each = names_of(inputs), names_of(per_example)
         names = None if wrt is None else tuple(names_of(wrt))
         make = partial(problem_of, ties=ties, packed=self._packed)
@@ -145,6 +148,9 @@ class Computation:
             raise InvalidRequestError(
                 f"arrays are given by name, as keywords or in one mapping; found {len(given)} values"
             )
+        last, only = self._last, named if not given else given[0] if not named else None
+        if last is not None and type(only) is dict and only.keys() == last.before.keys():
+            return dict(only)
         return merged(given[0] if given else None, named)
 
     def _with_examples(self, given: Sequence[Any], named: dict[str, Any]) -> WithColumns:
@@ -178,25 +184,24 @@ class Computation:
 
     def run(self, values: Mapping[str, ArrayLike]) -> Steps[Result]:
         """Evaluate and differentiate; registers the graph, and uploads examples, where they are not known."""
-        problem, arrays, dtype, stored = self.asked(values)
+        layout, arrays, stored = self.asked(values)
         if stored is None:
-            return self._run(problem, arrays, dtype)
+            return self._run(layout, arrays)
         return by_id_or_rows(
             stored,
-            lambda: self._run(problem, arrays, dtype, stored),
-            lambda: self._run(problem, {**arrays, **stored.arrays()}, dtype),
+            lambda: self._run(layout, arrays, stored),
+            lambda: self._run(*self.with_rows(layout, arrays, stored)),
         )
 
-    def _run(
-        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], stored: Stored | None = None
-    ) -> Steps[Result]:
+    def _run(self, layout: Layout, arrays: Mapping[str, Array], stored: Stored | None = None) -> Steps[Result]:
         """Compute with these arrays and examples, by the id of the graph where a server has that."""
+        problem = layout.problem
         if not problem.by_id:
             yield from self.register(problem)
         asked = problem.holders.by_id()
         if asked is not None:
             try:
-                answer = yield self.compute(problem, arrays, dtype, stored)
+                answer = yield self.compute(layout, arrays, stored)
             except GraphNotFoundError:
                 # Another replica, or one that was restarted. The next call may reach yet another one, so that the
                 # graph goes with the request.
@@ -207,7 +212,7 @@ class Computation:
             else:
                 problem.holders.answered(asked, found=True)
                 return self.result(problem, answer)
-        answer = yield with_graph(problem, self.compute(problem, arrays, dtype, stored))
+        answer = yield with_graph(problem, self.compute(layout, arrays, stored))
         return self.result(problem, answer)
 
     def register(self, problem: Problem) -> Steps[None]:
@@ -215,15 +220,17 @@ class Computation:
         response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
         problem.by_id = pb.ComputeGradientsRequest(graph_id=response.graph_id).SerializeToString()
 
-    def compute(
-        self, problem: Problem, arrays: Mapping[str, Array], dtype: np.dtype[Any], stored: Stored | None = None
-    ) -> Compute:
+    def compute(self, layout: Layout, arrays: Mapping[str, Array], stored: Stored | None = None) -> Compute:
         """The one step that computes, of the graph with this id."""
-        asked = problem.asked.get(dtype)
-        if asked is None:
-            asked = problem.asked[dtype] = self._asked(problem, dtype)
-        reply_bytes = self._reply_bytes(problem, arrays, dtype.itemsize, stored)
-        step = Compute(problem.by_id, asked, arrays, reply_bytes, by_id=True)
+        step = Compute(
+            layout.problem.by_id,
+            layout.asked,
+            arrays,
+            layout.before,
+            layout.request_bytes,
+            layout.reply_bytes,
+            by_id=True,
+        )
         return step if stored is None else with_examples(step, stored)
 
     def _asked(self, problem: Problem, dtype: np.dtype[Any]) -> bytes:
@@ -251,7 +258,7 @@ class Computation:
             arrays = {key: arrays[key] for key in sorted(arrays, key=str)}
         try:
             loss = arrays.pop(None)[()]
-            outputs = {name: arrays.pop(index) for name, index in problem.outputs.items()}
+            outputs = {name: arrays.pop(index) for name, index in problem.outputs.items()} if problem.outputs else {}
             gradients, aux, flat = problem.nested(arrays, outputs)
         except KeyError as error:
             raise ServerError(f"the server sent no tensor {error}; it may be newer than this client") from None
@@ -294,25 +301,47 @@ class Computation:
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=examples)
         return (problem, *convert(values, problem.integers, self._dtype))
 
-    def asked(self, values: Mapping[str, ArrayLike]) -> tuple[Problem, dict[str, Array], np.dtype[Any], Stored | None]:
-        """What ``prepared`` gives, without the arrays of examples that a server may keep, and these."""
+    def asked(self, values: Mapping[str, Any]) -> tuple[Layout, Mapping[str, Array], Stored | None]:
+        """The arrays of a call and their layout, without those of examples that a server may keep, and these."""
+        form: Form | None = None if self._problem is not None else values.form  # type: ignore[attr-defined]  # of a function they are leaves
+        last = self._last
+        if last is not None and last.fits(values, form):
+            return last, values, None
         columns = columns_in(values) if type(values) is WithColumns else None
         if not columns:
             problem, arrays, dtype = self.prepared(values)
-            return problem, arrays, dtype, None
+            self._last = layout = self._laid_out(problem, arrays, dtype, form)
+            return layout, arrays, None
         nothing: Mapping[str, Any] = {name: column.none for name, column in columns.items()}
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=True)
         arrays, dtype = convert({**values, **nothing}, problem.integers, self._dtype)
-        return problem, arrays, dtype, stored_of(columns, {name: arrays.pop(name).dtype for name in columns})
+        stored = stored_of(columns, {name: arrays.pop(name).dtype for name in columns})
+        return self._laid_out(problem, arrays, dtype, form, len(stored.rows)), arrays, stored
 
-    def _reply_bytes(
-        self, problem: Problem, arrays: Mapping[str, Array], itemsize: int, stored: Stored | None = None
-    ) -> int:
+    def with_rows(
+        self, layout: Layout, arrays: Mapping[str, Array], stored: Stored
+    ) -> tuple[Layout, Mapping[str, Array]]:
+        """The arrays of a call and their layout, with the rows of examples that no server keeps."""
+        every = {**arrays, **stored.arrays()}
+        return self._laid_out(layout.problem, every, layout.dtype, layout.form), every
+
+    def _laid_out(
+        self,
+        problem: Problem,
+        arrays: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        form: Form | None,
+        examples: int | None = None,
+    ) -> Layout:
+        """The layout of arrays, beside which a server keeps so many examples."""
+        asked = problem.asked.get(dtype)
+        if asked is None:
+            asked = problem.asked[dtype] = self._asked(problem, dtype)
         elements = problem.shared_elements
         if problem.separate_elements:
             each = (len(arrays[name]) for name in problem.per_example if name in arrays and arrays[name].ndim)
-            elements += problem.separate_elements * (next(each, 1) if stored is None else len(stored.rows))
-        return elements * itemsize
+            elements += problem.separate_elements * (next(each, 1) if examples is None else examples)
+        return Layout(problem, arrays, dtype, asked, form, elements * dtype.itemsize)
 
 
 class Tracing(Computation):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gradwire._arrays import FLOAT64, INT64, MAX_INDEX, NUMBERS, Array, as_array, cut, encode_tensor, merged
-from gradwire._calls.arguments import Leaves, Plain, Spec, flatten_into, leaf_names, put_together
+from gradwire._calls.arguments import flatten_into
+from gradwire._calls.forms import Leaves, Plain, Spec, leaf_names, put_together
 from gradwire._calls.holders import Holders
 from gradwire._errors import InvalidRequestError
 from gradwire.v1 import gradient_service_pb2 as pb

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradwire._arrays import Array, as_array
-from gradwire._calls.arguments import flattened, leaf_names
+from gradwire._calls.arguments import flattened
+from gradwire._calls.forms import leaf_names
 from gradwire._errors import InvalidRequestError
 
 

@@ -41,6 +41,10 @@ class Compute(NamedTuple):
     """What to do with it, serialized."""
     arrays: Mapping[str, Array]
     """Tensors by name."""
+    before: Mapping[str, bytes]
+    """What goes before the elements of each tensor, serialized."""
+    request_bytes: int
+    """Elements of all of them, in bytes."""
     reply_bytes: int
     """About how large the gradients are."""
     by_id: bool

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gradwire._calls.examples import Stored, Upload
+from gradwire._calls.layouts import beginnings
 from gradwire._calls.steps import Compute, Steps
 from gradwire._errors import ExamplesNotFoundError, GradwireError
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -91,4 +92,11 @@ def with_examples(step: Compute, stored: Stored) -> Compute:
 
 def with_rows(step: Compute, stored: Stored) -> Compute:
     """A step that brings the rows instead of naming them."""
-    return step._replace(arrays={**step.arrays, **stored.arrays()}, examples=b"", examples_id="")
+    rows = stored.arrays()
+    return step._replace(
+        arrays={**step.arrays, **rows},
+        before={**step.before, **beginnings(rows)},
+        request_bytes=step.request_bytes + sum(array.nbytes for array in rows.values()),
+        examples=b"",
+        examples_id="",
+    )

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradwire._arrays import Array, as_array
-from gradwire._calls.arguments import Arguments, Form, Leaves, Plain, flattened, leaf_names, put_together
+from gradwire._calls.arguments import Arguments, flattened
 from gradwire._calls.examples import Column
+from gradwire._calls.forms import Form, Leaves, Plain, leaf_names, put_together
 from gradwire._calls.naming import call_and_name
 from gradwire._calls.problem import Problem
 from gradwire._errors import InvalidGraphError, InvalidRequestError

@@ -29,7 +29,8 @@ class Methods:
 
     def __init__(self, channel: Any) -> None:  # noqa: ANN401  (of either kind)
         self._stub: Any = GradientServiceStub(channel)
-        self.compute = channel.unary_unary(f"/{SERVICE.full_name}/ComputeGradients")
+        # As stubs do: the path of such a method is made ready once, and not at each call.
+        self.compute = channel.unary_unary(f"/{SERVICE.full_name}/ComputeGradients", _registered_method=True)
         """Called with a request as bytes, and gives such a response."""
         self.stream = channel.stream_stream(f"/{SERVICE.full_name}/StreamGradients")
         """Called with frames as bytes, see ``gradwire.v1.frames``, and gives such."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from math import prod
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,6 @@ from gradwire._arrays import NUMBERS, Array, cut, empty
 from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1 import tensor_pb2
 from gradwire.v1.elements import Key
 from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame, chunk_of, message_in
 
@@ -37,28 +33,17 @@ UNARY_BYTES = 1 << 20
 
 def in_frames(step: Compute) -> bool:
     """Whether a computation is too large for one message."""
-    return step.reply_bytes > UNARY_BYTES or sum(map(_nbytes, step.arrays.values())) > UNARY_BYTES
-
-
-_nbytes = attrgetter("nbytes")
+    return step.reply_bytes > UNARY_BYTES or step.request_bytes > UNARY_BYTES
 
 
 def whole(step: Compute) -> bytes:
     """The request in one message, serialized."""
     # The elements are copied once, and nothing but them is written for each call.
     parts: list[Any] = [step.program, step.asked, step.examples]
+    before = step.before
     for name, array in step.arrays.items():
-        parts += _before_elements(name, array.shape, array.dtype), array
+        parts += before[name], array
     return b"".join(parts)
-
-
-@lru_cache(maxsize=1024)
-def _before_elements(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    """What a request has before the elements of a tensor."""
-    nbytes = prod(shape) * dtype.itemsize
-    tensor = tensor_pb2.Tensor(dtype=NUMBERS[dtype], shape=shape, raw=bytes(nbytes))
-    entry = pb.ComputeGradientsRequest(tensors={name: tensor}).SerializeToString()
-    return entry[: len(entry) - nbytes]
 
 
 def request_frames(step: Compute) -> Iterator[bytes]:

@@ -138,6 +138,7 @@ class GrpcTransport:
         """See ``Transport``."""
         with self._lock:
             self._ended.set()
+            self._methods = None
             if self._channel is not None and self._pid == os.getpid():
                 self._channel.close()
             if self._pinned is not None:
@@ -152,8 +153,9 @@ class GrpcTransport:
             return self._pinned
 
     def _connected(self) -> Methods:
-        if self._methods is not None and self._pid == os.getpid() and not self.is_closed:
-            return self._methods
+        methods = self._methods
+        if methods is not None and self._pid == os.getpid():
+            return methods
         with self._lock:
             if self.is_closed:
                 raise UsageError("the client is closed; connect again")

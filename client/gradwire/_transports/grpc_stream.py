@@ -88,15 +88,16 @@ class GrpcStream(Stream):
         self._given_up = Event()
 
     def _begin(self, values: Mapping[str, ArrayLike], deadline: Deadline, *, copy: bool) -> Future[Result]:
-        problem, converted, dtype, stored = self._computation.asked(values)
+        layout, converted, stored = self._computation.asked(values)
+        problem = layout.problem
         if copy:
             converted = {name: array.copy() for name, array in converted.items()}
         if not problem.by_id:
             perform(self._computation.register(problem), self._transport.send, deadline)
         naming = None if stored is None else perform(begin(stored), self._transport.send, deadline)
         if stored is not None and naming is None:
-            converted, stored = {**converted, **stored.arrays()}, None
-        pending = _Pending(problem, self._computation.compute(problem, converted, dtype, stored), naming)
+            (layout, converted), stored = self._computation.with_rows(layout, converted, stored), None
+        pending = _Pending(problem, self._computation.compute(layout, converted, stored), naming)
         if not self._slots.acquire(timeout=deadline.left):
             raise deadline.too_late()
         with self._lock:

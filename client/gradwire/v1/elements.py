@@ -31,6 +31,7 @@ class _Place(NamedTuple):
 
     key: Any
     begin: int
+    size: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -49,7 +50,9 @@ class Template:
         begins = [0, *(end for _, end in ordered)]
         ends = [*(begin for begin, _ in ordered), len(raw)]
         self._fixed = [(begin, raw[begin:end]) for begin, end in zip(begins, ends, strict=True)]
-        self._places = [_Place(key, spans[key][0], array.shape, array.dtype) for key, array in arrays.items()]
+        self._places = [
+            _Place(key, spans[key][0], array.size, array.shape, array.dtype) for key, array in arrays.items()
+        ]
         self.nbytes = len(raw)
         """Bytes of such a message."""
         self.fixed = sum(len(fixed) for _, fixed in self._fixed)
@@ -68,7 +71,12 @@ class Template:
         Their elements are copied, which takes less than it takes to compute with numbers that are not aligned; and
         some products depend on that in their last bits.
         """
-        return {key: np.ndarray(shape, dtype, raw, start + begin).copy() for key, begin, shape, dtype in self._places}
+        found: dict[Any, NDArray[Any]] = {}
+        for key, begin, size, shape, dtype in self._places:
+            # Of one axis, as most are, this takes less than what takes a shape.
+            array = np.frombuffer(raw, dtype, size, start + begin)
+            found[key] = (array if len(shape) == 1 else array.reshape(shape)).copy()
+        return found
 
 
 def template_of(

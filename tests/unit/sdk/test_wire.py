@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradwire._arrays import NUMBERS
+from gradwire._calls.layouts import beginnings
 from gradwire._calls.replies import Replies
 from gradwire._calls.results import Result
 from gradwire._calls.steps import Compute
@@ -30,7 +31,7 @@ ASKED = pb.ComputeGradientsRequest(reduction=pb.REDUCTION_SUM, wrt=pb.SourceName
 
 
 def step(**arrays: Any) -> Compute:
-    return Compute(HEAD.SerializeToString(), ASKED.SerializeToString(), arrays, 0, by_id=True)
+    return Compute(HEAD.SerializeToString(), ASKED.SerializeToString(), arrays, beginnings(arrays), 0, 0, by_id=True)
 
 
 def tensor(array: Any) -> tensor_pb2.Tensor:

@@ -1,0 +1,84 @@
+"""What calls share whose arrays differ in their elements alone: it is made once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from gradwire._arrays import NUMBERS, Array
+from gradwire._calls.forms import Form
+from gradwire._calls.problem import Problem
+from gradwire.v1 import gradient_service_pb2 as pb
+from gradwire.v1 import tensor_pb2
+
+
+class Layout:
+    """Names, shapes and types of the arrays of a call, and what follows from them.
+
+    Args:
+        problem: The graph for them.
+        arrays: As ``convert`` makes them.
+        dtype: Their float dtype.
+        asked: What to do with them, serialized.
+        form: How the arguments of a function nested them; None of an expression or a graph.
+        reply_bytes: About how large the gradients are.
+    """
+
+    __slots__ = ("_expected", "asked", "before", "dtype", "form", "problem", "reply_bytes", "request_bytes")
+
+    def __init__(
+        self,
+        problem: Problem,
+        arrays: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        asked: bytes,
+        form: Form | None,
+        reply_bytes: int,
+    ) -> None:
+        self.problem = problem
+        self.dtype = dtype
+        self.asked = asked
+        self.form = form
+        self.reply_bytes = reply_bytes
+        self.before = beginnings(arrays)
+        """What a request has before the elements of each array, serialized."""
+        self.request_bytes = sum(array.nbytes for array in arrays.values())
+        """Elements of the arrays, together, in bytes."""
+        self._expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+
+    def fits(self, values: Mapping[str, Any], form: Form | None) -> bool:
+        """Whether ``convert`` would give these values as they are, laid out so."""
+        expected = self._expected
+        if form is not self.form or len(values) != len(expected):
+            return False
+        for name, value in values.items():
+            shape, dtype = expected.get(name) or _NONE
+            # NumPy has one object for each dtype of its own; another one that is equal is found out by ``convert``.
+            if (
+                type(value) is not np.ndarray
+                or value.dtype is not dtype
+                or value.shape != shape
+                or not value.flags.c_contiguous
+            ):
+                return False
+        return True
+
+
+_NONE = (None, None)
+
+
+def beginnings(arrays: Mapping[str, Array]) -> dict[str, bytes]:
+    """What a request has before the elements of each array, serialized."""
+    return {name: _before_elements(name, array.shape, array.dtype) for name, array in arrays.items()}
+
+
+@lru_cache(maxsize=1024)
+def _before_elements(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    nbytes = prod(shape) * dtype.itemsize
+    tensor = tensor_pb2.Tensor(dtype=NUMBERS[dtype], shape=shape, raw=bytes(nbytes))
+    entry = pb.ComputeGradientsRequest(tensors={name: tensor}).SerializeToString()
+    return entry[: len(entry) - nbytes]
