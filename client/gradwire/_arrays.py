@@ -23,6 +23,8 @@ NUMBERS: Mapping[np.dtype[Any], tensor_pb2.Dtype] = {
     INT64: tensor_pb2.DTYPE_INT64,
 }
 MAX_INDEX = np.iinfo(np.int64).max
+AS_NUMBERS = " as numbers"
+"""What the name of an input ends with that holds, as floats, the integers of the input that it begins with."""
 _DTYPES = {number: dtype for dtype, number in NUMBERS.items()}
 
 

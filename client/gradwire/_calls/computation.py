@@ -159,7 +159,7 @@ class Computation:
         if self._problem is None:
             columns = self._traced.taken(examples.arguments())
         else:
-            needed = self._problem.per_example
+            needed = self._problem.per_example.union(self._problem.numbers.values())
             columns = {name: column for name, column in examples.columns().items() if name in needed}
             if not columns:
                 raise InvalidRequestError(
@@ -299,7 +299,7 @@ class Computation:
             examples: Whether per-example arrays have an axis of examples; a trace has one example, without it.
         """
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=examples)
-        return (problem, *convert(values, problem.integers, self._dtype))
+        return (problem, *convert(problem.fed(values), problem.integers, self._dtype))
 
     def asked(self, values: Mapping[str, Any]) -> tuple[Layout, Mapping[str, Array], Stored | None]:
         """The arrays of a call and their layout, without those of examples that a server may keep, and these."""
@@ -314,7 +314,8 @@ class Computation:
             return layout, arrays, None
         nothing: Mapping[str, Any] = {name: column.none for name, column in columns.items()}
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=True)
-        arrays, dtype = convert({**values, **nothing}, problem.integers, self._dtype)
+        columns = dict(problem.fed(columns))
+        arrays, dtype = convert(problem.fed({**values, **nothing}), problem.integers, self._dtype)
         stored = stored_of(columns, {name: arrays.pop(name).dtype for name in columns})
         return self._laid_out(problem, arrays, dtype, form, len(stored.rows)), arrays, stored
 

@@ -99,7 +99,8 @@ class Jacobian:
         rows = np.tile(np.eye(size, dtype=dtype).reshape(size, *shape), (counts[0] if counts else 1, *[1] * len(shape)))
         values: dict[str, Any] = self.computation.values(given, _with(named, self._name, rows))  # type: ignore[assignment]  # a new dict
         for name in problem.per_example:
-            values[name] = np.repeat(arrays[name], size, axis=0)
+            source = problem.numbers.get(name, name)
+            values[source] = np.repeat(arrays[source if source in arrays else name], size, axis=0)
         leading = (*counts[:1], *shape)
 
         def finish(result: Result) -> Any:  # noqa: ANN401  (nested like the arguments)

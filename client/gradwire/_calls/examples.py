@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gradwire._arrays import FLOAT64, INT64, MAX_INDEX, NUMBERS, Array, as_array, cut, encode_tensor, merged
+from gradwire._arrays import AS_NUMBERS, FLOAT64, INT64, MAX_INDEX, NUMBERS, Array, as_array, cut, encode_tensor, merged
 from gradwire._calls.arguments import flatten_into
 from gradwire._calls.forms import Leaves, Plain, Spec, leaf_names, put_together
 from gradwire._calls.holders import Holders
@@ -218,14 +218,16 @@ class _Data:
         """The form in which the arrays with these names have these types."""
         with self._lock:
             for form in self._forms:
-                if all(form.dtypes[name] == dtype for name, dtype in dtypes.items()):
+                if all(form.dtypes.get(name) == dtype for name, dtype in dtypes.items()):
                     return form
             floats = next((dtype for dtype in dtypes.values() if dtype.kind == "f"), FLOAT64)
             others = {name: INT64 if array.dtype.kind in "iu" else floats for name, array in self.arrays.items()}
             for name, array in self.arrays.items():
                 if others[name].kind == "i" and array.dtype == np.uint64 and array.max(initial=0) > MAX_INDEX:
                     raise InvalidRequestError(f'array "{name}" has integers above {MAX_INDEX}', node=name)
-            self._forms.append(Form(self.arrays, {**others, **dtypes}))
+            # What is fed from an array of integers as numbers too is kept as such too.
+            more = {name: self.arrays[name.removesuffix(AS_NUMBERS)] for name in dtypes if name not in self.arrays}
+            self._forms.append(Form({**self.arrays, **more}, {**others, **dtypes}))
             return self._forms[-1]
 
 

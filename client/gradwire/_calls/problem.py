@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from gradwire._arrays import Array, is_text
+from gradwire._arrays import AS_NUMBERS, Array, is_text
 from gradwire._calls.holders import Holders
 from gradwire._calls.replies import Replies
 from gradwire._errors import InvalidGraphError, InvalidRequestError
@@ -26,6 +26,8 @@ class Problem:
     """Indices of the nodes to return, by name."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     integers: set[str] = field(default_factory=set)
+    numbers: dict[str, str] = field(default_factory=dict)
+    """Inputs of floats that calls feed from an array of integers, with its name."""
     per_example: set[str] = field(default_factory=set)
     parameters: list[str] = field(default_factory=list)
     by_id: bytes = b""
@@ -58,8 +60,19 @@ class Problem:
                 self.shapes[node.name] = tuple(node.input.shape)
                 if node.input.dtype == tensor_pb2.DTYPE_INT64:
                     self.integers.add(node.name)
+                elif node.name.endswith(AS_NUMBERS):
+                    self.numbers[node.name] = node.name.removesuffix(AS_NUMBERS)
                 if node.input.per_example:
                     self.per_example.add(node.name)
+
+    def fed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arrays of a call, with those of integers under both names where the graph has them as numbers too."""
+        given = {name: source for name, source in self.numbers.items() if name not in values and source in values}
+        if not given:
+            return values
+        alone = [source for source in given.values() if source not in self.shapes]
+        kept = {name: value for name, value in values.items() if name not in alone}
+        return kept | {name: values[source] for name, source in given.items()}
 
     def nested(
         self, gradients: dict[str, Array], outputs: dict[str, Array]

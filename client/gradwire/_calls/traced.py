@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradwire._arrays import Array, as_array
+from gradwire._arrays import AS_NUMBERS, Array, as_array
 from gradwire._calls.arguments import Arguments, flattened
 from gradwire._calls.examples import Column
 from gradwire._calls.forms import Form, Leaves, Plain, leaf_names, put_together
@@ -16,6 +16,7 @@ from gradwire._calls.naming import call_and_name
 from gradwire._calls.problem import Problem
 from gradwire._errors import InvalidGraphError, InvalidRequestError
 from gradwire._expressions.expression import Expression, as_expression
+from gradwire._expressions.node import postorder
 from gradwire._expressions.sources import input as input_
 from gradwire._expressions.sources import parameter
 
@@ -32,7 +33,7 @@ class _Roles(NamedTuple):
     per_example: frozenset[str]
     """Leaves with an axis of examples."""
     problems: dict[object, Problem]
-    """Graphs by the shapes of the leaves and which are whole numbers."""
+    """Graphs by the shapes of the leaves, and which of them are whole numbers or booleans."""
 
 
 class Traced:
@@ -96,7 +97,8 @@ class Traced:
         if roles is None:
             roles = self._roles[form] = self._roles_of(form)
         per_example = roles.per_example if examples else ()
-        shapes, whole = [], []
+        shapes: list[tuple[int, ...]] = []
+        kinds: dict[str, str] = {}
         for name, value in values.items():
             if type(value) is np.ndarray and value.dtype.kind in "biuf":
                 array = value
@@ -111,13 +113,13 @@ class Traced:
             else:
                 array = as_array(name, value)
             shapes.append(array.shape[1:] if name in per_example else array.shape)
-            if array.dtype.kind in "iu" and name in roles.data:
-                whole.append(name)
-        key = (tuple(shapes), tuple(whole))
+            if array.dtype.kind in "biu" and name in roles.data:
+                kinds[name] = "bool" if array.dtype.kind == "b" else "int64"
+        key = (tuple(shapes), tuple(kinds.items()))
         problem = roles.problems.get(key)
         if problem is None:
             named = dict(zip(values, shapes, strict=True))
-            problem = roles.problems[key] = self._trace(form, roles, named, frozenset(whole))
+            problem = roles.problems[key] = self._trace(form, roles, named, kinds)
         return problem
 
     def _roles_of(self, form: Form) -> _Roles:
@@ -157,20 +159,19 @@ class Traced:
         per_example = {leaf for leaf in leaves if any(_covers(name, leaf) for name in self._per_example)}
         return _Roles(wrt, frozenset(data), frozenset(per_example), {})
 
-    def _trace(self, form: Form, roles: _Roles, shapes: Shapes, whole: frozenset[str]) -> Problem:
-        """Trace the function. Data of whole numbers are row indices, unless the function computes with them."""
+    def _trace(self, form: Form, roles: _Roles, shapes: Shapes, kinds: Mapping[str, str]) -> Problem:
+        """Trace the function. Data of whole numbers are row indices, unless it does nothing but compute with them."""
         sources = {
-            name: input_(name, shape, per_example=name in roles.per_example, dtype="int64" if name in whole else None)
+            name: input_(name, shape, per_example=name in roles.per_example, dtype=kinds.get(name))
             if name in roles.data
             else parameter(name, shape)
             for name, shape in shapes.items()
         }
-        try:
-            loss, outputs, aux = self._apply(form, sources)
-        except InvalidGraphError as error:
-            if error.node in whole:
-                return self._trace(form, roles, shapes, whole - {error.node})
-            raise
+        loss, outputs, aux = self._apply(form, sources)
+        used = {node.name for node in postorder(loss, *(outputs or {}).values()) if node.kind == "input"}
+        floats = {name for name in kinds if name not in used and name + AS_NUMBERS in used}
+        if floats:
+            return self._trace(form, roles, shapes, {name: kind for name, kind in kinds.items() if name not in floats})
         problem = self._make(loss, outputs=outputs, sources=sources.values())
         if outputs is not None:
             problem.aux = aux

@@ -6,10 +6,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions.expression import Expression, Operand, as_expression
-from gradwire._expressions.primitives import add, concatenate, mul, negative, part, reshape, take, transpose, where
+from gradwire._expressions.primitives import (
+    add,
+    concatenate,
+    equal,
+    mul,
+    negative,
+    part,
+    reshape,
+    take,
+    transpose,
+    where,
+)
 from gradwire._expressions.primitives import sum as sum_over
 from gradwire._expressions.shapes import Axis, as_shape, axes_of, broadcast, integers, normal_axes, one_axis
 from gradwire._numbers import whole
@@ -82,7 +94,8 @@ def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Expression:
         return node
     old = (1,) * (len(wanted) - node.ndim) + node.shape
     # Ones along the axes that grow.
-    return mul(node, np.ones([1 if have == want else want for have, want in zip(old, wanted, strict=True)]))
+    ones = [1 if have == want else want for have, want in zip(old, wanted, strict=True)]
+    return mul(node, np.ones(ones, bool if node.is_mask else float))
 
 
 def swapaxes(x: Operand, axis1: int, axis2: int) -> Expression:
@@ -172,35 +185,67 @@ def diff(x: Operand, n: int = 1, axis: int = -1) -> Expression:
     for _ in range(times):
         size = node.shape[own]
         later, earlier = _between(node, own, min(1, size), size), _between(node, own, 0, max(size - 1, 0))
-        node = add(later, negative(earlier))
+        # Of booleans NumPy has where they differ.
+        node = equal(equal(later, earlier), 0) if node.is_mask else add(later, negative(earlier))
     return node
 
 
-def pad(x: Operand, pad_width: int | Sequence[int] | Sequence[Sequence[int]], constant_values: float = 0) -> Expression:
-    """A number added before and after along each axis; widths as NumPy takes them."""
+_FROM_INSIDE = ("edge", "reflect", "symmetric", "wrap")
+"""Modes of ``pad`` that repeat elements."""
+
+
+def pad(
+    x: Operand,
+    pad_width: int | Sequence[int] | Sequence[Sequence[int]],
+    constant_values: ArrayLike = 0,
+    *,
+    mode: str = "constant",
+) -> Expression:
+    """Elements added before and after along each axis; widths as NumPy takes them.
+
+    Args:
+        x: What to pad.
+        pad_width: How many elements, for all sides, before and after, or before and after along each axis.
+        constant_values: The number to add, or numbers, as widths are given.
+        mode: ``"constant"``; or ``"edge"``, ``"reflect"``, ``"symmetric"`` or ``"wrap"``, which repeat elements.
+    """
     node = as_expression(x)
     try:
         widths = np.broadcast_to(np.asarray(pad_width), (node.ndim, 2)).tolist()
-    except ValueError:
+        values = np.broadcast_to(np.asarray(constant_values, bool if node.is_mask else float), (node.ndim, 2))
+    except (TypeError, ValueError):
         widths = [[-1, -1]]
     if any(whole(width) is None or width < 0 for pair in widths for width in pair):
         raise InvalidGraphError(f"pad of {node!r} by {pad_width!r:.64}; give integers, at least 0, or pairs of them")
+    if mode != "constant" and mode not in _FROM_INSIDE:
+        choices = ", ".join(map(repr, _FROM_INSIDE))
+        raise InvalidGraphError(
+            f"pad with mode={mode!r:.64}; choose 'constant', {choices}, or concatenate what belongs there"
+        )
     for axis, pair in enumerate(widths):
-        before, after = (np.full((*node.shape[:axis], n, *node.shape[axis + 1 :]), constant_values) for n in pair)
-        node = concatenate([own for own in (before, node, after) if own is node or own.size], axis)
+        if mode == "constant":
+            before, after = (
+                np.full((*node.shape[:axis], n, *node.shape[axis + 1 :]), value)
+                for n, value in zip(pair, values[axis], strict=True)
+            )
+            node = concatenate([own for own in (before, node, after) if own is node or own.size], axis)
+        elif any(pair):
+            if not node.shape[axis]:
+                raise InvalidGraphError(f"pad of {node!r} with mode={mode!r}: axis {axis} has no elements to repeat")
+            node = take(node, np.pad(np.arange(node.shape[axis]), pair, mode=mode), axis)  # type: ignore[call-overload]  # one of the four
     return node
 
 
 def tril(x: Operand, k: int = 0) -> Expression:
     """Matrices with 0 above the k-th diagonal."""
     node = _matrices("tril", x)
-    return where(np.tri(node.shape[-2], node.shape[-1], k), node, 0)
+    return where(np.tri(node.shape[-2], node.shape[-1], k), node, _zero(node))
 
 
 def triu(x: Operand, k: int = 0) -> Expression:
     """Matrices with 0 below the k-th diagonal."""
     node = _matrices("triu", x)
-    return where(np.tri(node.shape[-2], node.shape[-1], k - 1), 0, node)
+    return where(np.tri(node.shape[-2], node.shape[-1], k - 1), _zero(node), node)
 
 
 def diagonal(x: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Expression:
@@ -215,6 +260,11 @@ def diagonal(x: Operand, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Exp
 def trace(x: Operand, offset: int = 0) -> Expression:
     """The sum of the diagonal."""
     return sum_over(diagonal(x, offset), -1)
+
+
+def _zero(node: Expression) -> float:
+    """What is put beside the elements of a node, so that masks stay some."""
+    return False if node.is_mask else 0.0
 
 
 def _matrices(called: str, x: Operand) -> Expression:

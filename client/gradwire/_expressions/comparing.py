@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions.expression import Expression, Operand, as_expression
 from gradwire._expressions.primitives import add, equal, less, maximum, mul, negative, subtract, where
@@ -90,11 +96,40 @@ def opposite(x: Operand) -> Expression:
     return negative(node)
 
 
-def matmul(a: Operand, b: Operand) -> Expression:
-    """a @ b as NumPy writes it, whose product of two masks is a mask, which there is none of here."""
-    left, right = as_expression(a), as_expression(b)
-    _check_numbers("@", "a.astype(float) @ b counts", left, right)
-    return matmul_(left, right)
+def product(function: Callable[..., Expression], places: slice = slice(2)) -> Callable[..., Expression]:
+    """A sum of products as NumPy has it: of masks alone the mask of where one of the products holds; gw's count.
+
+    Args:
+        function: What computes it.
+        places: Where its operands stand among the arguments.
+    """
+
+    @wraps(function)
+    def of_operands(*given: Any, **options: Any) -> Expression:
+        found = function(*given, **options)
+        operands = [*given[places], *(options[name] for name in ("a", "b") if name in options)]
+        masks = not found.is_mask and all(as_expression(operand).is_mask for operand in operands)
+        return less(0, found) if masks else found
+
+    return of_operands
+
+
+matmul = product(matmul_)
+
+
+def bitwise(function: Callable[[Operand, Operand], Expression]) -> Callable[[Operand, Operand], Expression]:
+    """``&`` and its like, which are for masks: a number has more bits than 1 and 0 say."""
+
+    @wraps(function)
+    def of_masks(a: Operand, b: Operand) -> Expression:
+        for node in map(as_expression, (a, b)):
+            if node.value is not None and not np.isin(node.value, (0, 1)).all():
+                raise InvalidGraphError(
+                    f"bits of {node!r}: expressions are floats, and & and | are for masks; compare first, as (x > 0)"
+                )
+        return function(a, b)
+
+    return of_masks
 
 
 def _check_numbers(sign: str, instead: str, *nodes: Expression) -> None:

@@ -13,6 +13,7 @@ from gradwire._expressions.primitives import (
 )
 from gradwire._expressions.primitives import (
     add,
+    as_numbers,
     chosen,
     counted,
     divide,
@@ -63,7 +64,10 @@ def minimum(*operands: Operand) -> Expression:
     """min(a, b, ...) = -max(-a, -b, ...), elementwise; ties as for ``maximum``."""
     if not operands:
         raise InvalidGraphError("minimum of nothing; give at least one operand")
-    return negative(maximum(*map(negative, operands)))
+    nodes = list(map(as_expression, operands))
+    if all(node.is_mask for node in nodes):
+        return mul(*nodes)
+    return negative(maximum(*map(negative, nodes)))
 
 
 def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) -> Expression:
@@ -103,7 +107,7 @@ def prod(
 
     ``initial`` is one more factor; ``where`` is a mask of the elements that are factors.
     """
-    node = chosen(x, where, 1)
+    node = as_numbers(chosen(x, where, 1))
     keep = flag("keepdims", keepdims)
     check_floats("prod", [node])
     axes = axes_of(node, axis)
@@ -129,7 +133,7 @@ def norm(
 
     Its gradient at 0 is 0.
     """
-    node = as_expression(x)
+    node = as_numbers(as_expression(x))
     number = real(ord)
     if ord not in (None, "fro") and (number is None or not number >= 1):
         raise InvalidGraphError(f"norm of {node!r} with ord={ord!r:.64}; choose a number from 1 to infinity")

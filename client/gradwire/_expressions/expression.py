@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gradwire._arrays import dtype_of
+from gradwire._arrays import AS_NUMBERS, dtype_of
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import tables
 from gradwire._expressions.node import Node, Row, from_rows, held, rows
@@ -97,22 +97,25 @@ class Expression(Node):
         self,
         axis: int | tuple[int, ...] | None = None,
         *,
+        dtype: object = None,
         keepdims: bool = False,
         initial: float | None = None,
         where: Operand = True,
     ) -> Expression:
         """``gw.sum`` of it."""
-        return _by_name("sum", self, axis, keepdims=keepdims, initial=initial, where=where)
+        node = tables.in_dtype("sum", self, dtype)
+        return _by_name("sum", node, axis, keepdims=keepdims, initial=initial, where=where)
 
     def mean(
         self,
         axis: int | tuple[int, ...] | None = None,
         *,
+        dtype: object = None,
         keepdims: bool = False,
         where: Operand = True,
     ) -> Expression:
         """``gw.mean`` of it."""
-        return _by_name("mean", self, axis, keepdims=keepdims, where=where)
+        return _by_name("mean", tables.in_dtype("mean", self, dtype), axis, keepdims=keepdims, where=where)
 
     def max(
         self,
@@ -152,34 +155,38 @@ class Expression(Node):
         self,
         axis: int | tuple[int, ...] | None = None,
         *,
+        dtype: object = None,
         keepdims: bool = False,
         ddof: float = 0,
         where: Operand = True,
     ) -> Expression:
         """``gw.std`` of it."""
-        return _by_name("std", self, axis, keepdims=keepdims, ddof=ddof, where=where)
+        return _by_name("std", tables.in_dtype("std", self, dtype), axis, keepdims=keepdims, ddof=ddof, where=where)
 
     def var(
         self,
         axis: int | tuple[int, ...] | None = None,
         *,
+        dtype: object = None,
         keepdims: bool = False,
         ddof: float = 0,
         where: Operand = True,
     ) -> Expression:
         """``gw.var`` of it."""
-        return _by_name("var", self, axis, keepdims=keepdims, ddof=ddof, where=where)
+        return _by_name("var", tables.in_dtype("var", self, dtype), axis, keepdims=keepdims, ddof=ddof, where=where)
 
     def prod(
         self,
         axis: int | tuple[int, ...] | None = None,
         *,
+        dtype: object = None,
         keepdims: bool = False,
         initial: float | None = None,
         where: Operand = True,
     ) -> Expression:
         """``gw.prod`` of it."""
-        return _by_name("prod", self, axis, keepdims=keepdims, initial=initial, where=where)
+        node = tables.in_dtype("prod", self, dtype)
+        return _by_name("prod", node, axis, keepdims=keepdims, initial=initial, where=where)
 
     def any(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Expression:
         """``np.any`` of it."""
@@ -189,9 +196,9 @@ class Expression(Node):
         """``np.all`` of it."""
         return _by_name("all", self, axis, keepdims=keepdims)
 
-    def cumsum(self, axis: int | None = None) -> Expression:
+    def cumsum(self, axis: int | None = None, *, dtype: object = None) -> Expression:
         """``gw.cumsum`` of it."""
-        return _by_name("cumsum", self, axis)
+        return _by_name("cumsum", tables.in_dtype("cumsum", self, dtype), axis)
 
     def clip(
         self,
@@ -243,9 +250,11 @@ class Expression(Node):
     def astype(self, dtype: object) -> Expression:
         """The expression itself, for a float dtype: that of all numbers of a call is decided by the call.
 
-        A mask becomes numbers, 1 and 0; numbers become a mask for ``bool``.
+        A mask becomes numbers, 1 and 0; numbers become a mask for ``bool``; row indices stay for an integer dtype.
         """
         found = dtype_of(dtype)
+        if found is not None and found.kind in "iu" and self.attributes.get("dtype") == "int64":
+            return self
         if found is not None and found.kind == "b":
             return self if self.is_mask else _by_name("not_equal", self, 0)
         if found is None or found.kind not in ("fiu" if self.is_mask else "f"):
@@ -279,22 +288,22 @@ class Expression(Node):
         return _by_name("less_equal", other, self)
 
     def __and__(self, other: Operand) -> Expression:
-        return _by_name("logical_and", self, other)
+        return _by_name("both", self, other)
 
     def __rand__(self, other: Operand) -> Expression:
-        return _by_name("logical_and", other, self)
+        return _by_name("both", other, self)
 
     def __or__(self, other: Operand) -> Expression:
-        return _by_name("logical_or", self, other)
+        return _by_name("either", self, other)
 
     def __ror__(self, other: Operand) -> Expression:
-        return _by_name("logical_or", other, self)
+        return _by_name("either", other, self)
 
     def __xor__(self, other: Operand) -> Expression:
-        return _by_name("logical_xor", self, other)
+        return _by_name("one_of_both", self, other)
 
     def __rxor__(self, other: Operand) -> Expression:
-        return _by_name("logical_xor", other, self)
+        return _by_name("one_of_both", other, self)
 
     def __invert__(self) -> Expression:
         return _by_name("logical_not", self)
@@ -350,13 +359,20 @@ def is_operand(value: object) -> bool:
 
 
 def as_expression(value: Expression | ArrayLike) -> Expression:
-    """The expression itself, or a constant of the number or array."""
-    return value if isinstance(value, Expression) else constant(value)
+    """The expression itself, or a constant of the number or array; of an input of integers these as numbers."""
+    if not isinstance(value, Expression):
+        return constant(value)
+    return _as_numbers(value) if value.kind == "input" and "dtype" in value.attributes else value
+
+
+def _as_numbers(indices: Expression) -> Expression:
+    """The integers of an input as floats: another input, which calls feed from the same array."""
+    attributes = {"per_example": indices.attributes["per_example"]}
+    return Expression("input", indices.shape, name=indices.name + AS_NUMBERS, attributes=attributes)
 
 
 def made_constant(value: ArrayLike, dtype: type[np.float64 | np.int64]) -> Expression:
     """A constant of this dtype."""
     array = held(value, dtype)
-    node = Expression("constant", array.shape, value=array)
-    node.is_mask = dtype is np.float64 and np.asarray(value).dtype == np.bool_
-    return node
+    mask = dtype is np.float64 and np.asarray(value).dtype == np.bool_
+    return Expression("constant", array.shape, value=array, mask=mask)

@@ -83,7 +83,6 @@ from gradwire._expressions.primitives import (
     cos,
     cumsum,
     divide,
-    dot,
     equal,
     erf,
     exp,
@@ -113,6 +112,7 @@ from gradwire._expressions.primitives import (
     where,
 )
 from gradwire._expressions.products import (
+    dot,
     einsum,
     inner,
     outer,

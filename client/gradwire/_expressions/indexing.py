@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradwire._arrays import holds_integers
+from gradwire._arrays import AS_NUMBERS, holds_integers
 from gradwire._errors import InvalidGraphError, ValueNeededError
 from gradwire._expressions.expression import Expression
+from gradwire._expressions.node import postorder
 from gradwire._expressions.primitives import part, reshape, take, transpose
 from gradwire._expressions.products import einsum
 from gradwire._expressions.shapes import is_integer
@@ -138,6 +139,14 @@ def _item(node: Expression, item: Any) -> list[Any]:  # noqa: ANN401  (as above)
     if isinstance(item, Expression):
         if is_integer(item):
             return [item]
+        made_of = [source.name for source in postorder(item) if source.name.endswith(AS_NUMBERS)]
+        if made_of and not item.is_mask:
+            name = made_of[0].removesuffix(AS_NUMBERS)
+            raise InvalidGraphError(
+                f'{node!r} indexed by {item!r}, computed of the row indices "{name}": computed numbers pick no rows; '
+                f"index by {name} itself and arrange what it picks, x[{name}][1:] for x[{name}[1:]], or give what is "
+                "computed as an input of its own"
+            )
         raise ValueNeededError(
             f"{node!r} indexed by {item!r}: which entries it picks, and how many, depends on values that a graph does "
             "not have; write gw.where(mask, x, 0) and reduce that, or index by an input of dtype int64"

@@ -15,8 +15,8 @@ from gradwire._errors import InvalidGraphError, ValueNeededError
 
 N = TypeVar("N", bound="Node")
 Shape = tuple[int, ...]
-Row: TypeAlias = tuple[str, Shape, Sequence[int], Mapping[str, Any], str, Any]
-"""A node in a list: kind, shape, places of its operands, attributes, name and value."""
+Row: TypeAlias = Sequence[Any]
+"""A node in a list: kind, shape, places of its operands, attributes, name, value; of a source that is a mask True."""
 
 _SHOWN_NODES = 24
 _SHOWN_DEPTH = 6
@@ -51,6 +51,7 @@ class Node:
         attributes: Mapping[str, Any] = _NOTHING,
         name: str = "",
         value: NDArray[Any] | None = None,
+        mask: bool = False,
     ) -> None:
         self.kind = kind
         """``parameter``, ``input``, ``constant``, or the name of an op."""
@@ -63,8 +64,10 @@ class Node:
         """Empty if it has none."""
         self.value = value
         """The array of a constant, float64, or int64 for row indices; None for other nodes."""
-        self.is_mask: bool = kind in _MASKS or (
-            kind in _KEEPING and all(operand.is_mask for operand in operands[_KEEPING[kind]])
+        self.is_mask: bool = (
+            mask
+            or kind in _MASKS
+            or (kind in _KEEPING and all(operand.is_mask for operand in operands[_KEEPING[kind]]))
         )
         """Whether it is 1 or 0 because something holds or does not, which NumPy has booleans for."""
 
@@ -89,6 +92,7 @@ class Node:
             attributes=self.attributes,
             name=checked_name(name),
             value=self.value,
+            mask=self.is_mask,
         )
 
     def __repr__(self) -> str:
@@ -175,7 +179,16 @@ def rows(root: Node) -> list[Row]:
     nodes = list(postorder(root))
     places = {id(node): place for place, node in enumerate(nodes)}
     return [
-        (node.kind, node.shape, [places[id(o)] for o in node.operands], dict(node.attributes), node.name, node.value)
+        (
+            node.kind,
+            node.shape,
+            [places[id(o)] for o in node.operands],
+            dict(node.attributes),
+            node.name,
+            node.value,
+            # What is made of others is a mask or not by itself.
+            *([True] if node.is_mask and not node.operands else []),
+        )
         for node in nodes
     ]
 
@@ -183,9 +196,9 @@ def rows(root: Node) -> list[Row]:
 def from_rows(made: type[N], given: Sequence[Row]) -> N:
     """The node that a list ends with, as ``rows`` has written it, all nodes of one class."""
     built: list[N] = []
-    for kind, shape, operands, attributes, name, value in given:
+    for kind, shape, operands, attributes, name, value, *mask in given:
         own = tuple(built[place] for place in operands)
-        built.append(made(kind, shape, operands=own, attributes=attributes, name=name, value=value))
+        built.append(made(kind, shape, operands=own, attributes=attributes, name=name, value=value, mask=bool(mask)))
     return built[-1]
 
 

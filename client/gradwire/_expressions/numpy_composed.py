@@ -12,7 +12,9 @@ import numpy as np
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import functions as gw
+from gradwire._expressions.comparing import matmul, plus
 from gradwire._expressions.expression import Expression, Operand, as_expression
+from gradwire._expressions.primitives import as_numbers
 from gradwire._expressions.shapes import Axis, integers, one_axis
 from gradwire._numbers import whole
 
@@ -30,12 +32,15 @@ def copysign(a: Operand, b: Operand) -> Expression:
 def heaviside(x: Operand, at_zero: Operand) -> Expression:
     """0 below 0, 1 above, and ``at_zero`` there; NaN is passed on."""
     node = as_expression(x)
-    return gw.where(gw.equal(node, 0), at_zero, gw.where(gw.equal(node, node), gw.less(0, node), node))
+    steps = as_numbers(gw.less(0, node))
+    return gw.where(gw.equal(node, 0), at_zero, gw.where(gw.equal(node, node), steps, node))
 
 
 def nan_to_num(x: Operand, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Expression:
     """Numbers in place of what is not finite; infinities become the largest numbers of float32 unless given."""
     node = as_expression(x)
+    if node.is_mask:
+        return node
     largest = float(np.finfo(np.float32).max)
     node = gw.where(gw.equal(node, inf), largest if posinf is None else posinf, node)
     node = gw.where(gw.equal(node, -inf), -largest if neginf is None else neginf, node)
@@ -84,7 +89,7 @@ def ptp(a: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
 
 def cumprod(a: Operand, axis: int | None = None) -> Expression:
     """Products of the elements up to each."""
-    node = gw.ravel(a) if axis is None else as_expression(a)
+    node = as_numbers(gw.ravel(a) if axis is None else as_expression(a))
     parts = gw.split(node, node.shape[one_axis(node, axis or 0)], axis or 0) if node.size else []
     products: list[Expression] = []
     for part in parts:
@@ -112,7 +117,7 @@ def trapezoid(y: Operand, x: Operand | None = None, dx: float = 1.0, axis: int =
     points = None if x is None else as_expression(x)
     along = -1 if points is None or points.ndim == 1 else axis
     widths = as_expression(dx) if points is None else gw.diff(gw.moveaxis(points, along, -1))
-    return gw.sum(gw.mul(widths, gw.add(node[..., 1:], node[..., :-1]), 0.5), -1)
+    return gw.sum(gw.mul(widths, plus(node[..., 1:], node[..., :-1]), 0.5), -1)
 
 
 def convolve(a: Operand, v: Operand, mode: str = "full") -> Expression:
@@ -132,7 +137,9 @@ def convolve(a: Operand, v: Operand, mode: str = "full") -> Expression:
 
 def polyval(p: Operand, x: Operand) -> Expression:
     """The polynomial with these coefficients, highest power first."""
-    return reduce(lambda total, c: gw.add(gw.mul(total, x), c), as_expression(p), gw.mul(x, 0))
+    place = as_expression(x)
+    zeros = np.zeros(place.shape, bool if place.is_mask else float)
+    return reduce(lambda total, c: plus(gw.mul(total, place), c), as_expression(p), as_expression(zeros))
 
 
 def cross(a: Operand, b: Operand, axis: int = -1) -> Expression:
@@ -163,7 +170,8 @@ def matrix_power(a: Operand, n: int) -> Expression:
         raise InvalidGraphError(
             f"matrix_power of {node!r} to {n!r:.64}; expected square matrices and an integer, at least 0"
         )
-    return reduce(gw.matmul, [node] * times) if times else gw.broadcast_to(np.eye(node.shape[-1]), node.shape)
+    one = np.eye(node.shape[-1], dtype=bool if node.is_mask else float)
+    return reduce(matmul, [node] * times) if times else gw.broadcast_to(one, node.shape)
 
 
 def vecdot(a: Operand, b: Operand, axis: int = -1) -> Expression:
@@ -250,7 +258,8 @@ def diag(v: Operand, k: int = 0) -> Expression:
     size = node.size + abs(k)
     places = np.arange(node.size)
     flat = gw.scatter_add(node, (places + max(-k, 0)) * size + places + max(k, 0), size * size)
-    return gw.reshape(flat, (size, size))
+    square = gw.reshape(flat, (size, size))
+    return gw.less(0, square) if node.is_mask else square
 
 
 def broadcast_arrays(*arrays: Operand) -> list[Expression]:

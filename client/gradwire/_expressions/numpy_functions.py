@@ -8,11 +8,14 @@ from math import inf, log, pi, prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from gradwire._errors import InvalidGraphError
 from gradwire._expressions import arcs, comparing
 from gradwire._expressions import functions as gw
 from gradwire._expressions import numpy_composed as own
 from gradwire._expressions.expression import Expression, Operand, as_expression
+from gradwire._expressions.primitives import as_numbers
 from gradwire._expressions.shapes import Axis, axes_of
 from gradwire._expressions.tables import (
     FUNCTIONS,
@@ -21,7 +24,6 @@ from gradwire._expressions.tables import (
     SHAPES,
     UFUNCS,
     needs_values,
-    unsupported,
 )
 
 UFUNCS.update(
@@ -53,9 +55,9 @@ UFUNCS.update(
         np.logical_and: gw.logical_and,
         np.logical_or: gw.logical_or,
         np.logical_not: gw.logical_not,
-        np.bitwise_and: gw.logical_and,
-        np.bitwise_or: gw.logical_or,
-        np.bitwise_xor: gw.logical_xor,
+        np.bitwise_and: comparing.bitwise(gw.logical_and),
+        np.bitwise_or: comparing.bitwise(gw.logical_or),
+        np.bitwise_xor: comparing.bitwise(gw.logical_xor),
         np.logical_xor: gw.logical_xor,
         np.invert: gw.logical_not,
         np.isnan: lambda x: gw.not_equal(x, x),
@@ -63,7 +65,7 @@ UFUNCS.update(
         np.isinf: lambda x: gw.equal(gw.abs(x), inf),
         np.sign: gw.sign,
         np.positive: as_expression,
-        np.fabs: gw.abs,
+        np.fabs: lambda x: gw.abs(as_numbers(as_expression(x))),
         np.sin: gw.sin,
         np.cos: gw.cos,
         np.tan: lambda x: gw.divide(gw.sin(x), gw.cos(x)),
@@ -82,7 +84,7 @@ UFUNCS.update(
         np.arctan2: arcs.arctan2,
         np.arctanh: arcs.arctanh,
         np.cbrt: arcs.cbrt,
-        np.conjugate: as_expression,
+        np.conjugate: lambda x: as_numbers(as_expression(x)),
         np.copysign: own.copysign,
         np.deg2rad: lambda x: gw.mul(x, pi / 180),
         np.radians: lambda x: gw.mul(x, pi / 180),
@@ -92,15 +94,15 @@ UFUNCS.update(
         np.fmin: lambda a, b: gw.where(np.isnan(a), b, gw.where(np.isnan(b), a, gw.minimum(a, b))),
         np.heaviside: own.heaviside,
         np.logaddexp2: lambda a, b: gw.mul(gw.logaddexp(gw.mul(a, log(2)), gw.mul(b, log(2))), 1 / log(2)),
-        np.vecdot: own.vecdot,
+        np.vecdot: comparing.product(own.vecdot),
         np.hypot: arcs.hypot,
     }
 )
 
 
 _LATER: dict[str, Callable[..., Any]] = {
-    "matvec": lambda a, b: gw.sum(gw.mul(a, gw.expand_dims(b, -2)), -1),
-    "vecmat": lambda a, b: gw.sum(gw.mul(gw.expand_dims(a, -1), b), -2),
+    "matvec": comparing.product(lambda a, b: gw.sum(gw.mul(a, gw.expand_dims(b, -2)), -1)),
+    "vecmat": comparing.product(lambda a, b: gw.sum(gw.mul(gw.expand_dims(a, -1), b), -2)),
     "astype": lambda x, dtype, **_: as_expression(x).astype(dtype),
     "cumulative_prod": own.with_start(own.cumprod, 1.0),
     "cumulative_sum": own.with_start(gw.cumsum, 0.0),
@@ -124,6 +126,8 @@ REDUCTIONS.update(
         np.logaddexp: gw.logsumexp,
         np.logical_and: comparing.all_over,
         np.logical_or: comparing.any_over,
+        np.bitwise_and: comparing.all_over,
+        np.bitwise_or: comparing.any_over,
     }
 )
 
@@ -134,6 +138,10 @@ METHODS.update(
     minus=comparing.minus,
     opposite=comparing.opposite,
     times=comparing.matmul,
+    dot=comparing.product(gw.dot),
+    both=UFUNCS[np.bitwise_and],
+    either=UFUNCS[np.bitwise_or],
+    one_of_both=UFUNCS[np.bitwise_xor],
 )
 
 
@@ -158,10 +166,17 @@ def _where(condition: Operand, *choices: Operand) -> Expression:
     return gw.where(condition, *choices)
 
 
-def _pad(array: Operand, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Expression:  # noqa: ANN401  (gw.pad says which)
-    if mode != "constant":
-        raise unsupported(f'np.pad with mode="{mode}"')
-    return gw.pad(array, pad_width, constant_values)
+def _pad(
+    array: Operand,
+    pad_width: Any,  # noqa: ANN401  (gw.pad says which)
+    mode: str = "constant",
+    *,
+    constant_values: ArrayLike = 0,
+    reflect_type: str = "even",
+) -> Expression:
+    if reflect_type != "even":
+        raise InvalidGraphError(f"np.pad with reflect_type={reflect_type!r:.64}; there is 'even'")
+    return gw.pad(array, pad_width, constant_values, mode=mode)
 
 
 def _joined(least: int, axis: int) -> Callable[[Sequence[Operand]], Expression]:
@@ -185,12 +200,12 @@ FUNCTIONS.update(
         np.cumsum: gw.cumsum,
         np.diagonal: gw.diagonal,
         np.diff: gw.diff,
-        np.dot: gw.dot,
-        np.einsum: gw.einsum,
+        np.dot: comparing.product(gw.dot),
+        np.einsum: comparing.product(gw.einsum, slice(1, None)),
         np.expand_dims: gw.expand_dims,
         np.flip: gw.flip,
         np.hstack: _joined(1, 1),
-        np.inner: gw.inner,
+        np.inner: comparing.product(gw.inner),
         np.linalg.norm: gw.norm,
         np.linalg.trace: gw.trace,
         np.max: gw.max,
@@ -211,7 +226,7 @@ FUNCTIONS.update(
         np.sum: gw.sum,
         np.swapaxes: gw.swapaxes,
         np.take: _take,
-        np.tensordot: gw.tensordot,
+        np.tensordot: comparing.product(gw.tensordot),
         np.tile: gw.tile,
         np.trace: gw.trace,
         np.all: comparing.all_over,
@@ -224,7 +239,7 @@ FUNCTIONS.update(
         np.average: own.average,
         np.broadcast_arrays: own.broadcast_arrays,
         np.column_stack: own.column_stack,
-        np.convolve: own.convolve,
+        np.convolve: comparing.product(own.convolve),
         np.count_nonzero: lambda a, axis=None, *, keepdims=False: gw.sum(gw.not_equal(a, 0), axis, keepdims=keepdims),
         np.copy: as_expression,
         np.cross: own.cross,
@@ -246,8 +261,8 @@ FUNCTIONS.update(
         np.linalg.matrix_transpose: lambda x: gw.swapaxes(x, -1, -2),
         np.linalg.multi_dot: lambda arrays: reduce(comparing.matmul, arrays),
         np.linalg.outer: gw.outer,
-        np.linalg.tensordot: gw.tensordot,
-        np.linalg.vecdot: lambda a, b, *, axis=-1: own.vecdot(a, b, axis),
+        np.linalg.tensordot: comparing.product(gw.tensordot),
+        np.linalg.vecdot: comparing.product(lambda a, b, *, axis=-1: own.vecdot(a, b, axis)),
         np.linalg.vector_norm: own.vector_norm,
         np.matrix_transpose: lambda x: gw.swapaxes(x, -1, -2),
         np.meshgrid: own.meshgrid,
@@ -271,7 +286,7 @@ FUNCTIONS.update(
         np.tril: gw.tril,
         np.triu: gw.triu,
         np.var: own.corrected(gw.var),
-        np.vdot: lambda a, b: gw.dot(gw.ravel(a), gw.ravel(b)),
+        np.vdot: comparing.product(lambda a, b: gw.dot(gw.ravel(a), gw.ravel(b))),
         np.vstack: _joined(2, 0),
         np.where: _where,
     }
@@ -282,15 +297,23 @@ def _size(a: Expression, axis: Axis = None) -> int:
     return prod(a.shape[one] for one in axes_of(a, axis))
 
 
+def _full(a: Expression, number: Any, shape: Any, dtype: Any) -> Any:  # noqa: ANN401  (an array, or an expression)
+    """The number everywhere; NumPy's type of it, of which there are booleans and floats here."""
+    wanted = a.shape if shape is None else shape
+    if isinstance(number, Expression):
+        return gw.broadcast_to(number, wanted)
+    return np.full(wanted, number, dtype if dtype is not None else bool if a.is_mask else float)
+
+
 SHAPES.update(
     {
         np.ndim: lambda a: a.ndim,
         np.shape: lambda a: a.shape,
         np.size: _size,
-        np.zeros_like: lambda a: np.zeros(a.shape),
-        np.ones_like: lambda a: np.ones(a.shape),
-        np.full_like: lambda a, fill_value: np.full(a.shape, fill_value),
-        np.empty_like: lambda a: np.zeros(a.shape),
+        np.zeros_like: lambda a, *, shape=None, dtype=None: _full(a, 0, shape, dtype),
+        np.ones_like: lambda a, *, shape=None, dtype=None: _full(a, 1, shape, dtype),
+        np.full_like: lambda a, fill_value, *, shape=None, dtype=None: _full(a, fill_value, shape, dtype),
+        np.empty_like: lambda prototype, *, shape=None, dtype=None: _full(prototype, 0, shape, dtype),
         np.imag: lambda a: np.zeros(a.shape),
         np.iscomplexobj: lambda a: False,
         np.isrealobj: lambda a: True,

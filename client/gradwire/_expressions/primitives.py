@@ -151,7 +151,11 @@ def max(  # noqa: A001  (NumPy's name; use it as gw.max)
 
     ``initial`` takes part too; ``where`` is a mask of the elements that do, and needs it, as in NumPy.
     """
-    node = chosen(x, where, _least("max", initial, where))
+    given, least = as_expression(x), _least("max", initial, where)
+    if given.is_mask and initial is not None:
+        # In NumPy a boolean too.
+        initial = least = builtins.bool(least)
+    node = chosen(given, where, least)
     if initial is None:
         shapes.check_elements("max", node, axis)
         return reduction("reduce_max", node, axis, keepdims=keepdims)
@@ -231,8 +235,9 @@ def concatenate(arrays: Sequence[Operand], axis: int | None = 0) -> Expression:
     return nodes[0] if len(nodes) == 1 else Expression("concatenate", shape, operands=nodes, attributes={"axis": own})
 
 
-def part(node: Expression, slices: Sequence[tuple[int, int, int]]) -> Expression:
+def part(x: Expression, slices: Sequence[tuple[int, int, int]]) -> Expression:
     """The ``slice`` node, from the start, the number and the distance of elements along each axis."""
+    node = as_expression(x)
     shapes.check_floats("slice", [node])
     starts, sizes, steps = (tuple(own) for own in zip(*slices, strict=True)) if slices else ((), (), ())
     if sizes == node.shape and builtins.min(steps, default=1) > 0:
@@ -289,6 +294,8 @@ def divide(a: Operand, b: Operand) -> Expression:
 
 def abs(x: Operand) -> Expression:  # noqa: A001  (NumPy's name; use it as gw.abs)
     """|x| = max(x, -x); its derivative at 0 is 0."""
+    if as_expression(x).is_mask:
+        return as_expression(x)
     # 0 and -0 tie, so that either may be the maximum; adding 0 makes both 0.
     return add(maximum(x, negative(x)), 0)
 
@@ -297,10 +304,14 @@ def min(  # noqa: A001  (NumPy's name; use it as gw.min)
     x: Operand, axis: Axis = None, *, keepdims: bool = False, initial: float | None = None, where: Operand = True
 ) -> Expression:
     """Smallest element over axes; ties, ``initial`` and ``where`` as for ``max``."""
+    node, least = as_expression(x), _least("min", initial, where)
     if initial is None:
-        shapes.check_elements("min", as_expression(x), axis)
-    least = -_least("min", initial, where)
-    return negative(max(negative(x), axis, keepdims=keepdims, initial=None if initial is None else least, where=where))
+        shapes.check_elements("min", node, axis)
+    if node.is_mask:
+        first: float | None = None if initial is None else least == 0
+        return equal(max(equal(node, 0), axis, keepdims=keepdims, initial=first, where=where), 0)
+    first = None if initial is None else -least
+    return negative(max(negative(node), axis, keepdims=keepdims, initial=first, where=where))
 
 
 def mean(x: Operand, axis: Axis = None, *, keepdims: bool = False, where: Operand = True) -> Expression:
@@ -321,16 +332,6 @@ def counted(x: Operand, axis: Axis, *, keepdims: bool, where: Operand) -> Expres
     return sum(elementwise("select", where, np.ones(node.shape), 0), axis, keepdims=keepdims)
 
 
-def dot(a: Operand, b: Operand) -> Expression:
-    """The product of scalars, vectors or matrices that ``np.dot`` gives."""
-    left, right = as_expression(a), as_expression(b)
-    if not left.shape or not right.shape:
-        return mul(left, right)
-    if builtins.max(left.ndim, right.ndim) > 2:
-        raise InvalidGraphError(f"dot of {left!r} and {right!r}: for stacks of matrices use gw.matmul")
-    return matmul(left, right)
-
-
 def chosen(x: Operand, mask: Operand, other: float) -> Expression:
     """The elements where a mask is not 0, and another number where it is."""
     if mask is True:
@@ -340,12 +341,17 @@ def chosen(x: Operand, mask: Operand, other: float) -> Expression:
 
 def _least(called: str, initial: object, mask: Operand) -> float:
     """The ``initial`` of a largest or smallest element, which a mask needs."""
-    number = real(initial)
+    number = float(initial) if isinstance(initial, bool | np.bool_) else real(initial)
     if initial is None and mask is not True:
         raise InvalidGraphError(f"{called} with where= and no initial=, which is what there is where the mask is 0")
     if initial is not None and number is None:
         raise InvalidGraphError(f"{called} with initial={initial!r:.64}; expected a number")
     return number or 0.0
+
+
+def as_numbers(node: Expression) -> Expression:
+    """The expression itself, or 1 and 0 of a mask."""
+    return add(node, 0) if node.is_mask else node
 
 
 def unary(op: str, x: Operand, **attributes: Any) -> Expression:
@@ -373,6 +379,6 @@ def reduction(op: str, node: Expression, axis: Axis, *, keepdims: bool) -> Expre
     shapes.check_floats(op, [node])
     axes, keep = shapes.axes_of(node, axis), shapes.flag("keepdims", keepdims)
     if not axes:
-        return node
+        return node if op == "reduce_max" else as_numbers(node)
     shape = shapes.reduced(node, axes, keepdims=keep)
     return Expression(op, shape, operands=(node,), attributes={"axes": axes, "keepdims": keep})

@@ -17,6 +17,14 @@ from gradwire._expressions.shapes import axes_of, integers
 from gradwire._numbers import whole
 
 
+def dot(a: Operand, b: Operand) -> Expression:
+    """Sums of products over the last axis of ``a`` and the last but one of ``b``, as ``np.dot``; scalars scale."""
+    left, right = as_expression(a), as_expression(b)
+    if not left.shape or not right.shape:
+        return mul(left, right)
+    return matmul(left, right) if right.ndim <= 2 else tensordot(left, right, (-1, -2))
+
+
 def outer(a: Operand, b: Operand) -> Expression:
     """The product of each element of one with each of the other, as a matrix."""
     left, right = as_expression(a), as_expression(b)
@@ -115,7 +123,7 @@ def _diagonal(node: Expression, labels: str) -> tuple[Expression, str]:
 def _summed(node: Expression, labels: str, kept: set[str]) -> tuple[Expression, str]:
     """The sum over the axes whose labels nothing else has."""
     gone = tuple(axis for axis, label in enumerate(labels) if label not in kept)
-    return sum_over(node, gone), "".join(label for label in labels if label in kept)
+    return sum_over(node, gone) if gone else node, "".join(label for label in labels if label in kept)
 
 
 def _contracted(left: Expression, mine: str, right: Expression, theirs: str, kept: set[str]) -> tuple[Expression, str]:

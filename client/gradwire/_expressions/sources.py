@@ -32,14 +32,19 @@ def input(  # noqa: A001  (what every framework calls it; use it as gw.input)
         name: Unique in the graph.
         shape: Shape for one example.
         per_example: Whether each example has its own; calls then supply ``[N, *shape]``.
-        dtype: ``"int64"`` for row indices of ``gw.take``; otherwise the float dtype of the call.
+        dtype: ``"int64"`` for row indices of ``gw.take``; ``"bool"`` for a mask, of True and False or 1 and 0;
+            otherwise the float dtype of the call.
     """
     checked_name(name)
     attributes: dict[str, Any] = {"per_example": flag("per_example", per_example)}
-    if dtype is not None:
-        if dtype_of(dtype) != INT64:
-            raise InvalidGraphError(
-                f'input "{name}" has dtype {dtype!r}; give "int64" for row indices, and nothing for floats', node=name
-            )
+    found = None if dtype is None else dtype_of(dtype)
+    if found == INT64:
         attributes["dtype"] = "int64"
-    return Expression("input", as_shape(shape, name), name=name, attributes=attributes)
+    elif dtype is not None and (found is None or found.kind != "b"):
+        raise InvalidGraphError(
+            f'input "{name}" has dtype {dtype!r}; give "int64" for row indices, "bool" for a mask, and nothing for '
+            "floats",
+            node=name,
+        )
+    mask = found is not None and found.kind == "b"
+    return Expression("input", as_shape(shape, name), name=name, attributes=attributes, mask=mask)

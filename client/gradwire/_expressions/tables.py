@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gradwire._arrays import dtype_of
 from gradwire._errors import InvalidGraphError, ValueNeededError
 
 UFUNCS: dict[np.ufunc, Callable[..., object]] = {}
@@ -40,6 +41,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Map
     called = f"np.{ufunc.__name__}"
     if ufunc in NEEDING_VALUES:
         raise needs_values(called, NEEDING_VALUES[ufunc])
+    inputs = in_dtype(called, inputs, kwargs.get("dtype"))
     options = _needed(called, kwargs)
     if method == "reduce" and ufunc in REDUCTIONS:
         return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
@@ -67,8 +69,13 @@ def apply_function(func: Callable[..., object], args: Sequence[Any], kwargs: Map
     function = FUNCTIONS.get(func) or SHAPES.get(func)
     if function is None:
         raise unsupported(called)
+    options = _needed(called, kwargs)
+    if func in SHAPES and "dtype" in kwargs:
+        options["dtype"] = kwargs["dtype"]
+    else:
+        args = in_dtype(called, args, kwargs.get("dtype"))
     try:
-        return function(*args, **_needed(called, kwargs))
+        return function(*args, **options)
     except InvalidGraphError:
         raise
     except TypeError as error:
@@ -100,13 +107,28 @@ def _needed(called: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidGraphError(f"{called} with out=: an expression goes into no array; use what the call returns")
     if "order" in options:
         raise InvalidGraphError(f"{called} with order={options['order']!r}: elements are row-major; transpose first")
-    if "dtype" in options:
-        dtype = options.pop("dtype")
-        if dtype is not None and np.dtype(dtype).kind != "f":
-            raise InvalidGraphError(
-                f"{called} with dtype={dtype!r:.64}: expressions are floats, of the dtype of the call"
-            )
+    options.pop("dtype", None)
     return options
+
+
+def in_dtype(called: str, value: Any, dtype: object) -> Any:  # noqa: ANN401  (an operand, or several)
+    """The operands of a call that names a dtype: masks as numbers, unless that is the one of masks.
+
+    Raises:
+        InvalidGraphError: It is none that expressions have.
+    """
+    if dtype is None:
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)([in_dtype(called, one, dtype) for one in value])
+    mask = getattr(value, "is_mask", None)
+    if mask is None:
+        return value
+    found = dtype_of(dtype)
+    kind = None if found is None else found.kind
+    if kind not in (set("biuf") if mask else {"f"}):
+        raise InvalidGraphError(f"{called} with dtype={dtype!r:.64}: expressions are floats, of the dtype of the call")
+    return value if kind == "b" else value.astype(float)
 
 
 def needs_values(call: str, instead: str) -> ValueNeededError:
