@@ -26,7 +26,7 @@ coverage: .venv/dev $(BIN)/prometheus $(BIN)/chromium  ## List the lines and bra
 test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
 	tools/with-docker $(BIN)/pytest tests/container
 
-test-languages: .venv/languages  ## Build the examples in C++, Go and JavaScript, and compare their bits with Python's; complete the command in zsh and fish
+test-languages: .venv/languages  ## Build the examples in C++, Go and JavaScript, and compare their bits; try completion in zsh and fish
 	tools/install-languages
 	$(BIN)/pytest -m languages tests/languages
 

@@ -131,6 +131,10 @@ class Completion(_Files):
     """Print what has a shell complete the command and its options.
 
     bash: gradwire completion bash > ~/.local/share/bash-completion/completions/gradwire
+
+    zsh: gradwire completion zsh > "${fpath[1]}/_gradwire"
+
+    fish: gradwire completion fish > ~/.config/fish/completions/gradwire.fish
     """
 
     shell: CliPositionalArg[Literal["bash", "zsh", "fish"]]
