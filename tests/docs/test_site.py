@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -71,6 +72,14 @@ def test_pages_show_what_they_embed(site: Path, pages: dict[Path, Links]) -> Non
     graphs = [page.parent / target for page, links in pages.items() for target in links.fetched if ".html" in target]
     assert {graph.name for graph in graphs} == {"boxes-graph.html", "hinge-graph.html", "digits-graph.html"}
     assert all('id="canvas"' in graph.read_text() for graph in graphs)
+
+
+def test_the_search_leaves_out_sources_but_for_examples(site: Path) -> None:
+    items = json.loads((site / "search.json").read_text())["items"]
+    found = {item["location"].partition("#")[0] for item in items}
+    assert {"index.html", "operations.html", "source/examples.html"} <= found
+    sources = {page.removeprefix("source/").removesuffix(".html") for page in found if page.startswith("source/")}
+    assert {name for name in sources if not (ROOT / f"{name}.md").exists()} == {"examples"}
 
 
 def test_every_name_of_the_sdk_has_an_entry(site: Path) -> None:

@@ -134,10 +134,11 @@ def expressions() -> str:
     return "\n".join(lines)
 
 
-def source(path: Path) -> str:
+def source(path: Path, *, searched: bool) -> str:
     """A file of the project, or the texts in a folder of it, as a page."""
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    lines = [f"# `{path.name}`\n"]
+    lines = [] if searched else ["---\nsearch: {exclude: true}\n---\n"]
+    lines.append(f"# `{path.name}`\n")
     for file in files:
         try:
             text = file.read_text()

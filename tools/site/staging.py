@@ -22,6 +22,9 @@ MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "
 LIVE = "tutorial/"
 """Pages whose blocks save what they show, such as traces: they run when the site is built."""
 
+SEARCHED = "examples"
+"""Sources that the search finds; others are read where a page leads to them."""
+
 _LINK = re.compile(r"(\]\()(?![a-z]+:|#|/)([^)#\s]+)")
 _FENCED = re.compile(r"(^(`{3,}).*?^\2$)", re.DOTALL | re.MULTILINE)
 
@@ -54,7 +57,10 @@ class Stage:
         while linked := self._linked - shown:
             for origin in sorted(linked):
                 path = ROOT / origin
-                self.put(path) if path.suffix == ".md" else self._write(_place(origin), reference.source(path))
+                if path.suffix == ".md":
+                    self.put(path)
+                else:
+                    self._write(_place(origin), reference.source(path, searched=origin == SEARCHED))
             shown |= linked
 
     def put(self, path: Path) -> None:
