@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 60
-ORDINARY := -n 2 -m 'not container and not languages and not outside'
+ORDINARY := -n 2 --dist loadgroup -m 'not container and not languages and not outside'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-container test-languages lint protos manual hashes serve docs bench outside faults fuzz

@@ -33,7 +33,7 @@ def ray_cluster() -> Iterator[Any]:
     import ray  # noqa: PLC0415  (it takes a second)
     from ray.cluster_utils import Cluster  # noqa: PLC0415
 
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:  # noqa: S108  (sockets have short paths)
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder, pytest.MonkeyPatch.context() as patch:
         # jsonschema, which all processes of Ray import, builds a grammar with it, for two seconds.
         (Path(folder) / "rfc3987_syntax.py").write_text("raise ImportError")
         patch.setenv("PYTHONPATH", folder)

@@ -30,7 +30,7 @@ BLOCKS = 64
 
 def value_and_grad(
     loss: Loss,
-    files: Any,  # noqa: ANN401  (paths of several kinds)
+    files: Any,
     *,
     columns: Names | None = None,
     max_unit_bytes: int = MAX_UNIT_BYTES,
@@ -47,7 +47,9 @@ def value_and_grad(
         asked = data.asked(arrays, named)
         program, shared = dask.delayed(asked.program, traverse=False), dask.delayed(asked.arrays, traverse=False)
         task = dask.delayed(sum_over, pure=False)
-        result = data.answer(asked, dask.compute(*[task(program, shared, units) for units in blocks(data.units, BLOCKS)]))
+        result = data.answer(
+            asked, dask.compute(*[task(program, shared, units) for units in blocks(data.units, BLOCKS)])
+        )
         return result.loss, result.gradients
 
     return step

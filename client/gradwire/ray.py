@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, overload
+from typing import Any, Self, Unpack, overload
 
 from gradwire._calls.computation import Loss, Options
 from gradwire._calls.deadline import Deadline
@@ -94,23 +95,23 @@ class ValueAndGrad:
         except (exceptions.RayError, ConnectionError) as failure:
             self.close()
             raise UnavailableError(
-                f"the cluster of Ray is gone, or failed in this step: {failure}; join one with ray.init, and go on from "
-                "the parameters of this step, of which nothing is lost"
+                f"the cluster of Ray is gone, or failed in this step: {failure}; join one with ray.init, and go on "
+                "from the parameters of this step, of which nothing is lost"
             ) from failure
 
     def close(self) -> None:
         """Let the actors go; a later step makes new ones."""
         actors, self._actors, self._programs = self._actors, [], {}
         for actor in actors:
-            try:
+            with suppress(Exception):  # it has ended, or its cluster has
                 ray.kill(actor)
-            except Exception:  # noqa: BLE001, PERF203, S110  (it has ended, or its cluster has)
-                pass
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _step(self, asked: Asked, deadline: Deadline) -> list[Partial]:
@@ -122,7 +123,7 @@ class ValueAndGrad:
         running: dict[Any, tuple[int, Sequence[Unit], Any]] = {}
         found: dict[int, Partial] = {}
 
-        def give(actor: Any) -> None:  # noqa: ANN401  (handles have no type)
+        def give(actor: Any) -> None:
             for place, units in waiting:
                 running[actor.sum_over.remote(program, arrays, units)] = place, units, actor
                 break
@@ -175,7 +176,7 @@ class _Actor:
 
 def value_and_grad(
     loss: Loss,
-    files: Any,  # noqa: ANN401  (a dataset of ray.data among others)
+    files: Any,
     *,
     columns: Names | None = None,
     actors: int | None = None,
@@ -235,8 +236,8 @@ def _files(files: Any) -> object:
         found = sorted(files.input_files())
     if not found:
         raise InvalidRequestError(
-            f"expected files, or a dataset that reads files and does nothing else; found {plan.dag.name}: write what it "
-            "makes with write_parquet, and give these files"
+            f"expected files, or a dataset that reads files and does nothing else; found {plan.dag.name}: write what "
+            "it makes with write_parquet, and give these files"
         )
     return found
 

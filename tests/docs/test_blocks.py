@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from sybil.example import SybilFailure
 
+from tests.conftest import ON_RAY
 from tools.site.blocks import Page
 
 ROOT = Path(__file__).parents[2]
 
 OWN = {f"docs/{name}.md" for name in ("command", "mistakes", "other-languages", "side-by-side")}
 """Pages whose blocks are tried by tests of their own: they compare cells, or bring tools along."""
+
+NEEDING_RAY = {"docs/how-to/much-data.md"}
 
 BUILT = {"notebooks", "tutorial"}
 """Folders of pages whose blocks run when the site is built, for it shows what they make."""
@@ -22,11 +25,19 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md"), *(ROOT / "docs").
 NAMES = {str(page.relative_to(ROOT)) for page in PAGES if page.parent.name not in BUILT}
 
 
-@pytest.mark.parametrize("page", sorted(NAMES - OWN))
+@pytest.mark.parametrize("page", sorted(NAMES - OWN - NEEDING_RAY))
 def test_every_block_does_what_the_page_says(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webbrowser, "open", lambda _: True)  # a person's
     for name in ("deploy", "examples", "protos"):
         (tmp_path / name).symlink_to(ROOT / name)
+    with Page(ROOT / page, tmp_path) as blocks:
+        blocks.run()
+
+
+@ON_RAY
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("page", sorted(NEEDING_RAY))
+def test_every_block_on_a_cluster_does_what_the_page_says(page: str, tmp_path: Path) -> None:
     with Page(ROOT / page, tmp_path) as blocks:
         blocks.run()
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -22,7 +20,6 @@ from tests.conftest import ON_RAY
 
 pytestmark = [ON_RAY, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(120)]
 
-ROOT = Path(__file__).parents[2]
 N = 3000
 
 
@@ -141,9 +138,16 @@ def test_workers_of_dask_give_the_same_bits(files: Path, expected: Any) -> None:
         assert same(step(W), expected)
 
 
-def test_a_restart_of_the_drivers_node(files: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.ray_restart", str(files)],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+def test_the_example_finds_what_its_data_were_made_with_and_goes_on_where_it_was_left(tmp_path: Path) -> None:
+    from examples.much_data import __main__ as example  # noqa: PLC0415
+
+    example.write(tmp_path, 0.005, rows=2500)
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    first, _ = example.train(tmp_path, 2)
+    kept = np.load(tmp_path / "_w.npy")
+    begun, _ = example.train(tmp_path, 0)
+    assert begun == first  # its first step has the parameters that were kept, and no iteration follows
+    np.testing.assert_array_equal(np.load(tmp_path / "_w.npy"), kept)
+    last, w = example.train(tmp_path, 20)
+    assert last < first
+    np.testing.assert_allclose(w, np.linspace(-1, 1, 30), atol=0.15)

@@ -43,6 +43,7 @@ SDK_WINGS = {
     "_pictures": "pictures: what does a graph look like?",
     "_calls": "calls: what is asked, and what is the answer?",
     "_transports": "transports: how do calls reach an engine, and their answers come back?",
+    "_units": "units: which rows are one piece of work, and what do they sum to?",
 }
 """Of the SDK, likewise."""
 

@@ -89,7 +89,7 @@ def _kind(column: str, files: Sequence[File]) -> tuple[tuple[int, ...], np.dtype
     return shape, dtype
 
 
-def _taken_apart(kind: Any) -> tuple[tuple[Any, ...], Any]:  # noqa: ANN401  (a type of Arrow)
+def _taken_apart(kind: Any) -> tuple[tuple[Any, ...], Any]:
     """Lengths of nested lists, None where each row has its own; and the type of their elements."""
     if isinstance(kind, pa.FixedShapeTensorType) and kind.permutation is None:
         return tuple(kind.shape), kind.value_type

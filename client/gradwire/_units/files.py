@@ -22,7 +22,7 @@ def listed(files: object) -> list[str]:
     """
     given = [files] if isinstance(files, str | os.PathLike) else files
     if not isinstance(given, Iterable):
-        raise InvalidRequestError(f"files are a path, a glob, a folder or several of them; found {type(files).__name__}")
+        raise InvalidRequestError(f"files are a path, a glob, a folder, or several; found {type(files).__name__}")
     found: list[str] = []
     for path in given:
         if not isinstance(path, str | os.PathLike):

@@ -25,14 +25,14 @@ class Unit(NamedTuple):
     path: str
     sort: str
     """``"parquet"`` or ``"arrow"``."""
-    index: int
+    number: int
     """Of the row group or record batch in its file."""
     rows: int
     version: str = ""
     """What tells the file from another one that is written in its place."""
 
     def __str__(self) -> str:
-        return f"{_SORTS[self.sort]} {self.index} of {self.path}"
+        return f"{_SORTS[self.sort]} {self.number} of {self.path}"
 
 
 class File(NamedTuple):
@@ -54,18 +54,18 @@ def described(path: str) -> File:
         file = _opened(path, version, get_ident())
     except (OSError, pa.ArrowException) as error:
         raise InvalidRequestError(f"cannot read {path}: {error}") from None
-    units = tuple(Unit(path, file.sort, index, rows, version) for index, rows in enumerate(file.rows))
+    units = tuple(Unit(path, file.sort, number, rows, version) for number, rows in enumerate(file.rows))
     return File(path, file.schema, units)
 
 
-def table_of(unit: Unit, columns: Sequence[str], *, threads: bool = False) -> Any:  # noqa: ANN401  (pyarrow has no types)
+def table_of(unit: Unit, columns: Sequence[str], *, threads: bool = False) -> Any:
     """The columns of a unit.
 
     Raises:
         InvalidRequestError: It cannot be read, or is not what it was.
     """
     try:
-        table = _opened(unit.path, unit.version, get_ident()).read(unit.index, list(columns), threads)
+        table = _opened(unit.path, unit.version, get_ident()).read(unit.number, list(columns), threads)
     except (OSError, pa.ArrowException, IndexError) as error:
         raise InvalidRequestError(
             f"cannot read {unit}: {error}; whoever computes a unit reads it, and needs the file under this path"
@@ -91,7 +91,7 @@ def _version(path: str) -> str:
 
 
 @lru_cache(maxsize=OPEN_FILES)
-def _opened(path: str, version: str, thread: int) -> _Open:  # noqa: ARG001  (readers are not for several threads)
+def _opened(path: str, version: str, thread: int) -> _Open:
     """The file of this version, for a thread."""
     system, place = located(path)
     with system.open_input_file(place) as start:

@@ -60,7 +60,7 @@ class MuchData:
     ) -> None:
         refused = sorted({"outputs", "has_aux"} & options.keys())
         if refused:
-            raise InvalidRequestError(f"{refused[0]}= is not for data in files: a step gives the loss and its gradients")
+            raise InvalidRequestError(f"{refused[0]}= is not for files: a step gives the loss and its gradients")
         self._mean = options.get("reduction", "mean") == "mean"
         if options.get("reduction") == "none":
             raise InvalidRequestError('reduction="none" gives a loss for each example; choose "mean" or "sum"')
@@ -78,7 +78,7 @@ class MuchData:
         for unit in self.units:
             if unit.rows * row_bytes > max_unit_bytes:
                 raise LimitExceededError(
-                    f"{unit} has {unit.rows} rows, whose arrays take {unit.rows * row_bytes} bytes of memory at a time; "
+                    f"{unit} has {unit.rows} rows, whose arrays take {unit.rows * row_bytes} bytes of memory; "
                     f"at most max_unit_bytes={max_unit_bytes}; write it in smaller ones, of "
                     f"{max(1, max_unit_bytes // row_bytes)} rows at most",
                     metadata={
@@ -142,9 +142,7 @@ class MuchData:
         divisor = float(self.rows) if self._mean else 1.0
         flat = asked.nothing.by_name
         with np.errstate(over="ignore", invalid="ignore"):
-            gradients = {
-                name: np.asarray(whole.gradients[name] / divisor, array.dtype) for name, array in flat.items()
-            }
+            gradients = {name: np.asarray(whole.gradients[name] / divisor, array.dtype) for name, array in flat.items()}
             loss = np.asarray(whole.loss / divisor, asked.program.dtype)[()]
         report = self._report(asked.problem, whole, loss, gradients)
         if report is not None and self._rejects:
@@ -153,9 +151,7 @@ class MuchData:
         found, aux, named = asked.problem.nested(gradients, {})
         return Result(loss, found, aux, told, None, named)
 
-    def _report(
-        self, problem: Problem, whole: Partial, loss: Any, gradients: Mapping[str, Array]
-    ) -> NonFinite | None:
+    def _report(self, problem: Problem, whole: Partial, loss: Any, gradients: Mapping[str, Array]) -> NonFinite | None:
         """The first number that is not finite, with its example's number among all rows."""
         if whole.non_finite is not None:
             unit, report = whole.non_finite
@@ -171,4 +167,3 @@ class MuchData:
                 place = tuple(map(int, bad[0]))
                 return NonFinite("reduction", name, None, place, float(array[place]), ())
         return None
-

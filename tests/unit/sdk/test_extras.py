@@ -16,6 +16,8 @@ import pytest
         ("import gradwire.jax", "jax"),
         ("import gradwire.torch", "torch"),
         ("import gradwire.openmdao", "openmdao"),
+        ("import gradwire.ray", "ray"),
+        ("import gradwire.dask", "dask"),
     ],
 )
 def test_a_library_that_is_missing_is_told_with_what_brings_it(statement: str, library: str) -> None:

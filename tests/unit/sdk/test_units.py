@@ -134,7 +134,10 @@ def tensors() -> Any:
         ({"phi": pa.array(PHI.tolist(), pa.large_list(pa.float64()))}, None),
         ({"phi": tensors()}, None),
         ({"features": lists(PHI)}, {"phi": "features"}),
-        ({f"x{place}": PHI[:, place] for place in range(FEATURES)}, {"phi": [f"x{place}" for place in range(FEATURES)]}),
+        (
+            {f"x{place}": PHI[:, place] for place in range(FEATURES)},
+            {"phi": [f"x{place}" for place in range(FEATURES)]},
+        ),
     ],
     ids=["lists", "large lists", "tensors", "another name", "flat columns"],
 )
@@ -164,7 +167,13 @@ def test_matrices_row_indices_and_flags(tmp_path: Path) -> None:
 def test_folders_uris_and_several_of_them_are_files(folder: Path) -> None:
     expected = gradwire.dask.value_and_grad(hinge(), folder / "*.parquet")(w=W)
     paths = [str(path) for path in sorted(folder.glob("*.parquet"))]
-    for files in (folder, f"file://{folder}", paths, [f"file://{path}" for path in paths], [folder / "a*", folder / "c*"]):
+    for files in (
+        folder,
+        f"file://{folder}",
+        paths,
+        [f"file://{path}" for path in paths],
+        [folder / "a*", folder / "c*"],
+    ):
         same(gradwire.dask.value_and_grad(hinge(), files)(w=W), expected)
 
 
@@ -257,7 +266,7 @@ def test_what_is_said_of_a_column(tmp_path: Path, columns: dict[str, Any], said:
         ("absent", "there is no file .*/absent"),
         (".", "no files are in "),
         ([], "no files are given"),
-        (3, "files are a path, a glob, a folder or several of them; found int"),
+        (3, "files are a path, a glob, a folder, or several; found int"),
         ([3], "a path is a string; found 3"),
         ("nowhere://x", "cannot look for nowhere://x: "),
     ],
@@ -272,7 +281,7 @@ def test_what_is_said_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     ("options", "said"),
     [
         ({"reduction": "none"}, 'reduction="none" gives a loss for each example; choose "mean" or "sum"'),
-        ({"outputs": ["w"]}, "outputs= is not for data in files"),
+        ({"outputs": ["w"]}, "outputs= is not for files"),
         ({"reduction": "median"}, "reduction='median' is unknown"),
         ({"columns": {"z": "y"}}, 'columns= names "z"; the inputs that are read from the files are phi, y'),
         ({"columns": {"phi": ["y", "phi"]}}, 'column "phi" has lists of shape .5,.; the several columns'),
@@ -299,7 +308,7 @@ def test_what_is_said_of_a_call(folder: Path, loss: Any, arrays: Any, options: A
 
 def test_a_loss_without_columns(folder: Path) -> None:
     for loss in (gw.parameter("w") ** 2, lambda w, y: w * y):
-        with pytest.raises(gw.InvalidRequestError, match="the loss has no input that is read from the files; declare it"):
+        with pytest.raises(gw.InvalidRequestError, match="no input that is read from the files; declare it"):
             gradwire.dask.value_and_grad(loss, folder)
 
 

@@ -1,0 +1,1 @@
+"""A logistic loss over more data than fits in memory, minimized by SciPy."""
