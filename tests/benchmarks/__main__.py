@@ -13,6 +13,7 @@ from tests.benchmarks import (
     functions,
     hinge,
     large,
+    much,
     perceptron,
     replicas,
     stored,
@@ -43,6 +44,8 @@ COMPARISONS: Mapping[str, Callable[[], Iterable[Row]]] = {
     "each": perceptron.compare_each,
     "functions": functions.compare,
     "threads": threads.compare,
+    "much": much.compare,
+    "much-memory": much.compare_memory,
 }
 TABLE: Mapping[str, Callable[[float], Iterable[Row]]] = {
     **{name: partial(yardstick.compare, name) for name in yardstick.LINES},

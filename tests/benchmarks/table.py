@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 
 from tests.benchmarks.timing import Timings
 
-LIBRARIES = ("gradwire", "numpy", "numba", "grpcio", "casadi", "jax", "torch", "pytensor-federated")
+LIBRARIES = ("gradwire", "numpy", "numba", "grpcio", "casadi", "jax", "torch", "pytensor-federated", "ray")
 
 
 @dataclass(frozen=True, slots=True)

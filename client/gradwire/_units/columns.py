@@ -21,7 +21,7 @@ class Column(NamedTuple):
     names: tuple[str, ...]
     """Columns; the several ones of a vector are flat."""
     shape: tuple[int, ...]
-    """Of one row."""
+    """The shape of one row."""
     dtype: np.dtype[Any]
 
     @property

@@ -26,7 +26,7 @@ class Unit(NamedTuple):
     sort: str
     """``"parquet"`` or ``"arrow"``."""
     number: int
-    """Of the row group or record batch in its file."""
+    """The number of the row group or record batch in its file."""
     rows: int
     version: str = ""
     """What tells the file from another one that is written in its place."""

@@ -29,7 +29,7 @@ class Asked(NamedTuple):
 
     program: Program
     arrays: dict[str, Array]
-    """Of all sources but the columns, by name."""
+    """All sources but the columns, by name."""
     problem: Problem
     nothing: Result
     """The sum over no rows."""
@@ -72,7 +72,7 @@ class MuchData:
         found = [described(path) for path in listed(files)]
         self._columns = columns_of(self._inputs(columns or {}), found, columns or {})
         self.units: Sequence[Unit] = [unit for file in found for unit in file.units if unit.rows]
-        """Those that have rows."""
+        """The units that have rows."""
         self.rows = sum(unit.rows for unit in self.units)
         row_bytes = sum(column.row_bytes for column in self._columns.values())
         for unit in self.units:
