@@ -41,9 +41,6 @@ BLOCKS = 8
 AHEAD = 2
 """Blocks that an actor has at a time, one of which waits."""
 
-PATIENCE = 10.0
-"""Seconds without an answer after which somebody looks whether the cluster is there."""
-
 
 class ValueAndGrad:
     """A loss that actors evaluate and differentiate; made by ``gradwire.ray.value_and_grad``.
@@ -132,19 +129,19 @@ class ValueAndGrad:
             give(actor)
         try:
             while running:
-                left = deadline.left
-                done, _ = ray.wait(list(running), timeout=PATIENCE if left is None else min(PATIENCE, left))
+                done, _ = ray.wait(list(running), timeout=deadline.left)
                 for reference in done:
-                    place, units, actor = running[reference]
+                    place, _, actor = running[reference]
+                    # What an actor computes is what it was given first.
+                    units = next(given for _, given, taker in running.values() if taker is actor)
                     found[place] = _gotten(reference, units)
                     del running[reference]
                     give(actor)
-                if not done:
-                    _check_cluster()
         finally:
             # Whatever else was asked of actors in a step that failed is not wanted any more.
-            for reference in running:
-                ray.cancel(reference)
+            with suppress(Exception):  # the cluster may be gone
+                for reference in running:
+                    ray.cancel(reference)
         return [found[place] for place in sorted(found)]
 
     def _ready(self) -> list[Any]:
@@ -269,13 +266,3 @@ def _gotten(reference: Any, units: Sequence[Unit]) -> Partial:
 
 def _named(units: Sequence[Unit]) -> str:
     return str(units[0]) if len(units) == 1 else f"units from {units[0]} to {units[-1]}"
-
-
-def _check_cluster() -> None:
-    """See that there are nodes.
-
-    Raises:
-        UnavailableError: There are none any more.
-    """
-    if not any(node["Alive"] for node in ray.nodes()):
-        raise UnavailableError("no node of the cluster is alive")
