@@ -2,6 +2,8 @@
 
 Parameters are kept after each iteration. Started again, also after the machine was, it goes on from the last ones.
 """
+# pyright: reportUnknownMemberType=false
+# (pyarrow has no types)
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ ROWS = 100_000  # of a row group, which takes 25 MB
 GROUPS = 8  # of a file
 
 
-def logistic(w: Any, x: Any, y: Any, penalty: Any) -> gw.Expression:
+def logistic(w: gw.Expression, x: gw.Expression, y: gw.Expression, penalty: gw.Expression) -> gw.Expression:
     """The loss of one example, a margin with noise, and a penalty."""
     return gw.softplus(-y * gw.dot(w, x)) + penalty * gw.dot(w, w)
 
@@ -59,7 +61,7 @@ def train(folder: Path, iterations: int, actors: int | None = None) -> tuple[flo
             np.save(folder / "_next.npy", intermediate_result.x)
             (folder / "_next.npy").replace(kept)
             progress.update()
-            progress.set_postfix(loss=intermediate_result.fun)
+            progress.set_postfix_str(f"loss {intermediate_result.fun:.6f}")
 
         def value_and_slope(w: np.ndarray[Any, Any]) -> tuple[Any, Any]:
             return step(w, penalty=1e-4)
