@@ -9,13 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import randrange
 from tempfile import mkdtemp
 from time import monotonic, sleep
-from typing import Any
+from typing import IO, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -24,6 +24,8 @@ import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "ray-serve"
 REPLICA = "ray::ServeReplica:gradwire:gradwire"
+SCRIPTS = Path(sys.executable).parent
+ATTEMPTS = 3
 STARTING = 240.0
 """Seconds after which a cluster that does not serve counts as hanging."""
 
@@ -44,11 +46,9 @@ class RayServe:
         """Processes that answer calls."""
         found = []
         for process in self.cluster.children(recursive=True):
-            try:
+            with suppress(psutil.NoSuchProcess):
                 if process.cmdline()[:1] == [REPLICA]:
                     found.append(process)
-            except psutil.NoSuchProcess:
-                continue
         return found
 
     def wait_for(self, count: int, without: int | None = None) -> None:
@@ -102,25 +102,12 @@ def ray_serve(replicas: int, **args: Any) -> Iterator[RayServe]:
     application["deployments"][0] |= {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}
     (folder / "gradwire.yaml").write_text(yaml.safe_dump(configuration))
     environment = _environment(folder, stats, *others)
-    scripts = Path(sys.executable).parent
+    flags = (f"--metrics-export-port={metrics}", f"--ray-client-server-port={others[-1]}")
     with (folder / "log").open("w") as log:
-        cluster = subprocess.Popen(
-            [
-                *(scripts / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=0"),
-                *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
-                *(f"--metrics-export-port={metrics}", f"--ray-client-server-port={others[-1]}"),
-                *("--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"),
-                *("--num-cpus=2", "--object-store-memory=80000000", f"--temp-dir={folder / 'ray'}"),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-        )
         try:
-            address = _address(cluster, folder / "ray")
+            cluster, address = _begun(folder, environment, log, *flags)
             with subprocess.Popen(
-                [scripts / "serve", "run", f"--address={address}", folder / "gradwire.yaml"],
+                [SCRIPTS / "serve", "run", f"--address={address}", folder / "gradwire.yaml"],
                 stdout=log,
                 stderr=log,
                 env=environment,
@@ -135,10 +122,42 @@ def ray_serve(replicas: int, **args: Any) -> Iterator[RayServe]:
                     )
                 finally:
                     serving.kill()
+                    _end(cluster, folder)
         finally:
-            _end(psutil.Process(cluster.pid))
-            cluster.communicate()
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _begun(folder: Path, environment: dict[str, str], log: IO[str], *flags: str) -> tuple[subprocess.Popen[str], str]:
+    """A cluster, and where it listens.
+
+    Ray gives up where its parts take 15 seconds to begin, as they may on a busy machine. Then it is begun anew.
+    """
+    said = ""
+    for attempt in range(ATTEMPTS):
+        files = folder / f"ray-{attempt}"
+        cluster = subprocess.Popen(
+            [
+                *(SCRIPTS / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=0"),
+                *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0", *flags),
+                *("--include-dashboard=false", "--include-log-monitor=false", "--no-monitor"),
+                *("--num-cpus=2", "--object-store-memory=80000000", f"--temp-dir={files}"),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+        assert cluster.stdout is not None
+        try:
+            for line in cluster.stdout:
+                said += line
+                if "block forever" in line:
+                    return cluster, (files / "ray_current_cluster").read_text().strip()
+        except BaseException:
+            _end(cluster, folder)
+            raise
+        _end(cluster, folder)
+    raise AssertionError(f"the cluster did not start: {said}")
 
 
 def _environment(folder: Path, stats: int, *ports: int) -> dict[str, str]:
@@ -170,17 +189,6 @@ def _environment(folder: Path, stats: int, *ports: int) -> dict[str, str]:
     }
 
 
-def _address(cluster: subprocess.Popen[str], folder: Path) -> str:
-    """Where a cluster listens that begins and has its files there."""
-    assert cluster.stdout is not None
-    said = ""
-    for line in cluster.stdout:
-        said += line
-        if "block forever" in line:
-            return (folder / "ray_current_cluster").read_text().strip()
-    raise AssertionError(f"the cluster did not start: {said}")
-
-
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
@@ -189,12 +197,15 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _end(cluster: psutil.Process) -> None:
-    """End all of a cluster, whatever state it is in."""
-    processes = [*cluster.children(recursive=True), cluster]
+def _end(cluster: subprocess.Popen[str], folder: Path) -> None:
+    """End all of a cluster, whatever state it is in: also what it has left behind, which has the folder's name."""
+    processes = psutil.Process(cluster.pid).children(recursive=True)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in argument for argument in process.info["cmdline"] or ()):
+            processes.append(process)
     for process in processes:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
+    cluster.kill()
+    cluster.communicate()
     psutil.wait_procs(processes)

@@ -99,6 +99,11 @@ RULES = [
         [path for path in files(SERVER) if path.parent.name != "command" and path.name != "__main__.py"],
         ("gradwire_server.command", "rich", "shtab"),
     ),
+    (
+        "server without Ray",
+        [path for path in files(SERVER) if path.parent.name != "ray_serve"],
+        ("gradwire_server.ray_serve", "ray"),
+    ),
     ("errors", [SERVER / "errors.py"], ("gradwire_server", *WIRE)),
     ("requests", [*files(SERVICE / "requests"), SERVICE / "rpc" / "frames.py"], ("grpc",)),
     ("service", files(SERVICE), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS[ENGINE]))),
