@@ -11,6 +11,7 @@ from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.examples import Examples, examples
+from gradwire._calls.graphs import Graphs
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.stream import MAX_PENDING, Stream
@@ -132,10 +133,11 @@ class AsyncClient:
     def __init__(self, target: str, **options: Unpack[Connection]) -> None:
         to = address(target, **options)
         self._transport: AsyncTransport = AsyncLocalTransport() if to.target == LOCAL else AsyncGrpcTransport(to)
+        self._graphs = Graphs()
 
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> AsyncValueAndGrad:
         """A callable that gives the loss and its gradients; see ``Client.value_and_grad``."""
-        return AsyncValueAndGrad(self._transport, Computation(loss, **options))
+        return AsyncValueAndGrad(self._transport, Computation(loss, graphs=self._graphs, **options))
 
     def examples(self, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Examples:
         """Arrays with an axis of examples that the server keeps; see ``Client.examples``."""
@@ -155,7 +157,7 @@ class AsyncClient:
 
     def stream(self, loss: Loss, **options: Unpack[Options]) -> AsyncStream:
         """A stream of calls of one loss; use it in an ``async with`` block."""
-        computation = Computation(loss, **options)
+        computation = Computation(loss, graphs=self._graphs, **options)
         return AsyncStream(self._transport.stream(computation), computation)
 
     async def trace(

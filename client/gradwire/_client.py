@@ -10,6 +10,7 @@ from gradwire._calls.computation import Computation, Loss, Options, Tracing
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.derivatives import Derivative, HessianVector, Jacobian, VectorJacobian
 from gradwire._calls.examples import Examples, examples
+from gradwire._calls.graphs import Graphs
 from gradwire._calls.queries import info, register
 from gradwire._calls.results import CheckReport, Result, ServerInfo, Trace
 from gradwire._calls.steps import perform
@@ -109,6 +110,7 @@ class Client:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+        self._graphs = Graphs()
 
     @untraced
     def value_and_grad(self, loss: Loss, **options: Unpack[Options]) -> ValueAndGrad:
@@ -151,7 +153,7 @@ class Client:
             InvalidGraphError: The graph breaks a rule.
             InvalidRequestError: An option is unknown.
         """
-        return ValueAndGrad(self._transport, Computation(loss, **options))
+        return ValueAndGrad(self._transport, Computation(loss, graphs=self._graphs, **options))
 
     @untraced
     def examples(self, arrays: Mapping[str, Any] | None = None, /, **named: Any) -> Examples:
@@ -214,7 +216,7 @@ class Client:
 
         Arguments and errors as for ``value_and_grad``.
         """
-        return self._transport.stream(Computation(loss, **options))
+        return self._transport.stream(Computation(loss, graphs=self._graphs, **options))
 
     @untraced
     def trace(

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from gradwire._arrays import NUMBERS, Array, convert, encode_tensor, float_dtype, merged
 from gradwire._calls.examples import KEYWORD, Examples, Stored, WithColumns, columns_in, stored_of
 from gradwire._calls.forms import Form, Leaves
+from gradwire._calls.graphs import Graphs
 from gradwire._calls.layouts import Layout
 from gradwire._calls.problem import Problem, names_of, problem_of
 from gradwire._calls.results import CheckReport, Result, Trace, decode_check
@@ -67,6 +68,11 @@ class Options(TypedDict, total=False):
 class Computation:
     """A loss with how to reduce and differentiate it, for one client.
 
+    Args:
+        loss: What to compute.
+        graphs: Those of the client.
+        reduction: See ``Options``, as of all that follow.
+
     Raises:
         InvalidGraphError: The graph breaks a rule that is checked here.
         InvalidRequestError: An option is unknown.
@@ -75,10 +81,11 @@ class Computation:
     _packed = True
     """Whether operations on scalars may be packed."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the options, by name)
         self,
         loss: Loss,
         *,
+        graphs: Graphs | None = None,
         reduction: str = "mean",
         wrt: Names | None = None,
         ties: str = "zero",
@@ -105,7 +112,7 @@ class Computation:
         """That of the last call; nearly all calls have the same."""
         own, each = names_of(inputs), names_of(per_example)
         names = None if wrt is None else tuple(names_of(wrt))
-        make = partial(problem_of, ties=ties, packed=self._packed)
+        make = partial(problem_of, ties=ties, packed=self._packed, graphs=graphs)
         if isinstance(loss, Expression | graph_pb2.Graph):
             if own or each or has_aux:
                 raise InvalidRequestError(
@@ -196,21 +203,22 @@ class Computation:
     def _run(self, layout: Layout, arrays: Mapping[str, Array], stored: Stored | None = None) -> Steps[Result]:
         """Compute with these arrays and examples, by the id of the graph where a server has that."""
         problem = layout.problem
-        if not problem.by_id:
+        if not problem.known.by_id:
             yield from self.register(problem)
-        asked = problem.holders.by_id()
+        holders = problem.known.holders
+        asked = holders.by_id()
         if asked is not None:
             try:
                 answer = yield self.compute(layout, arrays, stored)
             except GraphNotFoundError:
                 # Another replica, or one that was restarted. The next call may reach yet another one, so that the
                 # graph goes with the request.
-                problem.holders.missed(asked)
+                holders.missed(asked)
             except GradwireError:
-                problem.holders.answered(asked, found=False)
+                holders.answered(asked, found=False)
                 raise
             else:
-                problem.holders.answered(asked, found=True)
+                holders.answered(asked, found=True)
                 return self.result(problem, answer)
         answer = yield with_graph(problem, self.compute(layout, arrays, stored))
         return self.result(problem, answer)
@@ -218,12 +226,12 @@ class Computation:
     def register(self, problem: Problem) -> Steps[None]:
         """Make the graph known to the server."""
         response = yield Unary("RegisterGraph", pb.RegisterGraphRequest(graph=problem.graph))
-        problem.by_id = pb.ComputeGradientsRequest(graph_id=response.graph_id).SerializeToString()
+        problem.known.by_id = pb.ComputeGradientsRequest(graph_id=response.graph_id).SerializeToString()
 
     def compute(self, layout: Layout, arrays: Mapping[str, Array], stored: Stored | None = None) -> Compute:
         """The one step that computes, of the graph with this id."""
         step = Compute(
-            layout.problem.by_id,
+            layout.problem.known.by_id,
             layout.asked,
             arrays,
             layout.before,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from gradwire._arrays import AS_NUMBERS, Array, is_text
-from gradwire._calls.holders import Holders
+from gradwire._calls.graphs import Graphs, Known
 from gradwire._calls.replies import Replies
 from gradwire._errors import InvalidGraphError, InvalidRequestError
 from gradwire._expressions.expression import Expression
@@ -22,6 +22,7 @@ class Problem:
     """A graph, and what its sources and outputs are."""
 
     graph: graph_pb2.Graph
+    known: Known
     outputs: dict[str, int]
     """Indices of the nodes to return, by name."""
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -30,15 +31,12 @@ class Problem:
     """Inputs of floats that calls feed from an array of integers, with its name."""
     per_example: set[str] = field(default_factory=set)
     parameters: list[str] = field(default_factory=list)
-    by_id: bytes = b""
-    """The part of a request that has the id of the graph, serialized; empty until a server has told it."""
     asked: dict[np.dtype[Any], bytes] = field(default_factory=dict)
     """What requests have beside the graph and tensors, serialized, by dtype."""
     shared_elements: int = 0
     """Elements of gradients that all examples share, of a reply."""
     separate_elements: int = 0
     """Elements of gradients of each example, of a reply."""
-    holders: Holders = field(init=False)
     replies: Replies = field(default_factory=Replies)
     wrt: tuple[str, ...] | None = None
     """Names of the sources to differentiate in; None for all parameters."""
@@ -46,11 +44,8 @@ class Problem:
     """What a caller gets for the gradients by name; None for these as they are."""
     aux: Callable[[dict[str, Array]], Any] | None = None
     """What a caller gets for the outputs by name; None for these as they are."""
-    kept: Any = None
-    """What the engine in this process has made of it."""
 
     def __post_init__(self) -> None:
-        self.holders = Holders(self.graph.ByteSize())
         for node in self.graph.nodes:
             kind = node.WhichOneof("kind")
             if kind == "parameter":
@@ -91,6 +86,7 @@ def problem_of(
     outputs: Outputs,
     sources: Iterable[Expression] = (),
     *,
+    graphs: Graphs | None = None,
     packed: bool = True,
 ) -> Problem:
     """The problem of an expression, or of a graph, whose outputs are given by name.
@@ -100,6 +96,7 @@ def problem_of(
         ties: As for ``gw.graph``; a graph has its own.
         outputs: What to return too.
         sources: To keep in the graph, also where the loss does not need them.
+        graphs: Those of the client, if it computes with it.
         packed: Whether operations on scalars may be packed.
 
     Raises:
@@ -116,7 +113,7 @@ def problem_of(
     for name in names:
         if name not in places:
             raise InvalidGraphError(f'output "{name}": the graph has no node of this name', node=name)
-    return Problem(message, {name: places[name] for name in names})
+    return Problem(message, (graphs or Graphs()).known(message), {name: places[name] for name in names})
 
 
 def names_of(names: object) -> list[str]:

@@ -20,6 +20,9 @@ from gradwire._expressions.node import postorder
 from gradwire._expressions.sources import input as input_
 from gradwire._expressions.sources import parameter
 
+MOST_FORMS = 128
+"""Forms of arguments, and shapes of each, whose graphs are kept, at most; then all are traced again."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -69,6 +72,7 @@ class Traced:
         self._has_aux = has_aux
         self._make = make
         self._roles: dict[Form, _Roles] = {}
+        """Roles by forms. Functions among the arguments are part of these, each of its own, however alike."""
 
     def flatten(self, given: Sequence[Any], named: Mapping[str, Any]) -> Leaves:
         """The arrays of a call by name."""
@@ -95,6 +99,8 @@ class Traced:
         form = values.form
         roles = self._roles.get(form)
         if roles is None:
+            if len(self._roles) >= MOST_FORMS:
+                self._roles.clear()
             roles = self._roles[form] = self._roles_of(form)
         per_example = roles.per_example if examples else ()
         shapes: list[tuple[int, ...]] = []
@@ -119,6 +125,8 @@ class Traced:
         problem = roles.problems.get(key)
         if problem is None:
             named = dict(zip(values, shapes, strict=True))
+            if len(roles.problems) >= MOST_FORMS:
+                roles.problems.clear()
             problem = roles.problems[key] = self._trace(form, roles, named, kinds)
         return problem
 

@@ -92,7 +92,7 @@ class GrpcStream(Stream):
         problem = layout.problem
         if copy:
             converted = {name: array.copy() for name, array in converted.items()}
-        if not problem.by_id:
+        if not problem.known.by_id:
             perform(self._computation.register(problem), self._transport.send, deadline)
         naming = None if stored is None else perform(begin(stored), self._transport.send, deadline)
         if stored is not None and naming is None:

@@ -82,7 +82,7 @@ class LocalTransport:
         self._check_open()
         left = deadline.left
         checkpoint = self._unhurried if left is None else self._caller(left).checkpoint
-        program: Program = problem.kept or self._prepared(problem, checkpoint)
+        program: Program = problem.known.program or self._prepared(problem, checkpoint)
         query = self._query(
             arrays=arrays,
             dtype=dtype,
@@ -112,7 +112,7 @@ class LocalTransport:
             program = self._logic.compiled(problem.graph, checkpoint, self._logic.limits.max_cache_bytes)
         except self._refusal as refusal:
             raise self._error(refusal, problem.graph) from None
-        problem.kept = program
+        problem.known.program = program
         return program
 
     def _first_refusal(self, arrays: Mapping[str, Array], dtype: np.dtype[Any]) -> Refusal | None:
