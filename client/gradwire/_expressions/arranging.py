@@ -79,10 +79,17 @@ def squeeze(x: Operand, axis: Axis = None) -> Expression:
     return reshape(node, [size for a, size in enumerate(node.shape) if a not in axes]) if axes else node
 
 
-def ravel(x: Operand) -> Expression:
-    """The elements, row-major, as a vector."""
+def ravel(x: Operand, order: str = "C") -> Expression:
+    """The elements as a vector, row-major, or column-major for the order ``"F"``."""
     node = as_expression(x)
-    return reshape(node, (node.size,))
+    return reshape(transpose(node) if columns_first("ravel", order) else node, (node.size,))
+
+
+def columns_first(called: str, order: object) -> bool:
+    """Whether an order of elements is Fortran's; expressions are row-major, so that all others are one."""
+    if order not in ("C", "F", "A", "K"):
+        raise InvalidGraphError(f"{called} with order={order!r:.64}; choose 'C' or 'F'")
+    return order == "F"
 
 
 def broadcast_to(x: Operand, shape: int | Sequence[int]) -> Expression:
@@ -107,10 +114,10 @@ def swapaxes(x: Operand, axis1: int, axis2: int) -> Expression:
     return transpose(node, order)
 
 
-def moveaxis(x: Operand, source: Axis, destination: Axis) -> Expression:
+def moveaxis(x: Operand, source: int | Sequence[int], destination: int | Sequence[int]) -> Expression:
     """Axes in other places; the others keep their order."""
     node = as_expression(x)
-    sources, places = axes_of(node, source), axes_of(node, destination)
+    sources, places = (axes_of(node, tuple(own) if isinstance(own, Sequence) else own) for own in (source, destination))
     if len(sources) != len(places):
         raise InvalidGraphError(f"moveaxis of {node!r}: {len(sources)} axes for {len(places)} places")
     order = [axis for axis in range(node.ndim) if axis not in sources]
@@ -152,14 +159,16 @@ def roll(x: Operand, shift: int | Sequence[int], axis: Axis = None) -> Expressio
     return concatenate([_between(node, own, cut, size), _between(node, own, 0, cut)], own) if cut else node
 
 
-def repeat(x: Operand, repeats: int, axis: int | None = None) -> Expression:
-    """Each entry so many times along an axis, or each element."""
-    node, times = as_expression(x), whole(repeats)
-    if times is None or times < 0:
-        raise InvalidGraphError(f"repeat of {node!r} {repeats!r:.64} times; give an integer, at least 0")
-    if axis is None:
-        return repeat(ravel(node), times, 0)
-    own = one_axis(node, axis)
+def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) -> Expression:
+    """Each entry so many times along an axis, or each element; a number for all, or one for each."""
+    given, times = as_expression(x), integers(repeats)
+    node = ravel(given) if axis is None else given
+    own = one_axis(node, axis or 0)
+    if times is None or min(times, default=0) < 0 or len(times) not in (1, node.shape[own]):
+        raise InvalidGraphError(
+            f"repeat of {given!r} {repeats!r:.64} times; give an integer, at least 0, or one for each of "
+            f"{node.shape[own]} entries"
+        )
     return take(node, np.repeat(np.arange(node.shape[own]), times), own)
 
 

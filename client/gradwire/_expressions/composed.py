@@ -17,6 +17,7 @@ from gradwire._expressions.primitives import (
     chosen,
     counted,
     divide,
+    equal,
     erf,
     exp,
     expm1,
@@ -36,6 +37,7 @@ from gradwire._expressions.primitives import (
     transpose,
 )
 from gradwire._expressions.primitives import max as max_over
+from gradwire._expressions.primitives import min as min_over
 from gradwire._expressions.primitives import sum as sum_over
 from gradwire._expressions.primitives import (
     where as choose,
@@ -129,24 +131,47 @@ def norm(
     *,
     keepdims: bool = False,
 ) -> Expression:
-    """Norm of a vector, with an ``ord`` from 1 to infinity, 2 by default; of a matrix without one the Frobenius norm.
+    """Norm of a vector, with an ``ord`` from 0 to infinity or of -inf, 2 by default; or of a matrix.
 
-    Its gradient at 0 is 0.
+    Of two axes ``ord`` is ``"fro"``, the default, or 1, -1, inf or -inf. The gradient at 0 is 0.
     """
     node = as_numbers(as_expression(x))
-    number = real(ord)
-    if ord not in (None, "fro") and (number is None or not number >= 1):
-        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r:.64}; choose a number from 1 to infinity")
-    if ord not in (None, "fro") and len(axes_of(node, axis)) != 1:
-        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r}, which is for vectors; give one axis")
-    if ord == 1:
-        return sum_over(abs_(node), axis, keepdims=keepdims)
-    if ord == math.inf:
-        return max_over(abs_(node), axis, keepdims=keepdims)
-    if number in (None, 2):
+    axes = axes_of(node, axis)
+    if ord in (None, "fro"):
         return _root(sum_over(square(node), axis, keepdims=keepdims))
+    if len(axes) == 2:
+        return _matrix_norm(node, ord, axes, keepdims=keepdims)
+    if len(axes) != 1:
+        raise InvalidGraphError(f"norm of {node!r} with ord={ord!r}, which is for vectors and matrices; give axis=")
+    return _vector_norm(node, ord, axis, keepdims=keepdims)
+
+
+def _vector_norm(node: Expression, order: object, axis: Axis, *, keepdims: bool) -> Expression:
+    """The root of the sum of powers, and what that tends to."""
+    number = real(order)
+    if number is None or not (number >= 0 or number == -math.inf):
+        raise InvalidGraphError(f"norm of {node!r} with ord={order!r:.64}; choose a number from 0 to infinity, or -inf")
+    if number == 2:
+        return _root(sum_over(square(node), axis, keepdims=keepdims))
+    if math.isinf(number):
+        return (max_over if number > 0 else min_over)(abs_(node), axis, keepdims=keepdims)
+    if number == 0:
+        return sum_over(equal(equal(node, 0), 0), axis, keepdims=keepdims)
     total = sum_over(power(abs_(node), number), axis, keepdims=keepdims)
-    return choose(total, power(total, 1 / number), 0)
+    return total if number == 1 else choose(total, power(total, 1 / number), 0)
+
+
+def _matrix_norm(node: Expression, order: object, axes: tuple[int, ...], *, keepdims: bool) -> Expression:
+    """The largest or smallest sum of a column's or row's absolute numbers."""
+    if order not in (1, -1, math.inf, -math.inf):
+        raise InvalidGraphError(
+            f"norm of matrices {node!r} with ord={order!r:.64}: singular values are no ops; choose 'fro', 1, -1, inf "
+            "or -inf"
+        )
+    rows, columns = axes if order in (1, -1) else axes[::-1]
+    sums = sum_over(abs_(node), rows, keepdims=True)
+    over = (max_over if order in (1, math.inf) else min_over)(sums, columns, keepdims=True)
+    return over if keepdims else reshape(over, reduced(node, axes, keepdims=False))
 
 
 def _root(node: Expression) -> Expression:

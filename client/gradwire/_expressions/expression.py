@@ -139,9 +139,10 @@ class Expression(Node):
         """``gw.min`` of it."""
         return _by_name("min", self, axis, keepdims=keepdims, initial=initial, where=where)
 
-    def reshape(self, *shape: int | Sequence[int]) -> Expression:
-        """``gw.reshape`` of it; takes the sizes one by one or together."""
-        return _by_name("reshape", self, shape[0] if len(shape) == 1 else cast("tuple[int, ...]", shape))
+    def reshape(self, *shape: int | Sequence[int], order: str = "C") -> Expression:
+        """``np.reshape`` of it; takes the sizes one by one or together."""
+        sizes = shape[0] if len(shape) == 1 else cast("tuple[int, ...]", shape)
+        return _by_name("reshape", self, sizes) if order == "C" else _by_name("reshape_in", self, sizes, order)
 
     def transpose(self, *axes: int | Sequence[int] | None) -> Expression:
         """``gw.transpose`` of it; takes the axes one by one or together."""
@@ -200,6 +201,10 @@ class Expression(Node):
         """``gw.cumsum`` of it."""
         return _by_name("cumsum", tables.in_dtype("cumsum", self, dtype), axis)
 
+    def cumprod(self, axis: int | None = None, *, dtype: object = None) -> Expression:
+        """``np.cumprod`` of it."""
+        return _by_name("cumprod", tables.in_dtype("cumprod", self, dtype), axis)
+
     def clip(
         self,
         min: Operand | None = None,  # noqa: A002  (NumPy's names)
@@ -212,7 +217,7 @@ class Expression(Node):
         """``gw.take`` of it; without an axis of its elements, as NumPy does."""
         return _by_name("take", self if axis is not None else self.ravel(), indices, axis or 0)
 
-    def repeat(self, repeats: int, axis: int | None = None) -> Expression:
+    def repeat(self, repeats: int | Sequence[int], axis: int | None = None) -> Expression:
         """``gw.repeat`` of it."""
         return _by_name("repeat", self, repeats, axis)
 
@@ -228,9 +233,20 @@ class Expression(Node):
         """The expression itself, which does not change."""
         return self
 
-    def ravel(self) -> Expression:
-        """Its elements, row-major, as a vector."""
-        return _by_name("reshape", self, (self.size,))
+    def conj(self) -> Expression:
+        """The expression itself, which is real."""
+        return self
+
+    conjugate = conj
+
+    @property
+    def real(self) -> Expression:
+        """The expression itself."""
+        return self
+
+    def ravel(self, order: str = "C") -> Expression:
+        """``gw.ravel`` of it."""
+        return _by_name("ravel", self, order)
 
     flatten = ravel
 

@@ -12,11 +12,21 @@ import numpy as np
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import functions as gw
+from gradwire._expressions.arranging import columns_first
 from gradwire._expressions.comparing import matmul, plus
 from gradwire._expressions.expression import Expression, Operand, as_expression
 from gradwire._expressions.primitives import as_numbers
 from gradwire._expressions.shapes import Axis, integers, one_axis
 from gradwire._numbers import whole
+
+
+def reshape(a: Operand, /, shape: int | Sequence[int], order: str = "C", *, copy: bool | None = None) -> Expression:
+    """The elements in another shape, row-major, or column-major for the order ``"F"``."""
+    node = as_expression(a)
+    if not columns_first("reshape", order):
+        return gw.reshape(node, shape)
+    sizes = gw.reshape(node, shape).shape
+    return gw.transpose(gw.reshape(gw.transpose(node), sizes[::-1]))
 
 
 def is_finite(x: Operand) -> Expression:
@@ -180,10 +190,8 @@ def vecdot(a: Operand, b: Operand, axis: int = -1) -> Expression:
 
 
 def matrix_norm(x: Operand, *, keepdims: bool = False, ord: float | str = "fro") -> Expression:  # noqa: A002  (NumPy's name)
-    """Frobenius norm of matrices."""
-    if ord != "fro":
-        raise InvalidGraphError(f'matrix_norm with ord={ord!r:.64}; there is "fro", the root of the sum of squares')
-    return gw.norm(x, axis=(-2, -1), keepdims=keepdims)
+    """Norm of matrices."""
+    return gw.norm(x, ord, axis=(-2, -1), keepdims=keepdims)
 
 
 def vector_norm(x: Operand, *, axis: Axis = None, keepdims: bool = False, ord: float = 2) -> Expression:  # noqa: A002  (as above)
@@ -308,8 +316,14 @@ def rot90(m: Operand, k: int = 1, axes: Sequence[int] = (0, 1)) -> Expression:
     return turned[k % 4]()
 
 
-def interp(x: Operand, xp: Any, fp: Operand) -> Expression:  # noqa: ANN401  (what NumPy makes an array of)
-    """Linear interpolation between points at constant places, which ascend; constant beyond them."""
+def interp(
+    x: Operand,
+    xp: Any,  # noqa: ANN401  (what NumPy makes an array of)
+    fp: Operand,
+    left: Operand | None = None,
+    right: Operand | None = None,
+) -> Expression:
+    """Linear interpolation between points at constant places, which ascend; beyond them constant, or what is given."""
     if isinstance(xp, Expression):
         raise InvalidGraphError("np.interp with an expression for the places of the points; they are constants")
     node, heights, places = as_expression(x), as_expression(fp), np.asarray(xp, float)
@@ -317,4 +331,6 @@ def interp(x: Operand, xp: Any, fp: Operand) -> Expression:  # noqa: ANN401  (wh
     if places.ndim != 1 or heights.shape != places.shape or not places.size or not (widths > 0).all():
         raise InvalidGraphError("np.interp takes points at places that ascend, with a height for each")
     into = gw.clip(gw.subtract(gw.expand_dims(node, -1), places[:-1]), 0, widths)
-    return gw.add(heights[0], gw.sum(gw.mul(into, gw.diff(heights), 1 / widths), -1))
+    found = gw.add(heights[0], gw.sum(gw.mul(into, gw.diff(heights), 1 / widths), -1))
+    found = found if left is None else gw.where(gw.less(node, places[0]), left, found)
+    return found if right is None else gw.where(gw.less(places[-1], node), right, found)

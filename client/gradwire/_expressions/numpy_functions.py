@@ -14,10 +14,13 @@ from gradwire._errors import InvalidGraphError
 from gradwire._expressions import arcs, comparing
 from gradwire._expressions import functions as gw
 from gradwire._expressions import numpy_composed as own
+from gradwire._expressions import numpy_placing as placing
+from gradwire._expressions import numpy_statistics as statistics
 from gradwire._expressions.expression import Expression, Operand, as_expression
 from gradwire._expressions.primitives import as_numbers
 from gradwire._expressions.shapes import Axis, axes_of
 from gradwire._expressions.tables import (
+    ACCUMULATIONS,
     FUNCTIONS,
     METHODS,
     REDUCTIONS,
@@ -131,7 +134,11 @@ REDUCTIONS.update(
     }
 )
 
+ACCUMULATIONS.update({np.add: gw.cumsum, np.multiply: own.cumprod})
+
 METHODS.update(
+    cumprod=own.cumprod,
+    reshape_in=own.reshape,
     any=comparing.any_over,
     all=comparing.all_over,
     plus=comparing.plus,
@@ -154,10 +161,6 @@ def _clip(
     max: Operand | None = None,  # noqa: A002
 ) -> Expression:
     return gw.clip(a, min if a_min is None else a_min, max if a_max is None else a_max)
-
-
-def _take(a: Operand, indices: Operand, axis: int | None = None) -> Expression:
-    return gw.take(gw.ravel(a), indices) if axis is None else gw.take(a, indices, axis)
 
 
 def _where(condition: Operand, *choices: Operand) -> Expression:
@@ -199,7 +202,7 @@ FUNCTIONS.update(
         np.concatenate: gw.concatenate,
         np.cumsum: gw.cumsum,
         np.diagonal: gw.diagonal,
-        np.diff: gw.diff,
+        np.diff: statistics.diff,
         np.dot: comparing.product(gw.dot),
         np.einsum: comparing.product(gw.einsum, slice(1, None)),
         np.expand_dims: gw.expand_dims,
@@ -217,7 +220,7 @@ FUNCTIONS.update(
         np.prod: gw.prod,
         np.ravel: gw.ravel,
         np.repeat: gw.repeat,
-        np.reshape: gw.reshape,
+        np.reshape: own.reshape,
         np.roll: gw.roll,
         np.split: gw.split,
         np.squeeze: gw.squeeze,
@@ -225,10 +228,27 @@ FUNCTIONS.update(
         np.std: own.corrected(gw.std),
         np.sum: gw.sum,
         np.swapaxes: gw.swapaxes,
-        np.take: _take,
+        np.take: placing.take,
         np.tensordot: comparing.product(gw.tensordot),
         np.tile: gw.tile,
         np.trace: gw.trace,
+        np.apply_along_axis: placing.apply_along_axis,
+        np.bincount: statistics.bincount,
+        np.block: placing.block,
+        np.compress: placing.compress,
+        np.corrcoef: statistics.corrcoef,
+        np.correlate: statistics.correlate,
+        np.cov: statistics.cov,
+        np.diagflat: placing.diagflat,
+        np.ediff1d: statistics.ediff1d,
+        np.gradient: statistics.gradient,
+        np.insert: placing.insert,
+        np.lib.stride_tricks.sliding_window_view: placing.sliding_windows,
+        np.linspace: statistics.linspace,
+        np.nancumsum: lambda a, axis=None: gw.cumsum(gw.where(gw.equal(a, a), a, 0), axis),
+        np.resize: placing.resize,
+        np.sinc: statistics.sinc,
+        np.vander: placing.vander,
         np.all: comparing.all_over,
         np.any: comparing.any_over,
         np.append: own.append,
@@ -317,5 +337,8 @@ SHAPES.update(
         np.imag: lambda a: np.zeros(a.shape),
         np.iscomplexobj: lambda a: False,
         np.isrealobj: lambda a: True,
+        np.triu_indices_from: lambda arr, k=0: np.triu_indices(arr.shape[-2], k, arr.shape[-1]),
+        np.tril_indices_from: lambda arr, k=0: np.tril_indices(arr.shape[-2], k, arr.shape[-1]),
+        np.diag_indices_from: lambda arr: np.diag_indices(arr.shape[0], arr.ndim),
     }
 )

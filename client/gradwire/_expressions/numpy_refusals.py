@@ -11,7 +11,13 @@ _COUNT = "how many entries there are depends on values; write masks, such as x >
 _MASK = "compare with a tolerance, np.abs(x - y) < 1e-9, and reduce the mask with np.all or np.any"
 _STEP = "a step has no derivative; do it to constants, or to results after the call"
 
+_SORTED = (
+    "an order depends on values; find it before the call, and pick by an input of integers: order = gw.input('order', "
+    "n, dtype='int64'), then x[order], or x[order[0]]; gw.max and gw.min are there"
+)
+
 for _functions, _instead in (
+    ((np.sort, np.median, np.nanmedian, np.quantile, np.nanquantile, np.percentile, np.nanpercentile), _SORTED),
     (
         (
             np.argmax,
@@ -19,12 +25,7 @@ for _functions, _instead in (
             np.argsort,
             np.argpartition,
             np.partition,
-            np.sort,
-            np.median,
-            np.nanmedian,
             np.nanmax,
-            np.quantile,
-            np.percentile,
             np.searchsorted,
             np.digitize,
             np.lexsort,
@@ -45,12 +46,13 @@ for _functions, _instead in (
             np.flatnonzero,
             np.argwhere,
             np.histogram,
-            np.bincount,
-            np.compress,
             np.extract,
             np.isin,
             np.intersect1d,
             np.union1d,
+            np.setdiff1d,
+            np.setxor1d,
+            np.trim_zeros,
         ),
         _COUNT,
     ),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import shapes
@@ -108,10 +109,10 @@ def where(condition: Operand, x: Operand, y: Operand) -> Expression:
     return elementwise("select", condition, x, y)
 
 
-def power(x: Operand, exponent: float | Expression) -> Expression:
+def power(x: Operand, exponent: ArrayLike | Expression) -> Expression:
     """x to the power of a constant, elementwise; 0 and 1 are exact, also in the derivative at x = 0.
 
-    The exponent may be an expression where x is a constant above 0.
+    The exponent may be an array, which broadcasts with x, and an expression where x is a constant above 0.
     """
     if isinstance(exponent, Expression):
         base = as_expression(x).value
@@ -122,10 +123,35 @@ def power(x: Operand, exponent: float | Expression) -> Expression:
         return exp(mul(exponent, np.log(base)))
     number = real(exponent)
     if number is None:
-        raise InvalidGraphError(f"power with exponent {exponent!r:.64}; expected one number, the same for all elements")
+        return _powers(as_expression(x), exponent)
     if not math.isfinite(number):
         raise InvalidGraphError(f"power with exponent {number}; it must be finite")
     return unary("power", x, exponent=number)
+
+
+_MOST_EXPONENTS = 256
+"""Different exponents of one power; each is a node or two."""
+
+
+def _powers(x: Expression, exponents: ArrayLike) -> Expression:
+    """x to the power of an array of constants."""
+    try:
+        given = np.asarray(exponents, float)
+    except (TypeError, ValueError):
+        given = np.full(1, np.nan)
+    own = np.unique(given)
+    if isinstance(exponents, bool | str) or not np.isfinite(own).all() or len(own) > _MOST_EXPONENTS:
+        raise InvalidGraphError(
+            f"power with exponent {exponents!r:.64}; expected a finite number, or an array of at most "
+            f"{_MOST_EXPONENTS} different ones"
+        )
+    wide = mul(x, np.ones(given.shape)) if given.ndim else x
+    total = as_expression(np.zeros(wide.shape))
+    for exponent in own:
+        holds = np.broadcast_to(given == exponent, wide.shape)
+        # What is not selected is 1, so that nothing infinite is there.
+        total = where(holds, unary("power", where(holds, wide, 1), exponent=float(exponent)), total)
+    return total
 
 
 def sum(  # noqa: A001  (NumPy's name; use it as gw.sum)

@@ -35,6 +35,9 @@ SHOWN: dict[str, Callable[[Any], str | None]] = {}
 REDUCTIONS: dict[np.ufunc, Callable[..., object]] = {}
 """What ``np.add.reduce`` and its like build."""
 
+ACCUMULATIONS: dict[np.ufunc, Callable[..., object]] = {}
+"""What ``np.add.accumulate`` and its like build."""
+
 
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Mapping[str, object]) -> Any:  # noqa: ANN401  (an expression)
     """What ``Expression.__array_ufunc__`` does."""
@@ -45,9 +48,15 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: Sequence[Any], kwargs: Map
     options = _needed(called, kwargs)
     if method == "reduce" and ufunc in REDUCTIONS:
         return REDUCTIONS[ufunc](*inputs, **{"axis": 0, **options})
+    if method == "accumulate" and ufunc in ACCUMULATIONS:
+        return ACCUMULATIONS[ufunc](*inputs, **{"axis": 0, **options})
     if method == "outer" and ufunc in UFUNCS and not options:
         left, right = inputs
         return UFUNCS[ufunc](np.reshape(left, (*np.shape(left), *[1] * np.ndim(right))), right)
+    if method == "at":
+        raise InvalidGraphError(
+            f"{called}.at: expressions do not change; write x + gw.scatter_add(values, indices, size)"
+        )
     if method != "__call__":
         raise unsupported(f"{called}.{method}")
     if "where" in options:
@@ -100,13 +109,12 @@ def absent(name: str) -> str:
 def _needed(called: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a call of NumPy but for those that say what is so anyway."""
     options = dict(kwargs)
-    for name in ("out", "order", "subok", "like", "device", "optimize"):
-        if name in options and (options[name] in (None, "C", "K", "A") or name in ("subok", "optimize")):
+    for name in ("out", "order", "subok", "like", "device", "optimize", "casting"):
+        given = options.get(name, _NOTHING)
+        if given in (None, "C", "K", "A") or (name in ("subok", "optimize", "casting") and given is not _NOTHING):
             del options[name]
     if "out" in options:
         raise InvalidGraphError(f"{called} with out=: an expression goes into no array; use what the call returns")
-    if "order" in options:
-        raise InvalidGraphError(f"{called} with order={options['order']!r}: elements are row-major; transpose first")
     options.pop("dtype", None)
     return options
 
@@ -136,13 +144,19 @@ def needs_values(call: str, instead: str) -> ValueNeededError:
     return ValueNeededError(f"{call} of an expression, which has no value until it is evaluated: {instead}")
 
 
+_NOTHING = object()
+
+_SHORTEST = 4
+"""Letters of a name that says something within another one."""
+
+
 def unsupported(call: str) -> InvalidGraphError:
     """The error of a call of NumPy that builds nothing."""
-    from difflib import get_close_matches  # noqa: PLC0415  (for the one who made a mistake)
-
-    names = {_name_of(function): None for function in (*UFUNCS, *FUNCTIONS)}
-    near = get_close_matches(call, names, n=3, cutoff=0.6)
-    hint = f"nearest by name: {', '.join(near)}; or compose" if near else "compose"
+    own = call.removeprefix("np.").rpartition(".")[2]
+    names = {_name_of(function): function.__name__ for function in (*UFUNCS, *FUNCTIONS)}
+    # Of names that are alike in letters alone, as cov and cos, nothing is near.
+    near = [called for called, name in names.items() if len(name) >= _SHORTEST and name in own]
+    hint = f"there is {', '.join(sorted(near, key=len)[-3:])}; or compose" if near else "compose"
     return InvalidGraphError(f"{call} cannot build a graph; {hint} it of gw's functions, which dir(gw) lists")
 
 

@@ -67,6 +67,18 @@ ALONE: Lines = {
     np.clip: lambda m, n: np.clip(m, 0, 1),
     np.interp: lambda m, n: np.interp(m, [0.0, 2.0], [1.0, 2.0]),
     np.linalg.matrix_power: lambda m, n: np.linalg.matrix_power(m, 3),
+    np.apply_along_axis: lambda m, n: np.apply_along_axis(lambda r: r[:2], 1, m),
+    np.bincount: lambda m, n: np.bincount(PICKS, weights=m[0]),
+    np.compress: lambda m, n: np.compress(GRID[0], m, axis=1),
+    np.cov: lambda m, n: np.cov(m),
+    np.corrcoef: lambda m, n: np.corrcoef(1.0 * m + X),
+    np.diagflat: lambda m, n: np.diagflat(m[:2, :2]),
+    np.nancumsum: lambda m, n: np.nancumsum(m, axis=1),
+    np.resize: lambda m, n: np.resize(m, (4, 4)),
+    np.sinc: lambda m, n: np.sinc(0.5 * m),
+    np.vander: lambda m, n: np.vander(m[0]),
+    np.linspace: lambda m, n: np.linspace(m, 2.0, 3),
+    np.lib.stride_tricks.sliding_window_view: lambda m, n: np.lib.stride_tricks.sliding_window_view(m, 2, 0),
     np.polyval: lambda m, n: np.polyval(m[0], n[1]),
 }
 
@@ -87,6 +99,9 @@ BOTH: Lines = {
     np.linalg.multi_dot: lambda m, n: np.linalg.multi_dot([m, n, m]),
     np.linalg.outer: lambda m, n: np.linalg.outer(m[0], n[0]),
     np.einsum: lambda m, n: np.einsum("ij,jk->ik", m, n),
+    np.block: lambda m, n: np.block([[m], [n]]),
+    np.insert: lambda m, n: np.insert(m, 1, n[0], axis=0),
+    np.correlate: lambda m, n: np.correlate(m[0], n[1]),
     np.concatenate: lambda m, n: np.concatenate([m, n]),
     np.stack: lambda m, n: np.stack([m, n]),
     np.hstack: lambda m, n: np.hstack([m, n]),
@@ -112,7 +127,7 @@ BOTH: Lines = {
     },
 }
 
-REFUSED = {np.subtract, np.negative, np.positive, np.sign, np.ptp, np.cross, np.linalg.cross}
+REFUSED = {np.subtract, np.negative, np.positive, np.sign, np.ptp, np.cross, np.linalg.cross, np.gradient, np.ediff1d}
 """What NumPy refuses of booleans, and has no meaning to follow."""
 
 MORE: Lines = {
