@@ -105,7 +105,8 @@ def _opened(path: str, version: str, thread: int) -> _Open:
 
 
 def _parquet(source: Any) -> _Open:
-    file = pq.ParquetFile(source)
+    # Buffers that are read ahead would stay for as long as the file is open.
+    file = pq.ParquetFile(source, pre_buffer=False)
     rows = tuple(file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups))
 
     def read(index: int, columns: list[str], threads: bool) -> Any:

@@ -326,3 +326,14 @@ def test_a_file_that_changes(folder: Path) -> None:
     same(step(w=W), before)  # it has the file open that it began with
     value, _ = gradwire.dask.value_and_grad(hinge(), folder)(w=W)
     assert value != before[0]
+
+
+def test_row_groups_do_not_stay_in_memory(tmp_path: Path) -> None:
+    """Files stay open, for their footers, but not what was read of them."""
+    for number in range(4):
+        table = pa.table({"phi": lists(RANDOM.normal(size=(30_000, FEATURES))), "y": np.ones(30_000)})
+        pq.write_table(table, tmp_path / f"{number}.parquet", compression="none", use_dictionary=False)
+    del table
+    before = pa.total_allocated_bytes()
+    gradwire.dask.value_and_grad(hinge(), tmp_path)(w=W)
+    assert pa.total_allocated_bytes() - before < 1_000_000
