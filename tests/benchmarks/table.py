@@ -80,9 +80,9 @@ def _ratio(ratio: float, reach: float | None) -> tuple[str, str]:
     return f"[red]{text}[/red]" if ratio < reach else text, f"{reach:.2f}"
 
 
-def machine() -> str:
+def machine(libraries: Sequence[str] = LIBRARIES) -> str:
     """What was measured on, and what was measured."""
-    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     return f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}; {_blas()}"
 
 

@@ -60,6 +60,11 @@ class Envoy:
         self._admin = admin
         self._log = log
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def healthy(self) -> int:
         """How many servers it sends calls to; none while it begins."""
         assert self._process.poll() is None, self._log.read_text()
