@@ -52,6 +52,7 @@ def test_replicas_chosen_by_chance_are_as_many_m_m_1() -> None:
     scenario = Scenario(arrivals=exponential(1 / 1.8), compute=exponential(1.0), replicas=3, policy=Policy.CHANCE)
     found, around = waits(scenario)
     assert found == pytest.approx(1 / (1 - 0.6), abs=around)
+    assert around < 0.1 * found
 
 
 def test_the_event_loop_and_threads_in_a_row_are_two_m_m_1() -> None:
