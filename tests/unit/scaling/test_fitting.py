@@ -144,6 +144,13 @@ def test_rows_that_are_held_out_do_not_move_the_fit() -> None:
     assert found.errors == pytest.approx([2 / 3] * len(HELD))
 
 
+def test_a_small_call_counts_as_much_as_a_large_one() -> None:
+    rows = [{"held": False, "x": 1.0, "seconds": 1.0}, {"held": False, "x": 100.0, "seconds": 200.0}]
+    found = least_squares(rows, lambda row: {"unit": row["x"]}, lambda row: row["seconds"])
+    # (c - 1)^2 + (c / 2 - 1)^2 is least there; squares of seconds would make it 2.
+    assert found.coefficients["unit"] == pytest.approx(1.2)
+
+
 def test_no_coefficient_is_below_zero() -> None:
     rows = [{"held": False, "x": x, "seconds": 1.0 - 0.1 * x} for x in (0.0, 1.0, 2.0)]
     found = least_squares(rows, lambda row: {"call": 1.0, "unit": row["x"]}, lambda row: row["seconds"])
