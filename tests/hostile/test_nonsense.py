@@ -47,15 +47,22 @@ def loss(w: Any) -> gw.Expression:
 def server(answer: bytes, times: int = 1) -> Iterator[str]:
     """A server that gives every computation this answer, and in a stream so many of it."""
     registered = pb.RegisterGraphResponse(graph_id="0" * 64).SerializeToString()
-    frame = b"\xff\xff"
-    if answer != frame:
+
+    def framed(request: bytes) -> bytes:
+        if answer == ANSWERS["no message"]:
+            return answer
         head = pb.StreamResponseHead(response=pb.ComputeGradientsResponse.FromString(answer))
-        frame = pb.StreamGradientsResponse(head=head).SerializeToString()
+        tag = pb.StreamGradientsRequest.FromString(request).tag
+        # How many came before is the loss.
+        if times > 1:
+            head.response.loss.raw = np.float64(tag).tobytes()
+        return bytes(pb.StreamGradientsResponse(tag=tag, head=head).SerializeToString())
+
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "RegisterGraph": grpc.unary_unary_rpc_method_handler(lambda *_: registered),
         "ComputeGradients": grpc.unary_unary_rpc_method_handler(lambda *_: answer),
         "StreamGradients": grpc.stream_stream_rpc_method_handler(
-            lambda requests, _: (frame for _ in requests for _ in range(times))
+            lambda requests, _: (framed(request) for request in requests for _ in range(times))
         ),
     }
     with ThreadPoolExecutor(4) as threads:
@@ -87,15 +94,20 @@ async def test_answers_that_make_no_sense_are_the_servers_fault(answer: bytes) -
                 await asynchronous.value_and_grad(loss)(w)
 
 
-def test_an_answer_that_nobody_asked_for_ends_no_stream() -> None:
+def test_an_answer_that_nobody_asked_for_passes_for_no_other_and_ends_no_stream() -> None:
     answer = pb.ComputeGradientsResponse(loss=LOSS, gradients={"w": GRADIENT}).SerializeToString()
     with server(answer, times=2) as target, gw.connect(target) as client, client.stream(loss) as stream:
         for _ in range(5):
-            # The surplus answer passes for that to the next call, or ends what the stream has open.
-            try:
-                assert stream(np.zeros(3), timeout=20)[0] == 0
-            except gw.ServerError as error:
-                assert "nobody asked for" in str(error)  # noqa: PT017  (either is right)
+            futures = [stream.submit(np.zeros(3)) for _ in range(3)]
+            # Those that came together have the answers to them, or are told that there was another.
+            errors = [future.exception(20) for future in futures]
+            found = [
+                float(future.result().loss) for future, error in zip(futures, errors, strict=True) if error is None
+            ]
+            assert found == sorted(set(found))
+            for error in filter(None, errors):
+                assert isinstance(error, gw.ServerError)
+                assert "nobody asked for" in str(error)
 
 
 def test_whatever_the_callers_own_types_raise_ends_no_stream() -> None:

@@ -15,10 +15,10 @@ from gradwire._calls.steps import Answer, Compute
 from gradwire._errors import GradwireError, ServerError, from_status, of_call
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.elements import Key
-from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame, chunk_of, message_in
+from gradwire.v1.frames import CHUNK_BYTES, before_message, chunk_frame, chunk_of, message_of
 
-TAG = 0
-"""Tag of every request: answers come in the order of requests, so nobody needs to tell them apart."""
+TAGS = 128
+"""Tags of a stream, which take a byte each; more than there are requests under way."""
 
 INLINE_BYTES = 1 << 18
 """Tensors that travel in the head of a request, together, in bytes; the others follow in chunks."""
@@ -46,8 +46,11 @@ def whole(step: Compute) -> bytes:
     return b"".join(parts)
 
 
-def request_frames(step: Compute) -> Iterator[bytes]:
-    """The frames of a request, serialized: the head with what is small, then chunks of the large tensors."""
+def request_frames(step: Compute, tag: int = 0) -> Iterator[bytes]:
+    """The frames of a request, serialized: the head with what is small, then chunks of the large tensors.
+
+    Requests of one stream have the tags from 0 to ``TAGS`` - 1 in turn, and answers come in that order.
+    """
     small: dict[str, Array] = {}
     framed: dict[str, Array] = {}
     inline = 0
@@ -64,12 +67,12 @@ def request_frames(step: Compute) -> Iterator[bytes]:
             pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape) for name, array in framed.items()
         ]
         head = pb.StreamRequestHead(request=pb.ComputeGradientsRequest.FromString(request), framed=announced)
-        yield pb.StreamGradientsRequest(tag=TAG, head=head).SerializeToString()
+        yield pb.StreamGradientsRequest(tag=tag, head=head).SerializeToString()
     else:
-        yield before_message(TAG, len(request)) + request
+        yield before_message(tag, len(request)) + request
     for array in framed.values():
         for part in cut(array, CHUNK_BYTES):
-            yield chunk_frame(TAG, part)
+            yield chunk_frame(tag, part)
 
 
 class Assembler:
@@ -77,6 +80,8 @@ class Assembler:
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
+        self._tag = 0
+        """Tag of the request whose answer is to come."""
         self._response: bytes | pb.ComputeGradientsResponse = b""
         self._framed: list[tuple[pb.FramedTensor, Array]] = []
         self._pending: deque[memoryview] = deque()
@@ -87,22 +92,27 @@ class Assembler:
         Raises:
             ServerError: The frames make no sense.
         """
-        chunk = chunk_of(raw, TAG)
+        chunk = chunk_of(raw, self._tag)
         if chunk is not None:
             return self._append(chunk)
-        found = message_in(raw)
-        if found is not None and found[0] == TAG:
-            return self._begin(raw[found[1] :])
+        start = message_of(raw, self._tag)
+        if start is not None:
+            return self._begin(raw[start:])
         try:
             frame = pb.StreamGradientsResponse.FromString(raw)
         except DecodeError as error:
             raise ServerError(f"the server sent a frame that makes no sense: {error}") from None
+        if frame.tag != self._tag:
+            raise ServerError(
+                f"the server sent an answer that nobody asked for, with tag {frame.tag}; that to {self._tag} is to come"
+            )
         kind = frame.WhichOneof("frame")
         if kind == "head":
             return self._begin(frame.head.response, frame.head.framed)
         if kind == "chunk":
             return self._append(memoryview(frame.chunk))
         if kind == "error":
+            self._end()
             status = Status(code=frame.error.code, message=frame.error.message, details=frame.error.details)
             return of_call(from_status(status), self._request_id)
         raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
@@ -128,10 +138,16 @@ class Assembler:
             self._pending.popleft()
         return self._complete()
 
+    def _end(self) -> None:
+        """The answer to the next request is to come; of this one nothing is, also where an error ended it midway."""
+        self._tag = (self._tag + 1) % TAGS
+        self._pending.clear()
+
     def _complete(self) -> Answer | None:
         if self._pending:
             return None
         arrays = {_key(tensor): array for tensor, array in self._framed}
+        self._end()
         return Answer(self._response, arrays, self._request_id)
 
 

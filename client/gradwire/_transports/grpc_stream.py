@@ -32,7 +32,7 @@ from gradwire._errors import (
 )
 from gradwire._transports.attempts import Attempts
 from gradwire._transports.channel import new_request_id
-from gradwire._transports.frames import Assembler, request_frames
+from gradwire._transports.frames import TAGS, Assembler, request_frames
 
 
 class StreamTransport(Protocol):
@@ -260,5 +260,5 @@ class GrpcStream(Stream):
 
 
 def _frames(requests: Requests) -> Iterator[bytes]:
-    while (pending := requests.get()) is not None:
-        yield from request_frames(pending.step)
+    for number, pending in enumerate(iter(requests.get, None)):
+        yield from request_frames(pending.step, number % TAGS)

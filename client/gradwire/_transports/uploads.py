@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradwire._calls.examples import Form
-from gradwire._transports.frames import TAG
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.frames import CHUNK_BYTES, chunk_frame
 
@@ -27,4 +26,4 @@ def upload_frames(form: Form) -> Iterator[bytes]:
     yield pb.UploadExamplesRequest(head=head).SerializeToString()
     for tensor in announced:
         for part in form.parts(tensor.name, CHUNK_BYTES):
-            yield chunk_frame(TAG, part)
+            yield chunk_frame(0, part)

@@ -8,46 +8,50 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from gradwire.v1.gradient_service_pb2 import StreamGradientsRequest
-
 CHUNK_BYTES = (1 << 20) - (1 << 10)
 """Elements of a chunk, in bytes, so that the frame with its wrapping stays within 1 MiB."""
 
 MAX_FRAME = 1 << 20
 """Bytes of a frame beyond which it is not looked at here."""
 
-TAG, HEAD, MESSAGE = b"\x08", b"\x12", b"\x0a"
-"""How the fields of a frame begin: its tag, its head, and in that the request or response."""
+TAG, HEAD, CHUNK, MESSAGE = b"\x08", b"\x12", b"\x1a", b"\x0a"
+"""How the fields of a frame begin: its tag, its head, its chunk, and in the head the request or response."""
 
 MAX_TAG_BYTES = 9
 """Bytes of the tag of a frame that is looked at here; with more it is parsed."""
 
 
+@lru_cache(maxsize=256)
+def _tagged(tag: int) -> bytes:
+    """What a frame begins with."""
+    return TAG + _varint(tag) if tag else b""
+
+
 @lru_cache(maxsize=64)
-def _prefix(tag: int, length: int) -> bytes:
-    """What a frame has before the chunk."""
-    return StreamGradientsRequest(tag=tag, chunk=bytes(length)).SerializeToString()[:-length]
+def _before_chunk(length: int) -> bytes:
+    return CHUNK + _varint(length)
 
 
 def chunk_frame(tag: int, chunk: memoryview) -> bytes:
     """The frame of a chunk of at least one byte."""
-    return b"".join((_prefix(tag, len(chunk)), chunk))
+    return b"".join((_tagged(tag), _before_chunk(len(chunk)), chunk))
 
 
 def chunk_of(frame: bytes, tag: int) -> memoryview | None:
     """The chunk of a frame with this tag; None if it is no such frame, or written in another way than usual."""
-    if len(frame) > MAX_FRAME:
+    tagged = _tagged(tag)
+    at = len(tagged)
+    if not frame.startswith(CHUNK, at) or not frame.startswith(tagged) or len(frame) > MAX_FRAME:
         return None
     # A shorter chunk may need one byte less for its length; such a frame is read as any other message.
-    length = len(frame) - len(_prefix(tag, len(frame)))
-    if length < 1 or not frame.startswith(_prefix(tag, length)):
-        return None
-    return memoryview(frame)[-length:]
+    at += len(_before_chunk(len(frame) - at))
+    length = len(frame) - at
+    return memoryview(frame)[at:] if length > 0 and frame.startswith(_before_chunk(length), len(tagged)) else None
 
 
 def before_message(tag: int, nbytes: int) -> bytes:
     """What a frame has before a message of so many bytes, which is its head."""
-    return TAG + _varint(tag) + _before(nbytes) if tag else _before(nbytes)
+    return _tagged(tag) + _before(nbytes)
 
 
 def message_in(frame: bytes) -> tuple[int, int] | None:
@@ -64,6 +68,14 @@ def message_in(frame: bytes) -> tuple[int, int] | None:
         at += 1
     head = _head(len(frame) - at)
     return (tag, at + len(head)) if head and frame.startswith(head, at) else None
+
+
+def message_of(frame: bytes, tag: int) -> int | None:
+    """Where in a frame with this tag a message begins that ends with it; None for any other frame."""
+    tagged = _tagged(tag)
+    at = len(tagged)
+    head = _head(len(frame) - at)
+    return at + len(head) if head and frame.startswith(head, at) and frame.startswith(tagged) else None
 
 
 @lru_cache(maxsize=1024)

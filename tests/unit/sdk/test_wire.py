@@ -17,6 +17,7 @@ from gradwire._errors import ServerError
 from gradwire._transports.frames import request_frames, whole
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire.v1.frames import before_message, chunk_frame, chunk_of, message_in, message_of
 
 ARRAYS = {
     "w": np.linspace(0, 1, 3),
@@ -61,6 +62,26 @@ def test_small_tensors_are_in_the_head_of_a_stream_and_large_ones_follow() -> No
     assert [(framed.name, framed.shape) for framed in head.framed] == [("large", [200_000])]
     elements = b"".join(pb.StreamGradientsRequest.FromString(chunk).chunk for chunk in chunks)
     assert elements == large.tobytes()
+
+
+@pytest.mark.parametrize("tag", [0, 1, 127, 128, 1 << 40])
+@pytest.mark.parametrize("length", [1, 126, 127, 128, 129, 16_382, 16_390])
+def test_frames_of_a_tag_are_read_as_protobuf_reads_them_and_with_another_not_at_all(tag: int, length: int) -> None:
+    content = memoryview(bytes(range(256)) * 100)[:length]
+    chunk = chunk_frame(tag, content)
+    assert pb.StreamGradientsRequest.FromString(chunk) == pb.StreamGradientsRequest(tag=tag, chunk=bytes(content))
+    message = pb.ComputeGradientsResponse(loss={"raw": bytes(content)}).SerializeToString()
+    frame = before_message(tag, len(message)) + message
+    head = pb.StreamResponseHead(response=pb.ComputeGradientsResponse.FromString(message))
+    assert pb.StreamGradientsResponse.FromString(frame) == pb.StreamGradientsResponse(tag=tag, head=head)
+    start = len(frame) - len(message)
+    assert (message_of(frame, tag), message_in(frame)) == (start, (tag, start))
+    found = chunk_of(chunk, tag)
+    # Where the frame's own length takes a byte more than the chunk's, protobuf is to read it.
+    assert found is None if length in (126, 127, 16_382) else found == content
+    for other in {0, 1, 2, 129} - {tag}:
+        assert chunk_of(chunk, other) is None
+        assert message_of(frame, other) is None
 
 
 def response(seed: int = 0, shape: tuple[int, ...] = (3,), **more: Any) -> pb.ComputeGradientsResponse:
