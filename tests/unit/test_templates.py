@@ -16,7 +16,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2, tensor_pb2
 from gradwire.v1.frames import message_in
 from gradwire_server import codec
-from gradwire_server.engine import Limits, unhurried
+from gradwire_server.engine import Fit, Limits, unhurried
 from gradwire_server.errors import Refusal
 from gradwire_server.service.requests.cache import ProgramCache
 from gradwire_server.service.requests.logic import GradientLogic
@@ -223,6 +223,26 @@ def test_a_response_has_the_shapes_that_outputs_have_now() -> None:
     expected, _ = codec.encode_evaluation(evaluation, seconds, unhurried)
     assert list(expected.outputs[0].shape) == [3, 2]
     assert template.response(evaluation, seconds) == expected.SerializeToString()
+
+
+def test_a_fit_holds_for_its_program_alone_and_while_that_knows_the_kind() -> None:
+    logic = GradientLogic()
+    raw = request(hinge(), logic).SerializeToString()
+    found = learnt(logic, raw).find(raw, 0)
+    assert found is not None
+    template, program = found
+    query = template.query(raw, 0)
+    fit = Fit(logic.bound(program, query).job)
+    job = fit.job(program, query)
+    assert job is not None
+    assert job == logic.bound(program, query).job
+    del job
+    same_graph = GradientLogic().compiled(gw.graph(hinge().loss), unhurried)
+    assert same_graph.graph_id == program.graph_id
+    assert fit.job(same_graph, query) is None
+    program.known.clear()
+    program.bounds.clear()
+    assert fit.job(program, query) is None
 
 
 def loss(names: list[str]) -> Case:

@@ -11,7 +11,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1.elements import Key, Span, Template, spans_in, template_of
 from gradwire_server.codec.responses import encode_evaluation, parts_of, put_stats
 from gradwire_server.codec.tensors import Array
-from gradwire_server.engine import Evaluation, Query, unhurried
+from gradwire_server.engine import Evaluation, Fit, Query, unhurried
 
 TEMPLATE_BYTES, TENSOR_BYTES, OUTPUT_BYTES = 4000, 1500, 200
 """Rough memory of a template, of a tensor in it, and of an output, besides the bytes that it knows."""
@@ -37,16 +37,18 @@ class RequestTemplate:
         """Estimate of its memory, with that of the template of its responses, in bytes."""
         self._response: ResponseTemplate | None = None
         """That of its responses, once there was one."""
+        self.fit: Fit | None = None
+        """How requests that match fit their program, for whoever answers them; known once one had finite results."""
 
     def query(self, raw: bytes, start: int) -> Query:
         """What a request asks that matches."""
         return Query(self._template.arrays(raw, start), *self._asked)
 
-    def response(self, evaluation: Evaluation, seconds: float) -> bytes:
-        """The response to a request that matches, serialized."""
+    def response(self, evaluation: Evaluation, seconds: float, *, fitted: bool = False) -> bytes:
+        """The response to a request that matches, serialized; ``fitted`` if its job came from ``fit``."""
         if evaluation.non_finite is None:
             # Outputs are asked for by number, which may mean another node in a graph that came later with this id.
-            if self._response is None or not self._response.fits(evaluation):
+            if self._response is None or not (fitted or self._response.fits(evaluation)):
                 self._response = response_template(evaluation, seconds)
             if self._response is not None:
                 return self._response.encode(evaluation, seconds)

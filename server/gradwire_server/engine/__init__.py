@@ -32,7 +32,7 @@ from gradwire_server.engine.machine.one_thread import ONE_BLAS_THREAD
 from gradwire_server.engine.machine.warming import warm
 from gradwire_server.engine.run.checking import Check, bind_check, run_check
 from gradwire_server.engine.run.evaluation import Evaluation, run
-from gradwire_server.engine.run.job import Job, bind
+from gradwire_server.engine.run.job import Fit, Job, bind
 from gradwire_server.engine.run.program import Program, compile_graph
 from gradwire_server.engine.run.query import Query
 from gradwire_server.engine.run.threads import ONE, Threads, of_process
@@ -47,6 +47,7 @@ __all__ = [
     "Checkpoint",
     "EdgeTrace",
     "Evaluation",
+    "Fit",
     "Graph",
     "Input",
     "Job",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
+from weakref import ref
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.limits import Limits
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Bound:
     """What requests of one kind have in common: code, how it is cut, and which arrays it has."""
 
@@ -96,6 +97,22 @@ class Job(NamedTuple):
         where = f"on up to {self.threads} threads" if self.threads > 1 else "on one thread"
         tiles = f"{self.blocks} tiles of up to {self.lanes} of {self.examples} examples"
         return f"{tiles}, {where}, {self.memory} bytes, about {self.cost:.1e} s on one core"
+
+
+class Fit:
+    """How the query of a job fits its program, as do all that differ in elements alone. It keeps neither alive."""
+
+    __slots__ = ("_bound", "_program", "_wrt")
+
+    def __init__(self, job: Job) -> None:
+        self._program, self._bound, self._wrt = ref(job.program), ref(job.bound), job.wrt
+
+    def job(self, program: Program, query: Query) -> Job | None:
+        """The job of another such query; None if the program is another one, or does not know the kind any more."""
+        bound = self._bound()
+        if bound is None or self._program() is not program:
+            return None
+        return Job(program, query, self._wrt, bound)
 
 
 def bind(program: Program, query: Query, limits: Limits, threads: int = 1, checkpoint: Checkpoint = unhurried) -> Job:

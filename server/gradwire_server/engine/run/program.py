@@ -49,6 +49,7 @@ class Program:
     def __init__(self, checked: Checked) -> None:
         self.checked = checked
         self.facts = Facts(checked)
+        self.nodes = len(checked)
         self.lanes_loss = bool(checked.per_example[checked.graph.loss])
         """Whether the loss depends on examples."""
         self.bounds: dict[object, Any] = {}
@@ -83,7 +84,7 @@ class Program:
     @property
     def size(self) -> int:
         """Nodes and operands together."""
-        return len(self.checked) + len(self.checked.graph.operands)
+        return self.nodes + len(self.checked.graph.operands)
 
     def integer(self, node: int, arrays: Mapping[str, Array]) -> Array:
         """A copy of the row indices that a node is."""

@@ -98,7 +98,7 @@ class Prepared(NamedTuple):
         evaluation = engine.run(job, checkpoint, self.threads)
         seconds = perf_counter() - start
         phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
-        self.observer.evaluated(len(job.program.checked), evaluation.examples, seconds, phase)
+        self.observer.evaluated(job.program.nodes, evaluation.examples, seconds, phase)
         return evaluation, seconds
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
@@ -199,7 +199,10 @@ class GradientLogic:
 
     def bound(self, program: engine.Program, query: engine.Query, checkpoint: Checkpoint = unhurried) -> Prepared:
         """Check what is asked of a program."""
-        job = engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint)
+        return self.prepared(engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint))
+
+    def prepared(self, job: engine.Job) -> Prepared:
+        """What is asked, which was checked."""
         return Prepared(job, self._observer, self._threads)
 
     def _rows(self, asked: pb.StoredExamples, program: engine.Program, sent: codec.Arrays) -> Rows:

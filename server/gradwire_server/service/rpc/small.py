@@ -6,7 +6,7 @@ What is checked, counted and told is what ``Answering`` checks, counts and tells
 from __future__ import annotations
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server.engine import Evaluation
+from gradwire_server.engine import Evaluation, Fit
 from gradwire_server.service.capacity.caller import Caller
 from gradwire_server.service.requests.logic import reply_too_large
 from gradwire_server.service.requests.templates import Found, Templates
@@ -28,6 +28,7 @@ class SmallRequests:
     def __init__(self, answering: Answering) -> None:
         self._admission = answering.admission
         self._bound = answering.planner.bound
+        self._logic = answering.logic
         self._templates = Templates(answering.logic)
         self._limits = answering.logic.limits
         self._is_traced = SPANS.tracer is not None
@@ -50,7 +51,8 @@ class SmallRequests:
         found = self._evaluated(known, raw, 0, caller)
         if found is None:
             return None
-        response = known[0].response(*found[1:])
+        _, evaluation, seconds, fitted = found
+        response = known[0].response(evaluation, seconds, fitted=fitted)
         if len(response) > self._limits.max_message_bytes:
             raise reply_too_large(len(response), self._limits, TOO_MUCH)
         return response
@@ -60,19 +62,32 @@ class SmallRequests:
         found = self._evaluated(known, raw, start, caller)
         if found is None:
             return None
-        reply, evaluation, seconds = found
+        reply, evaluation, seconds, fitted = found
         if reply > SMALL_REPLY:
             self._admission.answered(caller, reply)
         if reply > INLINE_BYTES // 2:
             return response_frames(tag, evaluation, seconds, caller.checkpoint)
-        return (response_frame(tag, known[0].response(evaluation, seconds)),)
+        return (response_frame(tag, known[0].response(evaluation, seconds, fitted=fitted)),)
 
-    def _evaluated(self, known: Found, raw: bytes, start: int, caller: Caller) -> tuple[int, Evaluation, float] | None:
-        """Bytes of the tensors of a response, what the engine found, and what it took; None as above."""
+    def _evaluated(
+        self, known: Found, raw: bytes, start: int, caller: Caller
+    ) -> tuple[int, Evaluation, float, bool] | None:
+        """Bytes of the tensors of a response, what the engine found, what it took, and whether the fit was known.
+
+        None as above.
+        """
         template, program = known
         self._admission.check(caller)
-        prepared = self._bound(program, template.query(raw, start))
+        query = template.query(raw, start)
+        job = None if template.fit is None else template.fit.job(program, query)
+        if job is not None:
+            # What it costs follows from what is known, and was found to be little.
+            return job.result_bytes, *self._logic.prepared(job).evaluate(caller.checkpoint), True
+        prepared = self._bound(program, query)
         if prepared.cost > SMALL_SECONDS or prepared.memory > SMALL_MEMORY:
             self._templates.leave(raw, start)
             return None
-        return prepared.job.result_bytes, *prepared.evaluate(caller.checkpoint)
+        evaluation, seconds = prepared.evaluate(caller.checkpoint)
+        if evaluation.non_finite is None:
+            template.fit = Fit(prepared.job)
+        return prepared.job.result_bytes, evaluation, seconds, False

@@ -17,4 +17,5 @@ def request_id(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
     for key, value in metadata or ():
         if key == KEY and isinstance(value, str) and _SANE.fullmatch(value):
             return value
-    return f"{getrandbits(128):032x}"
+    # In a third of the time of formatting the number.
+    return getrandbits(128).to_bytes(16).hex()
