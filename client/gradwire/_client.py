@@ -132,7 +132,8 @@ class Client:
         alone, every argument is differentiated in but for those in ``inputs`` and ``per_example``. Arrays have the
         names of arguments, keys, indices and fields, such as ``params.layers.0.w``. Flags, text and functions among the
         arguments, such as ``train=True``, are no arrays: the function gets them as they are. So are fields of
-        dataclasses with the metadata ``static=True``, whose values are hashable.
+        dataclasses with the metadata ``static=True``, whose values are hashable; in a dict, list or tuple they are an
+        error.
 
         Args:
             loss: A Python function of arrays; or an expression, or a ``Graph`` of the contract.

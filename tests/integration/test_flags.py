@@ -101,6 +101,36 @@ class Begun:
         self.first = self.w[start]
 
 
+@dataclass
+class Computed:
+    w: Any
+    mode: str = field(init=False)
+    sizes: tuple[int, ...] = field(init=False)
+    norm: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.mode, self.sizes, self.norm = "train", self.w.shape, np.sum(self.w**2)
+
+
+def test_flags_and_text_in_place_of_what_the_constructor_makes_stay(client: gw.Client) -> None:
+    seen = []
+
+    def loss(p: Computed) -> Any:
+        seen.append((p.mode, p.sizes))
+        return p.norm * (3 if p.mode == "test" else 1)
+
+    step = client.value_and_grad(loss)
+    params = Computed(np.array([1.0, 2.0]))
+    assert step(params)[0] == 5
+    params.mode, params.sizes, params.norm = "test", (7, True), 100.0
+    value, grads = step(params)
+    assert (value, grads.mode, grads.sizes, grads.norm, list(grads.w)) == (15, "test", (7, True), 180, [6, 12])
+    params.sizes = (7, 1)
+    assert step(params)[1].sizes == (7, 1)
+    assert step(Computed(params.w))[0] == 5
+    assert seen == [("train", (2,)), ("test", (7, True)), ("test", (7, 1))]
+
+
 def test_fields_that_others_make_are_made_of_the_expressions(client: gw.Client) -> None:
     value, slope = client.value_and_grad(lambda p: p.norm * 2)(Scaled(np.array([3.0, 4.0])))
     np.testing.assert_allclose(value, 10)

@@ -125,6 +125,13 @@ def flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences:
             # Such as functools.partial; what can be called and is a container was taken apart.
             return Plain(value, type(value))
     names = leaf_names(name, spec)
+    for leaf_name, leaf in zip(names, found, strict=True):
+        if type(leaf) not in LEAVES and _is_plain(leaf):
+            raise InvalidRequestError(
+                f'"{leaf_name}" is {leaf!r:.64}, but arrays and numbers are what a container holds; give it as an '
+                'argument of its own, or as a field of a dataclass with metadata={"static": True}',
+                node=leaf_name,
+            )
     before = len(leaves)
     leaves.update(zip(names, found, strict=True))
     if len(leaves) < before + len(found):
