@@ -4,10 +4,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 60
+PYTHONS ?= python3.12 python3.13
 ORDINARY := -n 2 --dist loadgroup -m 'not container and not languages and not outside'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container test-languages lint protos manual hashes serve docs bench outside faults fuzz
+.PHONY: help demo test coverage test-container test-languages test-pythons lint protos manual hashes serve docs bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -29,6 +30,9 @@ test-container: .venv/dev  ## Build the image and check it, with Docker, which r
 test-languages: .venv/languages  ## Build the examples in C++, Go and JavaScript, and compare their bits; try completion in zsh and fish
 	tools/install-languages
 	$(BIN)/pytest -m languages tests/languages
+
+test-pythons:  ## Run the unit tests with PYTHONS='python3.12 python3.13'; each gets all packages, which takes minutes
+	tools/test-pythons $(PYTHONS) -- -n 2 tests/unit
 
 lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerfile
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/buf lint && $(BIN)/hadolint deploy/Dockerfile
