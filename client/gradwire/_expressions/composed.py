@@ -234,7 +234,12 @@ def below_largest(node: Expression, axis: Axis) -> Expression:
 
 def log_total(shifted: Expression, axis: Axis, *, keepdims: bool) -> Expression:
     """logsumexp(x - max(x)), which is 0 or more; of -inf alone, which has no sum, it is -1."""
-    return maximum(logsumexp(shifted, axis, keepdims=keepdims), -1)
+    return at_least(logsumexp(shifted, axis, keepdims=keepdims), -1)
+
+
+def at_least(node: Expression, bound: float) -> Expression:
+    """The larger of a number and a bound; NaN keeps its gradient, of which a maximum gives its operands none."""
+    return choose(less(node, bound), bound, node)
 
 
 def log_softmax(x: Operand, axis: int | tuple[int, ...] = -1) -> Expression:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from gradwire._errors import InvalidGraphError
-from gradwire._expressions.composed import LEAST, below_largest, log_softmax, log_total, square
+from gradwire._expressions.composed import LEAST, at_least, below_largest, log_softmax, log_total, square
 from gradwire._expressions.expression import Expression, Operand, as_expression
 from gradwire._expressions.primitives import abs as abs_
 from gradwire._expressions.primitives import (
@@ -50,7 +50,7 @@ def softmax_cross_entropy(logits: Operand, labels: Operand, axis: int | tuple[in
     node = as_expression(logits)
     check_elements("softmax_cross_entropy", node, axis)
     # A label of 0 times -inf is 0, as is what has no chance and does not occur.
-    return negative(sum_over(mul(labels, maximum(log_softmax(node, axis), LEAST)), axis))
+    return negative(sum_over(mul(labels, at_least(log_softmax(node, axis), LEAST)), axis))
 
 
 def softmax_cross_entropy_with_integer_labels(logits: Operand, label: Operand) -> Expression:

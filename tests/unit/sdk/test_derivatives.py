@@ -174,6 +174,65 @@ class TestRulesOfTheEngine:
         assert [float(value) for value in values[1:]] == [0, 0, 0]
 
 
+LOGITS = [[1, NAN, 2], [1, INF, 2], [1, -INF, 2], [INF, INF, 1], [NAN, NAN, NAN], [-INF, NAN, 0], [INF, -INF, 0]]
+OF_LOGITS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "logsumexp": (gw.logsumexp, jax.nn.logsumexp),
+    "softmax": (lambda z: gw.softmax(z) @ np.arange(1.0, 4), lambda z: jax.nn.softmax(z) @ jnp.arange(1.0, 4)),
+    "log_softmax": (
+        lambda z: gw.log_softmax(z) @ np.arange(1.0, 4),
+        lambda z: jax.nn.log_softmax(z) @ jnp.arange(1.0, 4),
+    ),
+    "cross-entropy": (
+        lambda z: gw.softmax_cross_entropy_with_integer_labels(z, 2),
+        lambda z: jax.nn.logsumexp(z) - z[2],
+    ),
+    "cross-entropy of probabilities": (
+        lambda z: gw.softmax_cross_entropy(z, np.array([0.25, 0, 0.75])),
+        lambda z: -(jnp.array([0.25, 0, 0.75]) * jax.nn.log_softmax(z)).sum(),
+    ),
+}
+
+
+@pytest.mark.parametrize("function", OF_LOGITS)
+def test_logits_that_are_not_finite_have_no_finite_gradient_where_jax_has_none(function: str) -> None:
+    ours, theirs = OF_LOGITS[function]
+    z = gw.parameter("z", 3)
+    loss = ours(z)
+    for logits in LOGITS:
+        if function.endswith("probabilities") and -INF in logits:
+            # A label of 0 where there is no chance is a term of 0, which JAX has NaN for.
+            continue
+        own, written = on_engine(loss, {"z": logits})["z"], referred([loss, gw.gradient(loss, z)], {"z": logits})
+        expected = jax.grad(theirs)(jnp.asarray(logits, float))
+        assert np.isnan(own[np.isnan(expected)]).all()
+        np.testing.assert_allclose(written.values[1], own, rtol=1e-14)
+
+
+ENDS: dict[str, tuple[Callable[..., Any], float, float, float]] = {
+    "sqrt": (np.sqrt, 0, INF, -INF),
+    "log": (np.log, 0, INF, -INF),
+    "cbrt": (np.cbrt, 0, INF, -INF),
+    "x ** 1.5": (lambda x: x**1.5, 0, 0, INF),
+    "x ** 2.5": (lambda x: x**2.5, 0, 0, 0),
+    "x ** 3": (lambda x: x**3, 0, 0, 0),
+    "abs": (np.abs, 0, 0, 0),
+    "norm": (lambda x: np.linalg.norm(x * np.ones(2)), 0, 0, 0),
+    "arcsin": (np.arcsin, 1, INF, NAN),
+    "arccos": (np.arccos, 1, -INF, NAN),
+    "arccosh": (np.arccosh, 1, INF, NAN),
+    "arctanh": (np.arctanh, 1, INF, INF),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_first_and_second_derivatives_at_the_ends_of_domains(name: str) -> None:
+    function, at, first, second = ENDS[name]
+    x = gw.parameter("x")
+    slope = gw.gradient(function(x), x)
+    values = referred([slope * 1.0, gw.gradient(slope, x) * 1.0], {"x": at}).values
+    np.testing.assert_array_equal(values, [first, second])
+
+
 def test_what_wrt_may_be() -> None:
     x, y = gw.parameter("x", 2), gw.parameter("y")
     inside = x * y
