@@ -129,28 +129,15 @@ def power(x: Operand, exponent: ArrayLike | Expression) -> Expression:
     return unary("power", x, exponent=number)
 
 
-_MOST_EXPONENTS = 256
-"""Different exponents of one power; each is a node or two."""
-
-
 def _powers(x: Expression, exponents: ArrayLike) -> Expression:
     """x to the power of an array of constants."""
-    try:
-        given = np.asarray(exponents, float)
-    except (TypeError, ValueError):
-        given = np.full(1, np.nan)
-    own = np.unique(given)
-    if isinstance(exponents, bool | str) or not np.isfinite(own).all() or len(own) > _MOST_EXPONENTS:
-        raise InvalidGraphError(
-            f"power with exponent {exponents!r:.64}; expected a finite number, or an array of at most "
-            f"{_MOST_EXPONENTS} different ones"
-        )
-    wide = mul(x, np.ones(given.shape)) if given.ndim else x
+    given, own = shapes.exponents(exponents)
+    wide = mul(x, np.ones(given.shape))
     total = as_expression(np.zeros(wide.shape))
     for exponent in own:
         holds = np.broadcast_to(given == exponent, wide.shape)
         # What is not selected is 1, so that nothing infinite is there.
-        total = where(holds, unary("power", where(holds, wide, 1), exponent=float(exponent)), total)
+        total = where(holds, unary("power", where(holds, wide, 1), exponent=exponent), total)
     return total
 
 

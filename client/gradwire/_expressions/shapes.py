@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from gradwire._arrays import MAX_INDEX
 from gradwire._errors import InvalidGraphError
@@ -153,6 +154,25 @@ def transposed(node: Node, axes: int | Sequence[int] | None) -> tuple[int, ...]:
     if given is None or len(given) != node.ndim:
         raise InvalidGraphError(f"transpose of {node!r} with axes {axes!r:.64}: give all {node.ndim} of them, integers")
     return normal_axes(node, tuple(given))
+
+
+_MOST_EXPONENTS = 256
+"""Different exponents of one power; each is a node or two."""
+
+
+def exponents(given: ArrayLike) -> tuple[NDArray[np.float64], list[float]]:
+    """The exponents that a caller gives for elements, and those of them that differ."""
+    try:
+        array = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        array = np.full(1, np.nan)
+    own = np.unique(array)
+    if isinstance(given, bool | str) or not np.isfinite(own).all() or len(own) > _MOST_EXPONENTS:
+        raise InvalidGraphError(
+            f"power with exponent {given!r:.64}; expected a finite number, or an array of at most "
+            f"{_MOST_EXPONENTS} different ones"
+        )
+    return array, own.tolist()
 
 
 def one_axis(node: Node, axis: object) -> int:
