@@ -82,7 +82,7 @@ def distributions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Distrib
 
 def install(python: Path, requirement: str, distributions: dict[str, Distribution]) -> None:
     links = [f"--find-links={found.wheel.parent}" for found in distributions.values()]
-    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--only-binary=:all:")
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--only-binary=:all:", "--no-compile")
     run(*pip, "--constraint=constraints.txt", *links, f"{requirement}=={VERSION}")
 
 
