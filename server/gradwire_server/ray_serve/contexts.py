@@ -25,7 +25,8 @@ class ServeContext:
 
     def peer(self) -> str:
         """The other end of the connection, which is a proxy of Serve."""
-        return self._context.peer()
+        peer: str = self._context.peer()
+        return peer
 
     def time_remaining(self) -> None:
         """Nothing: Serve does not hand the deadline on. It cancels the call when that has passed."""
