@@ -116,7 +116,7 @@ def test_the_key_is_below_the_graph() -> None:
 
 
 def test_a_constant_stands_where_it_is_used() -> None:
-    assert texts(cross_entropy_figure()).count("−1") == 3 + 1  # and one is a gradient
+    assert texts(cross_entropy_figure()).count("−1") == 4 + 1  # and one is a gradient
 
 
 def test_names_and_titles_are_no_formulas(tmp_path: Path) -> None:
