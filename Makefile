@@ -5,10 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 60
 PYTHONS ?= python3.12 python3.13
-ORDINARY := -n 2 --dist loadgroup -m 'not container and not languages and not outside'
+ORDINARY := -n 2 -m 'not cluster and not container and not languages and not outside'
+CLUSTER := tests/docs/test_blocks.py tests/integration/test_ray.py tests/integration/test_ray_serve.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-container test-languages test-pythons lint protos manual hashes serve docs bench outside faults fuzz
+.PHONY: help demo test coverage test-cluster test-container test-languages test-pythons lint protos manual hashes serve docs bench outside faults fuzz
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
@@ -18,11 +19,15 @@ demo: .venv/demo  ## Train a classifier on real data: a server, three workers, a
 
 test: lint $(BIN)/prometheus $(BIN)/chromium  ## Check everything: lint, then all tests
 	$(BIN)/pytest $(ORDINARY)
+	$(MAKE) --no-print-directory test-cluster
 	$(MAKE) --no-print-directory test-container
 	$(MAKE) --no-print-directory test-languages
 
 coverage: .venv/dev $(BIN)/prometheus $(BIN)/chromium  ## List the lines and branches that no test reaches; takes twice as long as the tests
 	$(BIN)/pytest $(ORDINARY) --cov --cov-report=term-missing
+
+test-cluster: .venv/dev  ## Start clusters of Ray, whose parts give up on a machine that is busy, and compute on them
+	$(BIN)/pytest -m cluster $(CLUSTER)
 
 test-container: .venv/dev  ## Build the image and check it, with Docker, which root on Debian need not have installed
 	tools/with-docker $(BIN)/pytest tests/container

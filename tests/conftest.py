@@ -14,9 +14,6 @@ import pytest
 # other one is to know.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 
-ON_RAY = pytest.mark.xdist_group("ray")
-"""Tests that share a cluster of Ray, which one process runs."""
-
 
 @pytest.fixture
 def double_precision() -> Iterator[None]:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from sybil.example import SybilFailure
 
-from tests.conftest import ON_RAY
 from tools.site.blocks import Page
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +33,8 @@ def test_every_block_does_what_the_page_says(page: str, tmp_path: Path, monkeypa
         blocks.run()
 
 
-@ON_RAY
+@pytest.mark.cluster
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("page", sorted(NEEDING_RAY))
 def test_every_block_on_a_cluster_does_what_the_page_says(page: str, tmp_path: Path) -> None:

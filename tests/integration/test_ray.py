@@ -16,9 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import gradwire as gw
-from tests.conftest import ON_RAY
 
-pytestmark = [ON_RAY, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(300)]
 
 N = 3000
 

@@ -25,7 +25,7 @@ from tests.integration.waiting import eventually
 from tests.losses import Case, hinge, perceptron
 
 # A cluster begins first, in half a minute where nothing else runs.
-pytestmark = pytest.mark.timeout(2 * STARTING)
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2 * STARTING)]
 
 TOKEN = "a-token-that-nobody-guesses"  # noqa: S105  (of the tests)
 ID = "an-id-of-the-caller"
