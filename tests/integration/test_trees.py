@@ -208,14 +208,14 @@ MISTAKES: list[tuple[Any, tuple[Any, ...], dict[str, Any], str]] = [
         lambda p: p["w"],
         ({"w": "text"},),
         {},
-        r"\"p.w\" is 'text', but arrays and numbers are what a container holds; give",
+        r"\"p.w\" is 'text'; expected numbers, for a container holds arrays",
     ),
-    (lambda p: p["w"], ({"w": [np.ones(2), "text"]},), {}, r"\"p.w.1\" is 'text', but arrays"),
+    (lambda p: p["w"], ({"w": [np.ones(2), "text"]},), {}, r"\"p.w.1\" is 'text'; expected numbers"),
     (
         lambda p: p["w"],
         ({"w": 1.0, "train": True},),
         {},
-        r'"p.train" is True, .* give it as an argument of its own, or as',
+        r'"p.train" is True; .* flags and text are arguments of their own, or fields',
     ),
     (
         lambda w, x: w,

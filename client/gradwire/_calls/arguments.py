@@ -128,8 +128,8 @@ def flatten_into(leaves: dict[str, Any], name: str, value: object, *, sequences:
     for leaf_name, leaf in zip(names, found, strict=True):
         if type(leaf) not in LEAVES and _is_plain(leaf):
             raise InvalidRequestError(
-                f'"{leaf_name}" is {leaf!r:.64}, but arrays and numbers are what a container holds; give it as an '
-                'argument of its own, or as a field of a dataclass with metadata={"static": True}',
+                f'"{leaf_name}" is {leaf!r:.64}; expected numbers, for a container holds arrays and numbers alone; '
+                'flags and text are arguments of their own, or fields of a dataclass with metadata={"static": True}',
                 node=leaf_name,
             )
     before = len(leaves)
