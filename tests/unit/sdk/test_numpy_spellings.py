@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import gradwire as gw
 from tests.unit.sdk.referring import referred
-from tests.unit.sdk.test_numpy import ARRAYS
+from tests.unit.sdk.test_numpy import ARRAYS, check_line
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -99,20 +97,7 @@ LINES: dict[str, Callable[..., Any]] = {
 
 @pytest.mark.parametrize("line", LINES)
 def test_a_line_has_numpys_value_and_jaxs_gradient(line: str) -> None:
-    function = LINES[line]
-    names = function.__code__.co_varnames[1 : function.__code__.co_argcount]
-    arrays = {name: ARRAYS[name] for name in names}
-    built = function(np, *(gw.parameter(name, ARRAYS[name].shape) for name in names))
-    with np.errstate(invalid="ignore"):
-        expected = np.asarray(function(np, *arrays.values()))
-    assert built.shape == expected.shape
-    weights = np.linspace(1, 2, expected.size).reshape(expected.shape)
-    (_, value), gradients = referred([gw.sum(built * weights) * 1.0, built], arrays)
-    np.testing.assert_allclose(value, expected, rtol=1e-13, atol=1e-14)
-    places = tuple(range(len(names)))
-    slopes = jax.grad(lambda *own: (function(jnp, *own) * weights).sum(), places)(*map(jnp.asarray, arrays.values()))
-    for name, slope in zip(names, slopes, strict=True):
-        np.testing.assert_allclose(gradients.get(name, 0), slope, rtol=1e-10, atol=1e-12)
+    check_line(LINES[line], compiled=False)
 
 
 ONLY_NUMPY: dict[str, Callable[..., Any]] = {
