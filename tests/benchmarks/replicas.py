@@ -20,8 +20,10 @@ from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import Call, Timings, contest, in_turns
 from tests.benchmarks.unary import SERVE
 
-EXAMPLES, STEPS = 4096, 1000
-"""Of a call that computes for tens of milliseconds, so that what callers take of the two cores is little beside it."""
+EXAMPLES, STEPS = 16_384, 1000
+"""A call computes for some 200 ms, so that what callers take of the two cores is little beside it; and so that it is
+far from the bounds of the server's tiers (50 and 500 ms), about which a replica with one thread begins a second call
+beside the first, and takes more than its core."""
 
 CALLERS = 8
 """Callers at a time; with as many as replicas one often waits for the other's, while the other replica has nothing."""
