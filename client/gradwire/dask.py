@@ -6,50 +6,11 @@ step = gradwire.dask.value_and_grad(loss, "data/*.parquet")
 value, gradients = step(w=w)
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any, Unpack
-
-from gradwire._calls.computation import Loss, Options
 from gradwire._errors import lacking
 
 try:
-    import dask
-
-    from gradwire._units.columns import Names
-    from gradwire._units.much import MAX_UNIT_BYTES, MuchData
-    from gradwire._units.sums import sum_over
-    from gradwire._units.tree import blocks
+    from gradwire_server.units.dask import value_and_grad
 except ModuleNotFoundError as error:
     raise lacking(error, "dask") from None
 
-BLOCKS = 64
-"""Tasks of a step, at least where there are so many units."""
-
-
-def value_and_grad(
-    loss: Loss,
-    files: Any,
-    *,
-    columns: Names | None = None,
-    max_unit_bytes: int = MAX_UNIT_BYTES,
-    **options: Unpack[Options],
-) -> Callable[..., tuple[Any, Any]]:
-    """A callable that gives the loss over all rows of files, and its gradients, with the bits of ``gradwire.ray``.
-
-    Its tasks go to the client of ``dask.distributed`` that there is, or else to Dask's scheduler. Arguments and errors
-    are those of ``gradwire.ray.value_and_grad``, without actors.
-    """
-    data = MuchData(loss, files, columns, max_unit_bytes, options)
-
-    def step(*arrays: Any, **named: Any) -> tuple[Any, Any]:
-        asked = data.asked(arrays, named)
-        program, shared = dask.delayed(asked.program, traverse=False), dask.delayed(asked.arrays, traverse=False)
-        task = dask.delayed(sum_over, pure=False)
-        result = data.answer(
-            asked, dask.compute(*[task(program, shared, units) for units in blocks(data.units, BLOCKS)])
-        )
-        return result.loss, result.gradients
-
-    return step
+__all__ = ["value_and_grad"]

@@ -21,10 +21,10 @@ import ray
 import gradwire as gw
 import gradwire.ray
 from examples.much_data.__main__ import FEATURES, write
-from gradwire._units.columns import Column, arrays_of
-from gradwire._units.formats import Unit
-from gradwire._units.much import MuchData
-from gradwire._units.sums import Partial, sum_over, total
+from gradwire_server.units.columns import Column, arrays_of
+from gradwire_server.units.formats import Unit
+from gradwire_server.units.much import MuchData
+from gradwire_server.units.sums import Partial, sum_over, total
 from tests.benchmarks.table import Row, rows
 from tests.benchmarks.timing import in_turns
 

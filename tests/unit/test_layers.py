@@ -43,7 +43,6 @@ SDK_WINGS = {
     "_pictures": "pictures: what does a graph look like?",
     "_calls": "calls: what is asked, and what is the answer?",
     "_transports": "transports: how do calls reach an engine, and their answers come back?",
-    "_units": "units: which rows are one piece of work, and what do they sum to?",
 }
 """Of the SDK, likewise."""
 
@@ -101,15 +100,15 @@ RULES = [
     ),
     (
         "server without Ray",
-        [path for path in files(SERVER) if path.parent.name != "ray_serve"],
-        ("gradwire_server.ray_serve", "ray"),
+        [path for path in files(SERVER) if path.parent.name not in {"ray_serve", "units"}],
+        ("gradwire_server.ray_serve", "gradwire_server.units", "ray", "dask", "pyarrow"),
     ),
     ("errors", [SERVER / "errors.py"], ("gradwire_server", *WIRE)),
     ("requests", [*files(SERVICE / "requests"), SERVICE / "rpc" / "frames.py"], ("grpc",)),
     ("service", files(SERVICE), ("numba", "torch", *(f"gradwire_server.engine.{wing}" for wing in WINGS[ENGINE]))),
     (
         "client",
-        [path for path in files(CLIENT) if path.name != "local.py"],
+        [path for path in files(CLIENT) if path.name not in {"local.py", "ray.py", "dask.py"}],
         ("gradwire_server", "prometheus_client", "pydantic", "structlog"),
     ),
     (

@@ -14,7 +14,7 @@ import pytest
 
 import gradwire as gw
 import gradwire.dask
-from gradwire._units.tree import blocks, summed
+from gradwire_server.units.tree import blocks, summed
 
 N, FEATURES = 1000, 5
 RANDOM = np.random.default_rng(3)

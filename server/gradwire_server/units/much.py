@@ -15,10 +15,10 @@ from gradwire._calls.problem import Problem
 from gradwire._calls.results import NonFinite, Result, Told
 from gradwire._errors import InvalidRequestError, LimitExceededError, NonFiniteError
 from gradwire._transports.local import LocalTransport
-from gradwire._units.columns import Names, columns_of
-from gradwire._units.files import listed
-from gradwire._units.formats import Unit, described
-from gradwire._units.sums import Partial, Program, total
+from gradwire_server.units.columns import Names, columns_of
+from gradwire_server.units.files import listed
+from gradwire_server.units.formats import Unit, described
+from gradwire_server.units.sums import Partial, Program, total
 
 MAX_UNIT_BYTES = 1 << 30
 """Bytes that the arrays of a unit may take, by default."""

@@ -14,10 +14,10 @@ from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import NonFinite
 from gradwire._errors import GradwireError
 from gradwire._transports.local import LocalTransport
-from gradwire._units.columns import Column, arrays_of
-from gradwire._units.formats import Unit
-from gradwire._units.tree import summed
 from gradwire.v1 import graph_pb2
+from gradwire_server.units.columns import Column, arrays_of
+from gradwire_server.units.formats import Unit
+from gradwire_server.units.tree import summed
 
 PROGRAMS = 16
 """Programs that a process keeps what its engine has made of."""

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gradwire._arrays import Array
 from gradwire._errors import InvalidRequestError
-from gradwire._units.formats import File, Unit, table_of
+from gradwire_server.units.formats import File, Unit, table_of
 
 Names = Mapping[str, str | Sequence[str]]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradwire._errors import InvalidRequestError
-from gradwire._units.files import located
+from gradwire_server.units.files import located
 
 OPEN_FILES = 16
 """Files that a process keeps open, whose footers it need not read again."""

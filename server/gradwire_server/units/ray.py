@@ -1,0 +1,258 @@
+"""Units by Ray: actors read files, and compute. Callers have it as ``gradwire.ray``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Self, Unpack, overload
+
+import ray
+from ray import exceptions
+
+from gradwire._calls.computation import Loss, Options
+from gradwire._calls.deadline import Deadline
+from gradwire._calls.results import Result
+from gradwire._errors import GradwireError, InvalidRequestError, ServerError, UnavailableError
+from gradwire._numbers import whole
+from gradwire_server.units.columns import Names
+from gradwire_server.units.formats import Unit
+from gradwire_server.units.much import MAX_UNIT_BYTES, Asked, MuchData
+from gradwire_server.units.sums import Partial, Program, sum_over
+from gradwire_server.units.tree import blocks
+
+RETRIES = 3
+"""Times that a block of units is computed again whose actor has died, unless ``actor_options`` say another number."""
+
+BLOCKS = 8
+"""Blocks of units for each actor, at least where there are so many units: who is quick takes more of them."""
+
+AHEAD = 2
+"""Blocks that an actor has at a time, one of which waits."""
+
+
+class ValueAndGrad:
+    """A loss that actors evaluate and differentiate; made by ``gradwire.ray.value_and_grad``.
+
+    Close it, or use it in a ``with`` block, to let the actors go; they end with the program at the latest.
+    """
+
+    def __init__(self, data: MuchData, actors: int | None, actor_options: Mapping[str, Any]) -> None:
+        self._data = data
+        self._count = actors
+        self._options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **actor_options}
+        self._actors: list[Any] = []
+        self._job: object = None
+        self._programs: dict[Program, Any] = {}
+        """References to programs in the object store."""
+
+    @overload
+    def __call__(self, *, timeout: float | None = None, **named: Any) -> tuple[Any, dict[str, Any]]: ...
+
+    @overload
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]: ...
+
+    def __call__(self, *arrays: Any, timeout: float | None = None, **named: Any) -> tuple[Any, Any]:
+        """Loss and gradients for these arrays, over all rows of the files.
+
+        Args:
+            *arrays: As for what ``client.value_and_grad`` makes, without what is read from the files.
+            timeout: Seconds for the whole step. Default: no bound.
+            **named: Likewise.
+
+        Returns:
+            The loss, a scalar, and the gradients, nested as those of ``client.value_and_grad``. Their bits depend on
+            the files and arrays alone: not on how many actors there are, on who is quick, or on who died meanwhile.
+
+        Raises:
+            GradwireError: Whatever is wrong.
+        """
+        result = self.evaluate(*arrays, timeout=timeout, **named)
+        return result.loss, result.gradients
+
+    def evaluate(self, *arrays: Any, timeout: float | None = None, **named: Any) -> Result:
+        """The whole result, with the report of non-finite values, whose examples are numbered through all files."""
+        deadline = Deadline(timeout)
+        asked = self._data.asked(arrays, named)
+        if not self._data.units:
+            return self._data.answer(asked, [])
+        try:
+            return self._data.answer(asked, self._step(asked, deadline))
+        except (exceptions.RayError, ConnectionError) as failure:
+            self.close()
+            raise UnavailableError(
+                f"the cluster of Ray is gone, or failed in this step: {failure}; join one with ray.init, and go on "
+                "from the parameters of this step, of which nothing is lost"
+            ) from failure
+
+    def close(self) -> None:
+        """Let the actors go; a later step makes new ones."""
+        actors, self._actors, self._programs = self._actors, [], {}
+        for actor in actors:
+            with suppress(Exception):  # it has ended, or its cluster has
+                ray.kill(actor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _step(self, asked: Asked, deadline: Deadline) -> list[Partial]:
+        """The sums over all blocks, in their order."""
+        actors = self._ready()
+        waiting = enumerate(blocks(self._data.units, BLOCKS * len(actors)))
+        program = self._programs.get(asked.program) or self._programs.setdefault(asked.program, ray.put(asked.program))
+        arrays = ray.put(asked.arrays)
+        running: dict[Any, tuple[int, Sequence[Unit], Any]] = {}
+        found: dict[int, Partial] = {}
+
+        def give(actor: Any) -> None:
+            for place, units in waiting:
+                running[actor.sum_over.remote(program, arrays, units)] = place, units, actor
+                break
+
+        for actor in actors * AHEAD:
+            give(actor)
+        try:
+            while running:
+                done, _ = ray.wait(list(running), timeout=deadline.left)
+                for reference in done:
+                    place, _, actor = running[reference]
+                    # What an actor computes is what it was given first.
+                    units = next(given for _, given, taker in running.values() if taker is actor)
+                    found[place] = _gotten(reference, units)
+                    del running[reference]
+                    give(actor)
+        finally:
+            # Whatever else was asked of actors in a step that failed is not wanted any more.
+            with suppress(Exception):  # the cluster may be gone
+                for reference in running:
+                    ray.cancel(reference)
+        return [found[place] for place in sorted(found)]
+
+    def _ready(self) -> list[Any]:
+        """The actors, on the cluster that the program has joined."""
+        if not ray.is_initialized():
+            _join()
+        context = ray.get_runtime_context()
+        job = context.get_job_id(), context.get_node_id()
+        if job != self._job:
+            self._job, self._actors, self._programs = job, [], {}
+        if not self._actors:
+            cpus = self._options["num_cpus"]
+            count = self._count or int(ray.cluster_resources().get("CPU", 1) // (cpus or 1)) or 1
+            make = ray.remote(_Actor).options(**self._options)
+            self._actors = [make.remote(max(1, int(cpus))) for _ in range(count)]
+        return self._actors
+
+
+class _Actor:
+    """Reads units and computes, in a process of Ray's."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def sum_over(self, program: Program, arrays: Mapping[str, Any], units: Sequence[Unit]) -> Partial:
+        """See ``gradwire_server.units.sums.sum_over``."""
+        return sum_over(program, arrays, units, self._threads)
+
+
+def value_and_grad(
+    loss: Loss,
+    files: Any,
+    *,
+    columns: Names | None = None,
+    actors: int | None = None,
+    actor_options: Mapping[str, Any] | None = None,
+    max_unit_bytes: int = MAX_UNIT_BYTES,
+    **options: Unpack[Options],
+) -> ValueAndGrad:
+    """A callable that gives the loss over all rows of files, and its gradients, as ``client.value_and_grad`` does.
+
+    ::
+
+        step = gradwire.ray.value_and_grad(loss, "data/*.parquet")
+        value, gradients = step(w=w)
+
+    Per-example inputs, or arguments of a function that ``per_example`` names, are columns of the files; all others are
+    given with a step. Row groups of Parquet and record batches of Arrow IPC are read and computed one at a time, by
+    actors that each hold one of them.
+
+    Args:
+        loss: As for ``client.value_and_grad``. It travels as a graph; functions are traced here, and do not travel.
+        files: Paths, globs, folders or URIs of Parquet or Arrow IPC files, which every node reads under these names; or
+            a ``ray.data.Dataset`` that reads files and does nothing else, for these.
+        columns: Columns by input, where they are not named like it: ``{"y": "label"}``, or ``{"x": ["age", "height"]}``
+            for flat ones that are the elements of a vector. Columns are numbers, lists of one length, or tensors.
+        actors: How many. Default: as the CPUs of the cluster allow.
+        actor_options: What Ray takes for an actor, such as ``{"memory": 4 << 30}``. Default: one CPU.
+        max_unit_bytes: Bytes that the arrays of a row group or record batch may take.
+        **options: ``reduction`` (``"mean"`` or ``"sum"``), ``wrt``, ``ties``, ``dtype``, ``inputs``, ``per_example``
+            and ``reject_non_finite``; see ``gw.Options``.
+
+    Raises:
+        InvalidRequestError: There are no such files or columns, columns hold no numbers, or an option makes no sense.
+        LimitExceededError: A row group or record batch is larger than ``max_unit_bytes``.
+    """
+    if actors is not None and (whole(actors) or 0) < 1:
+        raise InvalidRequestError(f"actors={actors!r:.64}: expected an integer from 1")
+    data = MuchData(loss, _files(files), columns, max_unit_bytes, options)
+    return ValueAndGrad(data, actors, actor_options or {})
+
+
+def _files(files: Any) -> object:
+    """The files, also those of a dataset.
+
+    Raises:
+        InvalidRequestError: A dataset does more than to read files.
+    """
+    plan = getattr(files, "_logical_plan", None)
+    if plan is None:
+        return files
+    # ``input_files`` is empty of a plan that lists files first, and of one that limits or filters it has all.
+    [source] = plan.dag.input_dependencies or [plan.dag]
+    kinds = type(plan.dag).__name__, type(source).__name__
+    found: list[str] = []
+    if kinds == ("ReadFiles", "ListFiles"):
+        found = list(source.paths)
+    elif kinds == ("Read", "Read"):
+        found = sorted(files.input_files())
+    if not found:
+        raise InvalidRequestError(
+            f"expected files, or a dataset that reads files and does nothing else; found {plan.dag.name}: write what "
+            "it makes with write_parquet, and give these files"
+        )
+    return found
+
+
+def _join() -> None:
+    """Join the cluster that the environment names, or start one on this machine that tells nobody of it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_ADDRESS" in os.environ:
+        ray.init()
+    else:
+        ray.init(include_dashboard=False)
+
+
+def _gotten(reference: Any, units: Sequence[Unit]) -> Partial:
+    """The sum over a block of units."""
+    try:
+        found: Partial = ray.get(reference)
+    except exceptions.RayTaskError as error:
+        if isinstance(error.cause, GradwireError):
+            raise error.cause from None
+        raise ServerError(f"an actor failed at {_named(units)}: {error.cause!r}") from error
+    except exceptions.RayActorError as error:
+        raise UnavailableError(
+            f"the actor that computes {_named(units)} has died again and again in this step, and is given up: {error}; "
+            "where that is for want of memory, write smaller row groups or give actors more"
+        ) from error
+    return found
+
+
+def _named(units: Sequence[Unit]) -> str:
+    return str(units[0]) if len(units) == 1 else f"units from {units[0]} to {units[-1]}"
