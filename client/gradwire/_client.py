@@ -38,9 +38,9 @@ def connect(target: str, **options: Unpack[Connection]) -> Client:
     """
     to = address(target, **options)
     if to.target == LOCAL:
-        from gradwire._transports.local import LocalTransport  # noqa: PLC0415  (other targets do not need it)
+        from gradwire._transports.local import local_transport  # noqa: PLC0415  (other targets do not need it)
 
-        return Client(LocalTransport())
+        return Client(local_transport())
     from gradwire._transports.grpc_blocking import GrpcTransport  # noqa: PLC0415  (gRPC takes long to import, also for who only writes graphs)
 
     return Client(GrpcTransport(to))

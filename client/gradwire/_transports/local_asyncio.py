@@ -12,14 +12,14 @@ from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
 from gradwire._calls.steps import Step
 from gradwire._calls.stream import Stream
-from gradwire._transports.local import LocalTransport
+from gradwire._transports.local import local_transport
 
 
 class AsyncLocalTransport:
     """The engine in this process, on threads."""
 
     def __init__(self) -> None:
-        self._local = LocalTransport()
+        self._local = local_transport()
 
     async def send(self, step: Step, deadline: Deadline) -> object:
         """See ``AsyncTransport``."""

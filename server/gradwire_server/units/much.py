@@ -14,7 +14,7 @@ from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
 from gradwire._calls.results import NonFinite, Result, Told
 from gradwire._errors import InvalidRequestError, LimitExceededError, NonFiniteError
-from gradwire._transports.local import LocalTransport
+from gradwire_server.local import LocalTransport
 from gradwire_server.units.columns import Names, columns_of
 from gradwire_server.units.files import listed
 from gradwire_server.units.formats import Unit, described

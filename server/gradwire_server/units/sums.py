@@ -13,8 +13,8 @@ from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import NonFinite
 from gradwire._errors import GradwireError
-from gradwire._transports.local import LocalTransport
 from gradwire.v1 import graph_pb2
+from gradwire_server.local import LocalTransport
 from gradwire_server.units.columns import Column, arrays_of
 from gradwire_server.units.formats import Unit
 from gradwire_server.units.tree import summed
