@@ -103,7 +103,7 @@ def test_the_manual_page_comes_with_the_command(distributions: dict[str, Distrib
 
 
 def test_the_client_is_small(distributions: dict[str, Distribution]) -> None:
-    assert distributions["gradwire"].wheel.stat().st_size < 230_000
+    assert distributions["gradwire"].wheel.stat().st_size < 200_000
 
 
 def test_what_is_of_others_comes_with_its_licence(distributions: dict[str, Distribution]) -> None:
@@ -160,6 +160,10 @@ try:
     gw.connect("local")
 except gw.UsageError as error:
     print(error)
+try:
+    import gradwire.ray
+except ModuleNotFoundError as error:
+    print(error)
 """
 
 
@@ -170,10 +174,11 @@ def test_the_client_alone_trains_against_a_server_and_its_extra_brings_that(
     python = tmp_path / "bin" / "python"
     install(python, "gradwire", distributions)
     with ServerProcess() as server:
-        losses, message = run(python, "-c", TRAINING, server.address).splitlines()
+        losses, local, ray = run(python, "-c", TRAINING, server.address).splitlines()
     # By hand: after a step against [4, -3.5] / 3 only the first example is left, with half of its loss; then none is.
     assert json.loads(losses) == pytest.approx([1, 1 / 6, 0])
-    assert message == "connect(\"local\") needs gradwire_server: pip install 'gradwire[server]'"
+    assert local == "connect(\"local\") needs gradwire_server: pip install 'gradwire[server]'"
+    assert ray == "there is no gradwire_server: pip install 'gradwire[ray]'"
 
     install(python, "gradwire[server]", distributions)
     command = python.parent / "gradwire"

@@ -116,6 +116,11 @@ RULES = [
         [path for path in files(CLIENT) if path.name != "saving.py"],
         ("gradwire_pictures", "igraph", "matplotlib"),
     ),
+    (
+        "client without other frameworks",
+        [path for path in files(CLIENT) if path.name not in {"__init__.py", "jax.py", "openmdao.py", "torch.py"}],
+        ("gradwire_imports", "dask", "jax", "onnx", "openmdao", "pyarrow", "ray", "torch"),
+    ),
     ("pictures", files(PICTURES), ("gradwire_server", "grpc", "gradwire._calls", "gradwire._transports")),
     ("imports", files(IMPORTS), ("gradwire_server", "grpc", "gradwire_pictures", "gradwire._transports")),
 ]

@@ -15,6 +15,7 @@ import pytest
         ("from gradwire import from_jax", "jax", "jax"),
         ("import gradwire.jax", "jax", "jax"),
         ("import gradwire.torch", "torch", "torch"),
+        ("import gradwire.torch", "gradwire_imports", "torch"),
         ("import gradwire.openmdao", "openmdao", "openmdao"),
         ("import gradwire.ray", "ray", "ray"),
         ("import gradwire.ray", "gradwire_server", "ray"),
