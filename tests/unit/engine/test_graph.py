@@ -563,3 +563,18 @@ class TestIdentity:
         nodes += [op("reshape", max(0, i + 1), shape=[2]) if i else op("reshape", 0, shape=[2]) for i in range(20_000)]
         nodes += [op("take", 2 + i, 1) for i in range(20_000)]
         assert len(taken(graph(*nodes))) == 40_002
+
+
+class TestActive:
+    """Nodes that gradients of the loss go through."""
+
+    @pytest.mark.parametrize(("op_name", "others"), [("less", [1]), ("equal", [1]), ("select", [1, 1])])
+    def test_none_go_through_a_comparison_or_what_it_is_made_of(self, op_name: str, others: list[int]) -> None:
+        # A parameter, its exponential, what compares that, and their product.
+        message = graph(parameter("w"), constant(1.0), op("exp", 0), op(op_name, 2, *others), op("mul", 3, 0))
+        checked = taken(message)
+        assert np.flatnonzero(checked.active([0])).tolist() == [0, 4]
+
+    def test_a_choice_passes_on_to_what_is_chosen(self) -> None:
+        message = graph(parameter("w"), op("exp", 0), op("sin", 0), op("select", 0, 1, 2))
+        assert np.flatnonzero(taken(message).active([0])).tolist() == [0, 1, 2, 3]

@@ -79,7 +79,9 @@ def values_and_gradients(
         one = {own: array[example] for own, array in arrays.items()}
         values = forward(checked, one, np.dtype(dtype), needed(checked, [checked.graph.loss, inner]))
         gradients = backward(checked, values, wanted)
-        found = [values[inner], *(gradients[program.facts.by_name[own].node] for own in names)]
+        # What the loss passes no gradient on to has zeros.
+        nodes = [program.facts.by_name[own].node for own in names]
+        found = [values[inner], *(gradients[own] if wanted[own] else np.zeros(shape, dtype) for own in nodes)]
         for kept, array in zip(theirs, found, strict=True):
             kept.append(np.array(array))
     return ours, [np.array(arrays) for arrays in theirs]

@@ -52,6 +52,26 @@ class TestNonFinite:
         result = evaluate(builder.program(), {"x": 0})
         assert (result.non_finite, float(result.gradients["x"])) == (None, 0.0)
 
+    @pytest.mark.parametrize("shape", [(), (3,)])
+    @pytest.mark.parametrize("above", [True, False])
+    @pytest.mark.parametrize("op", ["less", "equal", "select"])
+    def test_nothing_is_reported_of_steps_that_only_a_comparison_would_lead_to(
+        self, op: str, above: bool, shape: tuple[int, ...]
+    ) -> None:
+        builder = Builder()
+        x = builder.parameter("x", shape)
+        zero, one = builder.constant(0.0), builder.constant(1.0)
+        arguments = (one, zero) if op == "select" else (builder.constant(-0.5),)
+        # Above, the reciprocal of 1e-200 has a slope that is infinite; below, the root of 0.
+        compared = x if above else builder.op("power", x, exponent=0.5)
+        found = builder.op(op, compared, *arguments)
+        if above:
+            found = builder.op("power", builder.op("add", found, builder.constant(1e-200)), exponent=-1)
+        builder.op("sum", builder.op("mul", builder.op("add", found, x), builder.constant(2.0)))
+        result = evaluate(builder.program(), {"x": np.zeros(shape)}, wrt=("x",))
+        assert result.non_finite is None
+        np.testing.assert_array_equal(result.gradients["x"], np.full(shape, 2.0))
+
     @pytest.mark.parametrize("bad", [NAN, INF, -INF])
     def test_what_came_in_is_reported_on_its_source(self, bad: float) -> None:
         result = evaluate(squares().program(), {"w": 1, "x": [1, bad, bad]})

@@ -14,7 +14,8 @@ from gradwire_server.engine.graph.canonical import canonical
 from gradwire_server.engine.graph.graph import Graph, Input, Parameter, Shape
 from gradwire_server.engine.graph.identity import graph_id
 from gradwire_server.engine.graph.inference import infer
-from gradwire_server.engine.graph.traversal import ancestors, descendants, differentiated
+from gradwire_server.engine.graph.ops import PASSIVE_OPERANDS
+from gradwire_server.engine.graph.traversal import ancestors, descendants, differentiated, receiving
 from gradwire_server.errors import shown
 from gradwire_server.limits import Limits
 
@@ -63,11 +64,14 @@ class Checked:
         return len(self.graph)
 
     def active(self, sources: Iterable[int]) -> NDArray[np.bool_]:
-        """[nodes], whether a gradient in one of some sources goes through each, if the loss depends on it."""
-        marks = np.zeros(len(self), np.bool_)
-        marks[list(sources)] = True
-        differentiated(self.graph.starts, self.graph.operands, self.forward, marks)
-        return marks
+        """[nodes], whether the gradient of the loss in one of some sources goes through each."""
+        own, (passing, reached) = self.graph, np.zeros((2, len(self)), np.bool_)
+        passing[list(sources)] = True
+        differentiated(own.opcodes, own.starts, own.operands, self.forward, PASSIVE_OPERANDS, passing)
+        reached[own.loss] = True
+        receiving(own.opcodes, own.starts, own.operands, PASSIVE_OPERANDS, reached)
+        active: NDArray[np.bool_] = passing & reached
+        return active
 
     def shape(self, index: int) -> Shape:
         """Shape of a node for one example."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+import numpy as np
+
 from gradwire_server.engine.graph import rules
 from gradwire_server.engine.graph.graph import Attributes
 from gradwire_server.engine.graph.opcodes import Opcode
@@ -29,9 +31,12 @@ class Op:
     """The local derivative, as a formula."""
     index_operands: frozenset[int] = frozenset()
     """Which operands are row indices (int64)."""
+    passive_operands: int = 0
+    """How many operands, from the first on, get no gradient, whatever the node's own is."""
 
 
 _nary = partial(Op, max_operands=None)
+_comparison = partial(Op, min_operands=2, max_operands=2, passive_operands=2, derivative="0, 0")
 
 _ENTRIES = (
     _nary(name="add", opcode=Opcode.ADD, summary="a + b", derivative="1, 1"),
@@ -59,8 +64,8 @@ _ENTRIES = (
     Op(name="log1p", opcode=Opcode.LOG1P, summary="log(1 + a)", derivative="1 / (1 + a)"),
     Op(name="expm1", opcode=Opcode.EXPM1, summary="e^a - 1", derivative="e^a"),
     Op(name="erf", opcode=Opcode.ERF, summary="erf a", derivative="2 / sqrt(pi) e^(-a^2)"),
-    Op(name="less", opcode=Opcode.LESS, min_operands=2, max_operands=2, summary="I[a < b]", derivative="0, 0"),
-    Op(name="equal", opcode=Opcode.EQUAL, min_operands=2, max_operands=2, summary="I[a = b]", derivative="0, 0"),
+    _comparison(name="less", opcode=Opcode.LESS, summary="I[a < b]"),
+    _comparison(name="equal", opcode=Opcode.EQUAL, summary="I[a = b]"),
     Op(
         name="select",
         opcode=Opcode.SELECT,
@@ -68,6 +73,7 @@ _ENTRIES = (
         max_operands=3,
         summary="a where c is not 0, else b; for operands c, a, b",
         derivative="0, I[c is not 0], I[c is 0]",
+        passive_operands=1,
     ),
     Op(
         name="sum",
@@ -158,3 +164,8 @@ _ENTRIES = (
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _ENTRIES})
 """Every op that a node may have, by its name on the wire."""
+
+PASSIVE_OPERANDS = np.zeros(max(Opcode) + 1, np.int64)
+"""[opcodes], how many operands, from the first on, get no gradient."""
+for _op in _ENTRIES:
+    PASSIVE_OPERANDS[_op.opcode] = _op.passive_operands

@@ -34,19 +34,45 @@ def descendants(starts: NDArray[np.int64], operands: NDArray[np.int32], marked: 
 
 @compiled
 def differentiated(
-    starts: NDArray[np.int64], operands: NDArray[np.int32], forward: NDArray[np.int32], marked: NDArray[np.bool_]
+    opcodes: NDArray[np.int8],
+    starts: NDArray[np.int64],
+    operands: NDArray[np.int32],
+    forward: NDArray[np.int32],
+    passive: NDArray[np.int64],
+    marked: NDArray[np.bool_],
 ) -> None:
-    """Mark every node that depends on a marked one, where what stands for another node depends on what that does.
+    """Mark every node that passes a gradient on to a marked one; what stands for another node does if that does.
 
-    ``forward``: [nodes], the node, or an earlier one that it stands for; ``marked``: [nodes].
+    Args:
+        opcodes: [nodes].
+        starts: [nodes + 1], where the operands of each node begin.
+        operands: [edges].
+        forward: [nodes], the node, or an earlier one that it stands for.
+        passive: [opcodes], how many operands, from the first on, get no gradient.
+        marked: [nodes].
     """
     for k in range(len(starts) - 1):
         if forward[k] != k:
             marked[k] |= marked[forward[k]]
             continue
-        for i in range(starts[k], starts[k + 1]):
+        for i in range(starts[k] + passive[opcodes[k]], starts[k + 1]):
             if marked[operands[i]]:
                 marked[k] = True
+
+
+@compiled
+def receiving(
+    opcodes: NDArray[np.int8],
+    starts: NDArray[np.int64],
+    operands: NDArray[np.int32],
+    passive: NDArray[np.int64],
+    marked: NDArray[np.bool_],
+) -> None:
+    """Mark every node that a marked one passes a gradient on to; the arguments are those of ``differentiated``."""
+    for k in range(len(starts) - 2, -1, -1):
+        if marked[k]:
+            for i in range(starts[k] + passive[opcodes[k]], starts[k + 1]):
+                marked[operands[i]] = True
 
 
 @compiled

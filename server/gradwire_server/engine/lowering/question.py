@@ -57,14 +57,10 @@ def scalar_operations(checked: Checked) -> Marks:
 def facts_of(checked: Checked, question: Question) -> Facts:
     """What is to be done about each node."""
     graph = checked.graph
-    count = len(graph)
-    reaching, needed = np.zeros((2, count), np.bool_)
-    reaching[graph.loss] = True
-    ancestors(graph.starts, graph.operands, reaching)
-    needed[:] = reaching
-    needed[list(question.outputs)] = True
+    needed = np.zeros(len(graph), np.bool_)
+    needed[[graph.loss, *question.outputs]] = True
     ancestors(graph.starts, graph.operands, needed)
-    active = checked.active(question.wrt) & reaching
+    active = checked.active(question.wrt)
     scalar = scalar_operations(checked) & needed
     lanes = checked.per_example.copy()
     if question.separate and lanes[graph.loss]:

@@ -68,8 +68,8 @@ def needed(program: Checked, nodes: Iterable[int]) -> Mask:
 
 
 def between(program: Checked, sources: Iterable[int]) -> Mask:
-    """The nodes that depend on some sources, and that the loss depends on: those that have a gradient."""
-    return program.active(sources) & needed(program, [program.graph.loss])
+    """The nodes that the gradient of the loss in some sources goes through: those that have a gradient."""
+    return program.active(sources)
 
 
 def forward(
