@@ -72,7 +72,7 @@ TABLE: list[tuple[str | None, str | None, Callable[..., Any]]] = [
     ("neg", "Neg", gw.negative),
     ("not", "Not", gw.logical_not),
     ("or", "Or", gw.logical_or),
-    ("pow", "Pow", power),
+    ("pow", None, power),
     (None, "Reciprocal", _ufunc(np.reciprocal)),
     ("rsqrt", None, lambda x: gw.power(x, -0.5)),
     ("sign", "Sign", gw.sign),

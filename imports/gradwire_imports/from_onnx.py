@@ -19,8 +19,10 @@ from gradwire._errors import InvalidGraphError, InvalidRequestError
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import postorder
+from gradwire_imports.onnx_constants import constants_of
 from gradwire_imports.onnx_learned import RULES as LEARNED
-from gradwire_imports.onnx_operand import Call
+from gradwire_imports.onnx_operand import Call, Indices
+from gradwire_imports.onnx_places import RULES as OF_PLACES
 from gradwire_imports.onnx_rules import RULES
 from gradwire_imports.values import Gaps, Missing, Value, evaluate, is_known
 
@@ -39,7 +41,8 @@ def from_onnx(
         value, grads = client.value_and_grad(loss)(params, x=x, target=target)
 
     Initializers of floats become parameters, and so do the coefficients that models of ``ai.onnx.ml`` hold; what an
-    operator needs as a number, and the running statistics of a BatchNormalization, stay constants.
+    operator needs as a number, exponents and the running statistics of a BatchNormalization among them, stays constant.
+    So do the buffers of a module that PyTorch exported by way of ``torch.export``, and the numbers in its code.
 
     An input whose first dimension has no size is ``per_example``: the model is read for a batch of one, and that axis
     is left out of inputs and outputs. Where a model mixes the examples of a batch, each is alone. All other dimensions
@@ -116,9 +119,11 @@ class _Reader:
 
     def initialize(self, graph: Any) -> None:
         """Make sources of initializers and inputs."""
+        is_constant = constants_of(graph)
         for tensor in graph.initializer:
             array = numpy_helper.to_array(tensor)
-            self._held[tensor.name] = self.learned(tensor.name, array) if tensor.data_type in _FLOATS else array
+            learned = tensor.data_type in _FLOATS and not is_constant(tensor.name, array.ndim)
+            self._held[tensor.name] = self.learned(tensor.name, array) if learned else array
         for value in graph.input:
             if value.name not in self._held:
                 self._held[value.name] = self._input(value)
@@ -145,7 +150,8 @@ class _Reader:
         if tensor.elem_type not in _FLOATS:
             whole = tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
             if whole:
-                return gw.input(value.name, shape, per_example=each, dtype="int64")
+                rows = gw.input(value.name, shape, per_example=each, dtype="int64")
+                return Indices(rows, (1, *shape) if each else rows.shape)
             self.gaps.note(f"input {value.name}", f"of {onnx.TensorProto.DataType.Name(tensor.elem_type).lower()}")
             return Missing()
         node = gw.input(value.name, shape, per_example=each)
@@ -157,7 +163,7 @@ class _Reader:
     def check(self, name: str) -> None:
         """Note an output that is no tensor of numbers, such as labels."""
         value = self._held.get(name)
-        if isinstance(value, Missing) and not self.gaps.found:
+        if isinstance(value, Missing | Indices) and not self.gaps.found:
             self.gaps.note(f"output {name}", "labels or other values without a derivative; choose others with outputs=")
 
     def result(self, name: str) -> Expression:
@@ -183,6 +189,9 @@ class _Reader:
         if any(isinstance(operand, Missing) for operand in operands):
             if rule is None:
                 self.gaps.note(name)
+            return [Missing()] * len(node.output)
+        if any(isinstance(operand, Indices) for operand in operands) and rule is not None and name not in OF_PLACES:
+            self.gaps.note(name, "of row indices")
             return [Missing()] * len(node.output)
         if all(operand is None or is_known(operand) for operand in operands):
             result = evaluate(self.gaps, name, self._folded, node, operands)

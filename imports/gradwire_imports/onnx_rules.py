@@ -10,7 +10,7 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire_imports import elementwise, onnx_layers
+from gradwire_imports import elementwise, onnx_layers, onnx_places
 from gradwire_imports.onnx_operand import Call
 from gradwire_imports.values import Unsupported, Value, moved, places_of
 
@@ -73,33 +73,6 @@ def clip(call: Call, x: Value, low: Value = None, high: Value = None) -> Value:
     return gw.clip(x, low, high)
 
 
-def reshape(call: Call, x: Value, shape: Value = None) -> Value:
-    """The elements in another shape, where 0 is the size that was."""
-    sizes = call.integers(shape, "a shape") if shape is not None else call.get("shape")
-    if not call.get("allowzero", 0):
-        sizes = [x.shape[place] if size == 0 else size for place, size in enumerate(sizes)]
-    return gw.reshape(x, sizes)
-
-
-def flatten(call: Call, x: Value) -> Value:
-    """A matrix, of the axes before one and from it on."""
-    axis = call.get("axis", 1)
-    axis = axis + x.ndim if axis < 0 else axis
-    return gw.reshape(x, (math.prod(x.shape[:axis]), math.prod(x.shape[axis:])))
-
-
-def squeeze(call: Call, x: Value, axes: Value = None) -> Value:
-    """Axes of size 1 gone."""
-    own = call.integers(axes, "axes") if axes is not None else call.get("axes")
-    return gw.squeeze(x, None if own is None else tuple(own))
-
-
-def unsqueeze(call: Call, x: Value, axes: Value = None) -> Value:
-    """New axes of size 1."""
-    own = call.integers(axes, "axes") if axes is not None else call.get("axes")
-    return gw.expand_dims(x, tuple(own))
-
-
 def expand(call: Call, x: Value, shape: Value) -> Value:
     """The elements repeated to a shape."""
     return gw.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(call.integers(shape, "a shape") or ())))
@@ -135,13 +108,6 @@ def slice_(
         # Before the first element, going backwards, there is no number for Python.
         spans[axis] = slice(start, None if step < 0 and end < -size else end, step)
     return as_expression(x)[tuple(spans)]
-
-
-def gather(call: Call, x: Value, places: Value) -> Value:
-    """Entries along an axis by integer index."""
-    if isinstance(places, Expression):
-        return gw.take(x, places, call.get("axis", 0))
-    return gw.take(x, np.asarray(call.known(places, "places")), call.get("axis", 0))
 
 
 def gather_elements(call: Call, x: Value, places: Value) -> Value:
@@ -230,21 +196,15 @@ def cumsum(call: Call, x: Value, axis: Value) -> Value:
     return gw.flip(total, own) if call.get("reverse", 0) else total
 
 
-def cast(call: Call, x: Value, *_: Value) -> Value:
-    """The numbers themselves, from floats to floats."""
-    if call.get("to", 1) not in (1, 11):
-        raise Unsupported("to other types than float and double")
-    return x
+def power(call: Call, x: Value, exponent: Value) -> Value:
+    """x to the power of numbers, or of what is computed, then for x > 0."""
+    learned = isinstance(exponent, Expression) and exponent.kind == "parameter"
+    return elementwise.power(x, call.known(exponent, "an exponent") if learned else exponent)
 
 
 def where(_: Call, condition: Value, x: Value, y: Value) -> Value:
     """x or y, elementwise."""
     return gw.where(condition, x, y)
-
-
-def shape(call: Call, x: Value) -> Value:
-    """The sizes of the axes, which are known."""
-    return np.asarray(x.shape[call.get("start", 0) : call.get("end")], np.int64)
 
 
 def dropout(call: Call, x: Value, _: Value = None, training: Value = None) -> Value:
@@ -320,7 +280,7 @@ def _joined(parts: Sequence[Value], axis: int) -> Value:
 RULES: dict[str, Callable[..., Value]] = {
     **{name: _plain(function) for name, function in elementwise.OF_ONNX.items()},
     **onnx_layers.RULES,
-    "Cast": cast,
+    **onnx_places.RULES,
     "CastLike": lambda _, x, __: x,
     "Celu": _activation(lambda x, alpha: gw.elu(x / alpha, 1) * alpha, alpha=1.0),
     "Clip": clip,
@@ -331,20 +291,18 @@ RULES: dict[str, Callable[..., Value]] = {
     "Einsum": einsum,
     "Elu": _activation(gw.elu, alpha=1.0),
     "Expand": expand,
-    "Flatten": flatten,
-    "Gather": gather,
     "GatherElements": gather_elements,
     "GatherND": gather_nd,
     "Gelu": gelu,
     "HardSigmoid": _activation(lambda x, a, b: gw.clip(a * x + b, 0, 1), alpha=0.2, beta=0.5),
     "HardSwish": lambda _, x: gw.mul(x, gw.clip(x / 6 + 0.5, 0, 1)),
-    "Identity": lambda _, x: x,
     "LeakyRelu": _activation(_leaky, alpha=0.01),
     "LogSoftmax": _soft(gw.log_softmax),
     "MatMul": lambda _, a, b: gw.matmul(a, b),
     "Mean": lambda _, *own: gw.mul(gw.add(*own), 1 / len(own)),
     "PRelu": prelu,
     "Pad": pad,
+    "Pow": power,
     "ReduceL1": _reduced(_norm_1),
     "ReduceL2": _reduced(_norm_2),
     "ReduceLogSum": _reduced(_log_sum),
@@ -355,24 +313,19 @@ RULES: dict[str, Callable[..., Value]] = {
     "ReduceProd": _reduced(gw.prod),
     "ReduceSum": _reduced(gw.sum),
     "ReduceSumSquare": _reduced(_square_sum),
-    "Reshape": reshape,
     "ScatterElements": scatter_elements,
     "ScatterND": scatter_nd,
     "Selu": _activation(_selu, alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
-    "Shape": shape,
     "Shrink": _activation(
         lambda x, bias, lambd: gw.where(x < -lambd, x + bias, gw.where(x > lambd, x - bias, 0)), bias=0.0, lambd=0.5
     ),
-    "Size": lambda _, x: np.asarray(math.prod(x.shape), np.int64),
     "Slice": slice_,
     "Softmax": _soft(gw.softmax),
     "SpaceToDepth": space_to_depth,
     "Split": split,
-    "Squeeze": squeeze,
     "Swish": _activation(lambda x, alpha: x * gw.sigmoid(alpha * x), alpha=1.0),
     "ThresholdedRelu": _activation(lambda x, alpha: gw.where(x > alpha, x, 0), alpha=1.0),
     "Tile": tile,
     "Transpose": lambda call, x: gw.transpose(x, call.get("perm")),
     "Trilu": trilu,
-    "Unsqueeze": unsqueeze,
 }

@@ -61,7 +61,20 @@ class Attention(torch.nn.Module):
         return self.layer(x)[:, 0]
 
 
+class Words(torch.nn.Module):
+    """Rows by integers, of which there are as many as columns, so that a wrong axis goes unseen in shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.last = torch.nn.Embedding(7, 3), torch.nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        vectors = self.embedding(x.reshape(x.shape[0], 3, 1).squeeze(-1))
+        return self.last(vectors.mean(1))
+
+
 MODELS: dict[str, tuple[type[torch.nn.Module], Any]] = {
+    "words": (Words, np.array([[1, 2, 6], [0, 0, 3]])),
     "perceptron": (Perceptron, X),
     "convolutions": (Convolutions, IMAGES),
     "attention": (Attention, IMAGES[:, 0]),
@@ -104,6 +117,42 @@ def test_models_of_torch_have_its_values_and_gradients(client: gw.Client, name: 
     for named, own in module.named_parameters():
         gradient = np.asarray(own.grad)
         assert any(one.shape == gradient.shape and np.allclose(one, gradient, 1e-3, 1e-4) for one in found), named
+
+
+class Numbers(torch.nn.Module):
+    """Numbers in the code, a buffer, and parameters that the exporter folds or keeps."""
+
+    shift: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = torch.nn.Linear(4, 3), torch.nn.RMSNorm(3)
+        self.scale, self.folded = (
+            torch.nn.Parameter(torch.tensor(0.7)),
+            torch.nn.Parameter(torch.tensor([0.1, 0.2, 0.3])),
+        )
+        self.register_buffer("shift", torch.tensor([0.5, 0.25, -0.5]))
+
+    def forward(self, x: Any) -> Any:
+        hidden = torch.nn.functional.softplus(self.norm(self.layer(x)).clamp(-1.5, 1.5), threshold=4.0) + self.shift
+        return self.scale * hidden.std(-1, keepdim=True) + torch.where(hidden > 0.6, hidden, self.folded.exp() * hidden)
+
+
+@pytest.mark.timeout(180)  # as above
+def test_what_no_optimizer_changes_in_torch_is_no_parameter(client: gw.Client) -> None:
+    torch.manual_seed(0)
+    module, x = Numbers().eval(), torch.from_numpy(X)
+    outputs, params = gw.from_onnx(exported(module, x, dynamo=True))
+    assert sorted(params) == ["exp", "layer.bias", "layer.weight", "norm.weight", "scale"]
+    [node] = outputs.values()
+    weights = np.array([1.0, 2.0, -1.0])
+    value, slopes = client.value_and_grad(gw.sum(node * weights))(params, x=X)
+    loss = (module(x) * torch.from_numpy(weights)).sum(1).mean()
+    loss.backward()
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-4)
+    for name, own in module.named_parameters():
+        if name != "folded":
+            np.testing.assert_allclose(slopes[name], np.asarray(own.grad), 1e-3, 1e-5)
 
 
 def test_what_was_read_trains_on(client: gw.Client, tmp_path: Path) -> None:
@@ -173,6 +222,25 @@ def test_all_that_is_missing_is_listed_before_anything_else() -> None:
     model = model_of(make("Round", ["x"], ["a"]), make("Round", ["a"], ["b"]), make("Det", ["b"], ["y"]))
     with pytest.raises(gw.InvalidGraphError, match=r"the model needs what cannot be imported: Det x 1, Round x 2;"):
         gw.from_onnx(model)
+
+
+def test_exponents_are_constants(client: gw.Client) -> None:
+    model = model_of(onnx.helper.make_node("Pow", ["x", "two"], ["y"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(2), "two"))
+    outputs, params = gw.from_onnx(model)
+    assert not params
+    assert client.value_and_grad(gw.sum(outputs["y"]))(x=np.array([[-1.0, 0.0, 3.0]]))[0] == 10
+
+
+def test_row_indices_are_taken_by_and_nothing_else() -> None:
+    make = onnx.helper.make_node
+    model = model_of(make("Neg", ["x"], ["a"]), make("Cast", ["x"], ["b"], to=1), make("Add", ["a", "b"], ["y"]))
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    expected = r"Cast \(of row indices to other types than int32 and int64\) x 1, Neg \(of row indices\) x 1;"
+    with pytest.raises(gw.InvalidGraphError, match=expected):
+        gw.from_onnx(model)
+    with pytest.raises(gw.InvalidGraphError, match="output x"):
+        gw.from_onnx(model, outputs="x")
 
 
 def test_dimensions_without_sizes_beside_the_first_are_refused() -> None:
