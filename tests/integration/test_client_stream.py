@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,6 +56,30 @@ def test_arrays_may_change_while_their_request_travels(client: gw.Client, size: 
             w[:] = i
             futures.append(stream.submit(w=w))
         assert [future.result().loss / size for future in futures] == list(range(20))
+
+
+LARGE = """
+import sys
+from resource import RUSAGE_SELF, getrusage
+import numpy as np
+import gradwire as gw
+
+w = gw.parameter("w", shape=(5_000_000,))
+values = np.ones(5_000_000)
+with gw.connect(sys.argv[1]) as client, client.stream(gw.dot(w, w)) as stream:
+    for calls in (2, 6):
+        before = getrusage(RUSAGE_SELF).ru_minflt
+        for _ in range(calls):
+            stream(w=values)
+print((getrusage(RUSAGE_SELF).ru_minflt - before) / calls)
+"""
+"""Calls of 40 MB there and back, and how many pages of memory each of them had made anew."""
+
+
+def test_memory_of_frames_is_used_again(server: ServerProcess) -> None:
+    told = subprocess.run((sys.executable, "-c", LARGE, server.address), check=True, capture_output=True, text=True)
+    # Those of the result, unless the system makes large ones of them; but none of frames.
+    assert float(told.stdout) < 1.25 * 40_000_000 / 4096
 
 
 def test_threads_may_share_a_stream(client: gw.Client) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,9 @@ OVERHEAD = 32
 
 UNARY_BYTES = 1 << 20
 """Tensors of a unary call, there or back, together; larger ones travel faster in frames."""
+
+TRANSIENT_BYTES = 31 << 20
+"""The largest block, nearly, of which glibc's allocator takes it that blocks like it come and go."""
 
 
 def in_frames(step: Compute) -> bool:
@@ -63,6 +67,7 @@ def request_frames(step: Compute, tag: int = 0) -> Iterator[bytes]:
             small[name] = array
     request = whole(step._replace(arrays=small))
     if framed:
+        keep_frames()
         announced = [
             pb.FramedTensor(name=name, dtype=NUMBERS[array.dtype], shape=array.shape) for name, array in framed.items()
         ]
@@ -73,6 +78,17 @@ def request_frames(step: Compute, tag: int = 0) -> Iterator[bytes]:
     for array in framed.values():
         for part in cut(array, CHUNK_BYTES):
             yield chunk_frame(tag, part)
+
+
+@cache
+def keep_frames() -> None:
+    """Have the memory of frames that went or came used for the next ones.
+
+    The allocator of glibc gives freed memory back to the system from an amount on that is twice the largest block that
+    it saw freed, up to 64 MiB; until then it has the pages of nearly every frame made anew, of 128 MiB there and back
+    again and again. No page of this block is ever made. Where amounts are set (MALLOC_TRIM_THRESHOLD_), they stay.
+    """
+    np.empty(TRANSIENT_BYTES, np.uint8)
 
 
 class Assembler:
@@ -118,9 +134,11 @@ class Assembler:
         raise ServerError("the server sent a frame of no known kind; it may be newer than this client")
 
     def _begin(
-        self, response: bytes | pb.ComputeGradientsResponse, framed: Iterable[pb.FramedTensor] = ()
+        self, response: bytes | pb.ComputeGradientsResponse, framed: Collection[pb.FramedTensor] = ()
     ) -> Answer | None:
         self._response = response
+        if framed:
+            keep_frames()
         try:
             self._framed = [(tensor, empty(tensor.dtype, tensor.shape)) for tensor in framed]
         except (ValueError, MemoryError) as error:
