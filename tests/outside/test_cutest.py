@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import sif2jax
 
 import gradwire as gw
+from tests.outside.cutest import unconstrained
 
-PROBLEMS = {type(problem).__name__: problem for problem in sif2jax.unconstrained_minimisation_problems}
+PROBLEMS = unconstrained()
 
 SAMPLE = ["AKIVA", "ALLINITU", "BROWNBS", "CLIFF", "DENSCHNA", "ENGVAL2", "HIMMELBG", "ROSENBR", "SPARSINE"]
 
