@@ -13,8 +13,8 @@ from gradwire_server.units.much import MAX_UNIT_BYTES, MuchData
 from gradwire_server.units.sums import sum_over
 from gradwire_server.units.tree import blocks
 
-BLOCKS = 64
-"""Tasks of a step, at least where there are so many units."""
+TAKERS = 16
+"""Tasks that are computed at a time, about: Dask shares them out by itself."""
 
 
 def value_and_grad(
@@ -37,7 +37,7 @@ def value_and_grad(
         program, shared = dask.delayed(asked.program, traverse=False), dask.delayed(asked.arrays, traverse=False)
         task = dask.delayed(sum_over, pure=False)
         result = data.answer(
-            asked, dask.compute(*[task(program, shared, units) for units in blocks(data.units, BLOCKS)])
+            asked, dask.compute(*[task(program, shared, units) for units in blocks(data.units, TAKERS)])
         )
         return result.loss, result.gradients
 

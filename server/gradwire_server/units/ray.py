@@ -25,11 +25,12 @@ from gradwire_server.units.tree import blocks
 RETRIES = 3
 """Times that a block of units is computed again whose actor has died, unless ``actor_options`` say another number."""
 
-BLOCKS = 8
-"""Blocks of units for each actor, at least where there are so many units: who is quick takes more of them."""
-
 AHEAD = 2
 """Blocks that an actor has at a time, one of which waits."""
+
+CARRIED = 64 << 10
+"""Bytes of a graph, and of arrays, that travel with each block: to take them out of the object store takes an actor
+and its node a millisecond, and Ray takes no more than 100 KiB along by itself."""
 
 
 class ValueAndGrad:
@@ -45,7 +46,7 @@ class ValueAndGrad:
         self._actors: list[Any] = []
         self._job: object = None
         self._programs: dict[Program, Any] = {}
-        """References to programs in the object store."""
+        """References to large programs in the object store."""
 
     @overload
     def __call__(self, *, timeout: float | None = None, **named: Any) -> tuple[Any, dict[str, Any]]: ...
@@ -104,9 +105,13 @@ class ValueAndGrad:
     def _step(self, asked: Asked, deadline: Deadline) -> list[Partial]:
         """The sums over all blocks, in their order."""
         actors = self._ready()
-        waiting = enumerate(blocks(self._data.units, BLOCKS * len(actors)))
-        program = self._programs.get(asked.program) or self._programs.setdefault(asked.program, ray.put(asked.program))
-        arrays = ray.put(asked.arrays)
+        waiting = enumerate(blocks(self._data.units, AHEAD * len(actors)))
+        program: Any = asked.program
+        if len(program.graph) > CARRIED:
+            program = self._programs.get(program) or self._programs.setdefault(program, ray.put(program))
+        arrays: Any = asked.arrays
+        if sum(array.nbytes for array in arrays.values()) > CARRIED:
+            arrays = ray.put(arrays)
         running: dict[Any, tuple[int, Sequence[Unit], Any]] = {}
         found: dict[int, Partial] = {}
 

@@ -37,6 +37,7 @@ class Program(NamedTuple):
 class Partial(NamedTuple):
     """The sum over some units."""
 
+    units: int
     rows: int
     loss: float
     gradients: dict[str, Array]
@@ -59,13 +60,14 @@ def sum_over(program: Program, arrays: Mapping[str, Array], units: Sequence[Unit
     Raises:
         GradwireError: What is wrong, with the unit.
     """
-    return summed((_of_unit(program, arrays, unit, threads) for unit in units), add)
+    return total(_of_unit(program, arrays, unit, threads) for unit in units)
 
 
 def add(left: Partial, right: Partial) -> Partial:
     """The sum over the units of both."""
     with np.errstate(over="ignore", invalid="ignore"):
         return Partial(
+            left.units + right.units,
             left.rows + right.rows,
             float(np.add(left.loss, right.loss)),
             {name: array + right.gradients[name] for name, array in left.gradients.items()},
@@ -76,8 +78,8 @@ def add(left: Partial, right: Partial) -> Partial:
 
 
 def total(parts: Iterable[Partial]) -> Partial:
-    """The sum over all blocks, in their order."""
-    return summed(parts, add)
+    """The sum over all parts, in their order."""
+    return summed(parts, add, lambda part: part.units)
 
 
 def _of_unit(program: Program, arrays: Mapping[str, Array], unit: Unit, threads: int) -> Partial:
@@ -91,7 +93,7 @@ def _of_unit(program: Program, arrays: Mapping[str, Array], unit: Unit, threads:
     gradients = {name: np.asarray(array, np.float64) for name, array in result.by_name.items()}
     found = result.non_finite
     report = None if found is None else (unit, found)
-    return Partial(unit.rows, float(result.loss), gradients, report, result.compute_seconds, result.blocks)
+    return Partial(1, unit.rows, float(result.loss), gradients, report, result.compute_seconds, result.blocks)
 
 
 @lru_cache(maxsize=PROGRAMS)

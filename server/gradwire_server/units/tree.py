@@ -12,25 +12,44 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+LARGEST = 2
+"""Blocks that each taker has of the largest size, at least, so that nobody is held up long by one who is slow."""
 
-def summed(parts: Iterable[T], add: Callable[[T, T], T]) -> T:
-    """The sum of parts, of which there is at least one; as many are held at a time as the tree has levels."""
+
+def summed(parts: Iterable[T], add: Callable[[T, T], T], leaves: Callable[[T], int] = lambda _: 1) -> T:
+    """The sum of parts, of which there is at least one; as many are held at a time as the tree has levels.
+
+    Args:
+        parts: In their order.
+        add: The sum of two that are neighbours.
+        leaves: How many leaves a part is the sum of; parts are those of ``blocks`` where not each is one.
+    """
     held: list[tuple[int, T]] = []
     for part in parts:
-        level, total = 0, part
-        while held and held[-1][0] == level:
+        count, total = leaves(part), part
+        while held and held[-1][0] == count:
             total = add(held.pop()[1], total)
-            level += 1
-        held.append((level, total))
+            count *= 2
+        held.append((count, total))
     _, total = held.pop()
     while held:
         total = add(held.pop()[1], total)
     return total
 
 
-def blocks(parts: Sequence[T], least: int) -> list[Sequence[T]]:
-    """The parts in blocks of the tree: the largest such that there are at least so many, or as many as parts."""
+def blocks(parts: Sequence[T], takers: int) -> list[Sequence[T]]:
+    """The parts in blocks of the tree, which get smaller towards the end, so that takers of them end together.
+
+    Each taker could have ``LARGEST`` of the largest, and one of each that is begun, out of what is left then.
+    """
     size = 1
-    while size < len(parts) and -(-len(parts) // (2 * size)) >= least:
+    while 2 * size * LARGEST * takers <= len(parts):
         size *= 2
-    return [parts[start : start + size] for start in range(0, len(parts), size)]
+    found: list[Sequence[T]] = []
+    start = 0
+    while start < len(parts):
+        while size > 1 and size * takers > len(parts) - start:
+            size //= 2
+        found.append(parts[start : start + size])
+        start += size
+    return found

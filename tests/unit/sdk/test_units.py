@@ -101,17 +101,31 @@ def test_blocks_are_parts_of_one_tree(count: int) -> None:
     def add(left: str, right: str) -> str:
         return f"({left}{right})"
 
+    def leaves(total: str) -> int:
+        return total.count(" ")
+
     whole = summed(parts, add)
-    for least in range(1, count + 2):
-        cut = blocks(parts, least)
-        assert len(cut) >= min(least, count)
+    for takers in range(1, count + 2):
+        cut = blocks(parts, takers)
+        sizes = [len(block) for block in cut]
         assert [part for block in cut for part in block] == parts
-        assert summed((summed(block, add) for block in cut), add) == whole
+        assert 2 * takers * sizes[0] <= count or sizes[0] == 1
+        assert all(size == 1 or size * takers <= sum(sizes[place:]) for place, size in enumerate(sizes))
+        assert summed((summed(block, add) for block in cut), add, leaves) == whole
     assert whole.count("(") == count - 1
 
 
 def test_the_tree_of_five() -> None:
     assert summed("abcde", lambda left, right: f"({left}{right})") == "(((ab)(cd))e)"
+
+
+def test_how_units_are_shared_out_changes_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(TABLE, tmp_path / "a.parquet", row_group_size=17)
+    step = gradwire.dask.value_and_grad(hinge(), tmp_path / "a.parquet")
+    expected = step(w=W)
+    for takers in (1, 3, 60):
+        monkeypatch.setattr("gradwire_server.units.dask.TAKERS", takers)
+        same(step(w=W), expected)
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}])
