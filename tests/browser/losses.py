@@ -66,8 +66,9 @@ def by_hand() -> gw.Trace:
     graph.nodes.add(name="equal").equal.operands.extend([0, 1])
     graph.nodes.add(name="select").select.operands.extend([7, 0, 1])
     graph.nodes.add(name="other").select.operands.extend([8, 0, 1])
-    graph.nodes.add(name="loss").add.operands.extend(range(2, 11))
-    graph.loss = 11
+    graph.nodes.add(name="stop").stop_gradient.operands.append(1)
+    graph.nodes.add(name="loss").add.operands.extend(range(2, 12))
+    graph.loss = 12
     return traced(graph, {"a": 0.7, "b": -1.3})
 
 

@@ -54,6 +54,11 @@ CASES: dict[str, Case] = {
     "scatter_add": (lambda x: gw.scatter_add(x, [1, 1, 4], 5), scattered, (X,)),
     "concatenate": (lambda x, y: gw.concatenate([x, y, x], 1), lambda x, y: jnp.concatenate([x, y, x], 1), (X, Y)),
     "slice": (lambda x: x[::-2, 1:3], lambda x: x[::-2, 1:3], (X,)),
+    "stop_gradient": (
+        lambda x, y: x * gw.stop_gradient(x * y) + y * y,
+        lambda x, y: x * jax.lax.stop_gradient(x * y) + y * y,
+        (X, Y),
+    ),
     "cumsum": (lambda x: gw.cumsum(x, 1), lambda x: jnp.cumsum(x, 1), (X,)),
 }  # fmt: skip
 

@@ -370,5 +370,6 @@ RULES: Mapping[str, Rule] = {
     "scatter_add": _scatter_add,
     "concatenate": _concatenate,
     "slice": _slice,
+    "stop_gradient": _none,
 }
 """By the name of the op."""

@@ -104,6 +104,7 @@ from gradwire._expressions.primitives import (
     sigmoid,
     sin,
     softplus,
+    stop_gradient,
     subtract,
     sum,  # noqa: A004
     take,
@@ -213,6 +214,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "stop_gradient",
     "subtract",
     "sum",
     "swapaxes",

@@ -25,7 +25,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MASKS = frozenset({"less", "equal"})
 _KEEPING: Mapping[str, slice] = {
     **dict.fromkeys(("max", "mul", "concatenate"), slice(None)),
-    **dict.fromkeys(("reshape", "transpose", "slice", "take", "reduce_max"), slice(1)),
+    **dict.fromkeys(("reshape", "transpose", "slice", "take", "reduce_max", "stop_gradient"), slice(1)),
     "select": slice(1, 3),
 }
 """Ops that make masks of masks, with the operands that must be some."""

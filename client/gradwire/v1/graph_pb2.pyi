@@ -67,7 +67,7 @@ class Graph(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., loss: _Optional[int] = ..., ties: _Optional[_Union[TieRule, str]] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take", "scalars", "logsumexp", "less", "equal", "select", "sin", "cos", "log1p", "expm1", "erf", "cumsum", "concatenate", "slice", "scatter_add")
+    __slots__ = ("name", "parameter", "input", "constant", "add", "mul", "max", "sigmoid", "exp", "log", "tanh", "softplus", "power", "sum", "reduce_max", "matmul", "reshape", "transpose", "take", "scalars", "logsumexp", "less", "equal", "select", "sin", "cos", "log1p", "expm1", "erf", "cumsum", "concatenate", "slice", "scatter_add", "stop_gradient")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PARAMETER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,7 @@ class Node(_message.Message):
     CONCATENATE_FIELD_NUMBER: _ClassVar[int]
     SLICE_FIELD_NUMBER: _ClassVar[int]
     SCATTER_ADD_FIELD_NUMBER: _ClassVar[int]
+    STOP_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     parameter: Parameter
     input: Input
@@ -134,7 +135,8 @@ class Node(_message.Message):
     concatenate: Concatenate
     slice: Slice
     scatter_add: ScatterAdd
-    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ..., logsumexp: _Optional[_Union[Logsumexp, _Mapping]] = ..., less: _Optional[_Union[Less, _Mapping]] = ..., equal: _Optional[_Union[Equal, _Mapping]] = ..., select: _Optional[_Union[Select, _Mapping]] = ..., sin: _Optional[_Union[Sin, _Mapping]] = ..., cos: _Optional[_Union[Cos, _Mapping]] = ..., log1p: _Optional[_Union[Log1p, _Mapping]] = ..., expm1: _Optional[_Union[Expm1, _Mapping]] = ..., erf: _Optional[_Union[Erf, _Mapping]] = ..., cumsum: _Optional[_Union[Cumsum, _Mapping]] = ..., concatenate: _Optional[_Union[Concatenate, _Mapping]] = ..., slice: _Optional[_Union[Slice, _Mapping]] = ..., scatter_add: _Optional[_Union[ScatterAdd, _Mapping]] = ...) -> None: ...
+    stop_gradient: StopGradient
+    def __init__(self, name: _Optional[str] = ..., parameter: _Optional[_Union[Parameter, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., constant: _Optional[_Union[Constant, _Mapping]] = ..., add: _Optional[_Union[Add, _Mapping]] = ..., mul: _Optional[_Union[Mul, _Mapping]] = ..., max: _Optional[_Union[Max, _Mapping]] = ..., sigmoid: _Optional[_Union[Sigmoid, _Mapping]] = ..., exp: _Optional[_Union[Exp, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., tanh: _Optional[_Union[Tanh, _Mapping]] = ..., softplus: _Optional[_Union[Softplus, _Mapping]] = ..., power: _Optional[_Union[Power, _Mapping]] = ..., sum: _Optional[_Union[Sum, _Mapping]] = ..., reduce_max: _Optional[_Union[ReduceMax, _Mapping]] = ..., matmul: _Optional[_Union[Matmul, _Mapping]] = ..., reshape: _Optional[_Union[Reshape, _Mapping]] = ..., transpose: _Optional[_Union[Transpose, _Mapping]] = ..., take: _Optional[_Union[Take, _Mapping]] = ..., scalars: _Optional[_Union[Scalars, _Mapping]] = ..., logsumexp: _Optional[_Union[Logsumexp, _Mapping]] = ..., less: _Optional[_Union[Less, _Mapping]] = ..., equal: _Optional[_Union[Equal, _Mapping]] = ..., select: _Optional[_Union[Select, _Mapping]] = ..., sin: _Optional[_Union[Sin, _Mapping]] = ..., cos: _Optional[_Union[Cos, _Mapping]] = ..., log1p: _Optional[_Union[Log1p, _Mapping]] = ..., expm1: _Optional[_Union[Expm1, _Mapping]] = ..., erf: _Optional[_Union[Erf, _Mapping]] = ..., cumsum: _Optional[_Union[Cumsum, _Mapping]] = ..., concatenate: _Optional[_Union[Concatenate, _Mapping]] = ..., slice: _Optional[_Union[Slice, _Mapping]] = ..., scatter_add: _Optional[_Union[ScatterAdd, _Mapping]] = ..., stop_gradient: _Optional[_Union[StopGradient, _Mapping]] = ...) -> None: ...
 
 class Parameter(_message.Message):
     __slots__ = ("shape",)
@@ -321,6 +323,12 @@ class Take(_message.Message):
     operands: _containers.RepeatedScalarFieldContainer[int]
     axis: int
     def __init__(self, operands: _Optional[_Iterable[int]] = ..., axis: _Optional[int] = ...) -> None: ...
+
+class StopGradient(_message.Message):
+    __slots__ = ("operands",)
+    OPERANDS_FIELD_NUMBER: _ClassVar[int]
+    operands: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, operands: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ScatterAdd(_message.Message):
     __slots__ = ("operands", "axis", "size")

@@ -39,6 +39,7 @@ const SYMBOLS = {
   equal: "a = b",
   cumsum: "Σ up to each",
   scatter_add: "scatter, add",
+  stop_gradient: "stop gradient",
 };
 const POWERS = { "2": "a²", "3": "a³", "-1": "1 ∕ a", "0.5": "√a", "-0.5": "1 ∕ √a" };
 

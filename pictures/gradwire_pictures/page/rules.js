@@ -86,6 +86,7 @@ const RULES = {
   concatenate: { value: (a, node) => `${a.join(", ")}, one after another${along(node)}`, local: () => "1 for each element" },
   slice: { value: ([a]) => `a slice of ${a}`, local: () => "1 for each element of the slice" },
   cumsum: { value: ([a], node) => `sums of ${a} up to each${along(node)}`, local: () => "1 for each element of a sum" },
+  stop_gradient: { value: ([a]) => `${a}, with no gradient`, local: () => "0", number: () => 0 },
   scalars: { value: (a, node) => `${node.count.toLocaleString("en")} operations on scalars`, local: () => "by the operations inside" },
 };
 

@@ -575,6 +575,10 @@ class TestActive:
         checked = taken(message)
         assert np.flatnonzero(checked.active([0])).tolist() == [0, 4]
 
+    def test_none_go_through_what_stops_them(self) -> None:
+        message = graph(parameter("w"), op("exp", 0), op("stop_gradient", 1), op("sin", 2), op("mul", 3, 0))
+        assert np.flatnonzero(taken(message).active([0])).tolist() == [0, 4]
+
     def test_a_choice_passes_on_to_what_is_chosen(self) -> None:
         message = graph(parameter("w"), op("exp", 0), op("sin", 0), op("select", 0, 1, 2))
         assert np.flatnonzero(taken(message).active([0])).tolist() == [0, 1, 2, 3]

@@ -36,6 +36,7 @@ ARRANGED: dict[str, tuple[int, dict[str, Any]]] = {
     "slice": (1, {"starts": (1, 0), "sizes": (2, 3), "steps": (1, 2)}),
     "slice backwards": (1, {"starts": (2, 4), "sizes": (2, 5), "steps": (-2, -1)}),
     "take": (1, {"axis": 1, "indices": [4, 0, -1, 1]}),
+    "stop_gradient": (1, {}),
     "scatter_add": (1, {"axis": 1, "size": 7, "indices": [6, 0, 6, -2, 1]}),
 }
 NEAR: dict[str, tuple[int, dict[str, Any]]] = {

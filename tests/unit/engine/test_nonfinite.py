@@ -54,14 +54,14 @@ class TestNonFinite:
 
     @pytest.mark.parametrize("shape", [(), (3,)])
     @pytest.mark.parametrize("above", [True, False])
-    @pytest.mark.parametrize("op", ["less", "equal", "select"])
-    def test_nothing_is_reported_of_steps_that_only_a_comparison_would_lead_to(
+    @pytest.mark.parametrize("op", ["less", "equal", "select", "stop_gradient"])
+    def test_nothing_is_reported_of_steps_that_gradients_do_not_come_to(
         self, op: str, above: bool, shape: tuple[int, ...]
     ) -> None:
         builder = Builder()
         x = builder.parameter("x", shape)
         zero, one = builder.constant(0.0), builder.constant(1.0)
-        arguments = (one, zero) if op == "select" else (builder.constant(-0.5),)
+        arguments = {"select": (one, zero), "stop_gradient": ()}.get(op, (builder.constant(-0.5),))
         # Above, the reciprocal of 1e-200 has a slope that is infinite; below, the root of 0.
         compared = x if above else builder.op("power", x, exponent=0.5)
         found = builder.op(op, compared, *arguments)

@@ -330,6 +330,8 @@ SAMPLES = [
     Sample(
         "scatter_add", (normal(*DEEP), np.zeros(2, int)), lambda a, i: _scattered(a, i, 31, 3), {"axis": 31, "size": 3}
     ),
+    *(Sample("stop_gradient", (a,), lambda a: _none(a.detach(), a)) for a in (normal(), normal(2, 3), normal(0, 2))),
+    Sample("stop_gradient", (normal(*DEEP),), lambda a: _none(a.detach(), a)),
     Sample("log", (positive(*DEEP),), torch.log),
     Sample("power", (positive(*DEEP),), lambda a: a**2.5, {"exponent": 2.5}),
     Sample("sum", (normal(*DEEP),), lambda a: a.sum((0, 31)), {"axes": (0, -1)}),
@@ -422,8 +424,12 @@ MISUSES = [
         for op in (*UNARY, "log", "log1p", "sum", "reduce_max", "logsumexp", "reshape", "transpose", "slice", "cumsum")
     ),
     *(
+        Misuse("stop_gradient", operands, words, path="operands")
+        for operands, words in (((), ("0 operands", "exactly 1")), (((), ()), ("2 operands", "exactly 1")))
+    ),
+    *(
         Misuse(op, (int,), ("int64", "float"), path="operands[0]")
-        for op in (*UNARY, "log", "log1p", "cumsum", "slice", "concatenate")
+        for op in (*UNARY, "log", "log1p", "cumsum", "slice", "concatenate", "stop_gradient")
     ),
     *(Misuse(op, ((),), ("1 operands", "exactly 2"), path="operands") for op in ("less", "equal", "scatter_add")),
     *(Misuse(op, ((2,), (3,)), ("(2,)", "(3,)", "broadcast"), path="operands") for op in ("less", "equal")),
@@ -574,8 +580,12 @@ def test_value_and_gradient_are_those_of_torch(sample: Sample, dtype: type, rtol
             )
 
 
-SMOOTH = [sample for sample in SAMPLES if sample.op != "less" or not np.any(np.equal(*sample.operands))]
-"""Without those that jump within a step."""
+SMOOTH = [
+    sample
+    for sample in SAMPLES
+    if sample.op != "stop_gradient" and (sample.op != "less" or not np.any(np.equal(*sample.operands)))
+]
+"""Without those that jump within a step, or have no gradient though they move."""
 
 
 @pytest.mark.parametrize("sample", SMOOTH, ids=[f"{sample.op}-{i}" for i, sample in enumerate(SMOOTH)])

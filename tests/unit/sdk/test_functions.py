@@ -218,6 +218,7 @@ ROWS = [
         lambda x: torch.linalg.norm(x, dim=1, keepdim=True),
         {"x": X},
     ),
+    Row("stop_gradient", lambda x: x * gw.stop_gradient(gw.sign(x)), lambda x: x * x.sign().detach(), {"x": X}),
     Row("cumsum", lambda x: gw.cumsum(x, -1), lambda x: x.cumsum(-1), {"x": X}),
     Row("cumsum", gw.cumsum, lambda x: x.reshape(-1).cumsum(0), {"x": X}),
     Row("concatenate", lambda x, y: gw.concatenate([x, y], 1), lambda x, y: torch.cat([x, y], 1), {"x": X, "y": Y}),

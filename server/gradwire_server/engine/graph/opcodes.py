@@ -35,6 +35,7 @@ class Opcode(IntEnum):
     """One element of a float tensor, by its flat index; the codec makes it of a packed node's operand."""
     STACK = 20
     """Vector of scalars; the codec makes it of a packed node's results."""
+    STOP_GRADIENT = 24
 
     EQUAL = 30
     SIN = 37

@@ -160,6 +160,7 @@ _ENTRIES = (
         summary="sums of the elements of a up to each, along an axis",
         derivative="1 for each element of a sum",
     ),
+    Op(name="stop_gradient", opcode=Opcode.STOP_GRADIENT, passive_operands=1, summary="a", derivative="0"),
 )
 
 OPS: Mapping[str, Op] = MappingProxyType({op.name: op for op in _ENTRIES})

@@ -158,6 +158,12 @@ def _flipped(view: View, axes: Sequence[int]) -> View:
     return view._replace(strides=strides, offset=view.offset + last)
 
 
+def stop_gradient(stage: Stage, node: int) -> None:
+    """The operand's elements. Nobody adds to the gradient of a node that gets none, so that both can be one storage."""
+    [a] = stage.operands(node)
+    stage.alias(node, a)
+
+
 def stack(stage: Stage, node: int) -> None:
     """Scalars, from their places."""
     places = stage.places_of(stage.checked.graph.operands_of(node))
@@ -182,6 +188,7 @@ PATTERNS = {
     Opcode.SCATTER_ADD: (scatter_add, scatter_add_back),
     Opcode.CONCATENATE: (concatenate, concatenate_back),
     Opcode.SLICE: (slice_, slice_back),
+    Opcode.STOP_GRADIENT: (stop_gradient, no_rows),
     Opcode.STACK: (stack, stack_back),
 }
 """Forward and backward rows by opcode."""

@@ -30,7 +30,7 @@ BACKWARD = marks(FUNCTIONS | {
 """[opcodes], ops that pass back what is not finite to whatever operand wants a gradient. Others select."""
 
 INPUT, ADD, MAX, POWER = int(Opcode.INPUT), int(Opcode.ADD), int(Opcode.MAX), int(Opcode.POWER)
-RESHAPE, TRANSPOSE = int(Opcode.RESHAPE), int(Opcode.TRANSPOSE)
+RESHAPE, TRANSPOSE, STOP_GRADIENT = int(Opcode.RESHAPE), int(Opcode.TRANSPOSE), int(Opcode.STOP_GRADIENT)
 
 
 class Looks:
@@ -63,7 +63,7 @@ def _survey(
         if not computed[node]:
             continue
         opcode, arity = opcodes[node], starts[node + 1] - starts[node]
-        view = opcode in (RESHAPE, TRANSPOSE) or (arity == 1 and ADD <= opcode <= MAX)
+        view = opcode in (RESHAPE, TRANSPOSE, STOP_GRADIENT) or (arity == 1 and ADD <= opcode <= MAX)
         passes = backward[opcode] and (opcode != POWER or numbers[node] != 0)
         for operand in operands[starts[node] : starts[node + 1]]:
             if empty[operand]:

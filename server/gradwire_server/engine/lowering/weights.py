@@ -17,7 +17,7 @@ WORTHWHILE = 1 << 14
 """Elements of a weight from which on it is."""
 
 
-MOVED = (Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.TAKE, Opcode.STACK, Opcode.SLICE)
+MOVED = (Opcode.RESHAPE, Opcode.TRANSPOSE, Opcode.TAKE, Opcode.STACK, Opcode.SLICE, Opcode.STOP_GRADIENT)
 """Ops whose values may be views."""
 
 

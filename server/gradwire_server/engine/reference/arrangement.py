@@ -107,6 +107,14 @@ def _slices(facts: Facts) -> tuple[slice, ...]:
     return tuple(slice(start, None if stop < 0 else stop, step) for start, stop, step in stops)
 
 
+def _stop_gradient(facts: Facts, operands: Sequence[Array]) -> Array:
+    return operands[0]
+
+
+def _stop_gradient_vjp(facts: Facts, g: Array, operands: Sequence[Array], out: Array) -> list[Array]:
+    return [np.zeros_like(g)]
+
+
 def _element(facts: Facts, operands: Sequence[Array]) -> Array:
     return operands[0].reshape(-1)[_places(facts)]
 
@@ -135,6 +143,7 @@ ARRANGEMENT = {
     Opcode.SCATTER_ADD: Rule(_scatter_add, _scatter_add_vjp),
     Opcode.CONCATENATE: Rule(_concatenate, _concatenate_vjp),
     Opcode.SLICE: Rule(_slice, _slice_vjp),
+    Opcode.STOP_GRADIENT: Rule(_stop_gradient, _stop_gradient_vjp),
     Opcode.ELEMENT: Rule(_element, _element_vjp),
     Opcode.STACK: Rule(_stack, _stack_vjp),
 }
