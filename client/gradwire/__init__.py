@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gradwire._calls.computation import Options
 from gradwire._calls.examples import Examples
+from gradwire._calls.gradients import gradient
 from gradwire._calls.raveling import ravel_pytree
 from gradwire._calls.results import CheckReport, EdgeTrace, NodeTrace, NonFinite, Result, ServerInfo, SourceCheck, Trace
 from gradwire._calls.stream import Stream
@@ -96,6 +97,7 @@ __all__ = [
     "connect",
     "from_jax",
     "from_onnx",
+    "gradient",
     "graph",
     "ravel_pytree",
     "save_picture",

@@ -7,7 +7,7 @@ as examples; a Hessian-vector product that of sum(gradient * vector).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import prod
 from threading import Lock
 from typing import Any
@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 
 from gradwire._calls.arguments import flattened
 from gradwire._calls.computation import Computation, Loss, Options
+from gradwire._calls.forms import leaf_names
 from gradwire._calls.problem import Problem, names_of
 from gradwire._calls.results import Result
 from gradwire._errors import InvalidRequestError
-from gradwire._expressions.derivatives import gradient
+from gradwire._expressions.derivatives import gradients
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import postorder
 from gradwire._expressions.primitives import add, mul
@@ -144,11 +145,12 @@ class HessianVector:
                 if (node.kind == "parameter" if names is None else node.name in names and not node.operands)
             }
             settings["wrt"] = list(wanted)
+            self._wanted = frozenset(wanted)
             vectors = {
                 name: input_(f"{self._name} of {name}", node.shape, per_example=_has_examples(node))
                 for name, node in wanted.items()
             }
-            self.computation = Computation(self._along(loss, wanted, vectors), **settings)
+            self.computation = Computation(self._along(loss, wanted, vectors, wanted), **settings)
             return
         if "wrt" in options:
             raise InvalidRequestError(
@@ -165,6 +167,12 @@ class HessianVector:
         if self._of_expression:
             if not isinstance(vector, Mapping):
                 raise InvalidRequestError(f"the vector is a mapping of arrays by name; found {type(vector).__name__}")
+            wrong = sorted({*vector} ^ self._wanted, key=str)
+            if wrong:
+                lacks = "lacks" if wrong[0] in self._wanted else "has a surplus"
+                raise InvalidRequestError(
+                    f'the vector {lacks} "{wrong[0]}"; it has an array for each of {", ".join(sorted(self._wanted))}'
+                )
             own = {f"{self._name} of {name}": value for name, value in vector.items()}
             return self.computation.values(rest, {**named, **own}), lambda result: result.gradients
         if rest:
@@ -193,16 +201,26 @@ class HessianVector:
         ]
         if wrong:
             raise InvalidRequestError(f'the vector is not nested like what the product is in; see "{wrong[0]}"')
-        return self._along(loss, targets, vector)
+        paths = (
+            leaf_names("vector", flattened(args[0], sequences=True)[1])
+            if args
+            else [f"vector.{name}" for name in targets]
+        )
+        return self._along(loss, targets, vector, paths)
 
     def _along(
-        self, loss: Expression, nodes: Mapping[str, Expression], vectors: Mapping[str, Expression]
+        self,
+        loss: Expression,
+        nodes: Mapping[str, Expression],
+        vectors: Mapping[str, Expression],
+        paths: Iterable[str],
     ) -> Expression:
-        """The derivative of the loss along the vector."""
-        for name, node in nodes.items():
-            _check_shape(f'"{name}" of the vector', vectors[name].shape, "what it is along", node.shape)
-        slopes = gradient(loss, nodes, ties=self._ties)
-        return add(0.0, *(sum_over(mul(slopes[name], vectors[name])) for name in nodes))
+        """The derivative of the loss along the vector, whose parts messages call by these paths."""
+        for (name, node), path in zip(nodes.items(), paths, strict=True):
+            _check_shape(f'"{path}"', vectors[name].shape, "what it is along", node.shape)
+        slopes = gradients(loss, list(nodes.values()), self._ties)
+        pairs = zip(slopes, nodes, strict=True)
+        return add(0.0, *(sum_over(mul(slope, vectors[name])) for slope, name in pairs))
 
 
 Derivative = VectorJacobian | Jacobian | HessianVector

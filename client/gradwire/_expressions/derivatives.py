@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,8 +42,6 @@ from gradwire._expressions.primitives import (
 from gradwire._expressions.primitives import sum as sum_over
 from gradwire._expressions.shapes import is_integer
 
-Gradients = Expression | list[Expression] | dict[str, Expression]
-
 TIES = ("zero", "split")
 
 
@@ -67,35 +65,11 @@ Rule = Callable[[_Facts, Expression], Contributions]
 """What a node adds to the gradients of its operands, in their shapes; None adds nothing."""
 
 
-@overload
-def gradient(loss: Expression, wrt: Expression, *, ties: str = "zero") -> Expression: ...
+def gradients(loss: Expression, wrt: Sequence[Expression], ties: str) -> list[Expression]:
+    """The gradient of a loss in each of these, zeros where it does not depend on one.
 
-
-@overload
-def gradient(loss: Expression, wrt: Sequence[Expression], *, ties: str = "zero") -> list[Expression]: ...
-
-
-@overload
-def gradient(loss: Expression, wrt: Mapping[str, Expression], *, ties: str = "zero") -> dict[str, Expression]: ...
-
-
-def gradient(
-    loss: Expression, wrt: Expression | Sequence[Expression] | Mapping[str, Expression], *, ties: str = "zero"
-) -> Gradients:
-    """The gradient of a loss as expressions, to be differentiated again, penalised, or returned as an output.
-
-    It is that of the loss of ONE example, where sources are finite; where one is not, the engine's own gradient
-    may have zeros that this has not. Second derivatives are gradients of gradients:
-    ``gw.gradient(gw.sum(gw.gradient(loss, w) * v), w)`` is a Hessian-vector product.
-
-    Args:
-        loss: A scalar expression.
-        wrt: What to differentiate in: sources, or expressions on the way to the loss; one, or several in a sequence or
-            a mapping.
-        ties: As for ``gw.graph``; give the graph that the gradient is in the same.
-
-    Returns:
-        What ``wrt`` is, with a gradient in place of each; zeros where the loss does not depend on it.
+    Raises:
+        InvalidGraphError: They are no expressions of floats, or the loss is no scalar one.
     """
     if not isinstance(loss, Expression) or loss.shape != () or is_integer(loss):  # type: ignore[redundant-expr]  # as a caller gives it
         raise InvalidGraphError(
@@ -103,19 +77,13 @@ def gradient(
         )
     if not isinstance(ties, str) or ties not in TIES:  # type: ignore[redundant-expr]  # as a caller gives it
         raise InvalidGraphError(f"ties={ties!r} is unknown; choose {' or '.join(map(repr, TIES))}")
-    if isinstance(wrt, Mapping):
-        return dict(zip(wrt, _gradients(loss, list(wrt.values()), ties), strict=True))
-    if isinstance(wrt, Expression):
-        return _gradients(loss, [wrt], ties)[0]
-    if not isinstance(wrt, Sequence) or isinstance(wrt, str):  # type: ignore[redundant-expr]  # as a caller gives it
-        raise InvalidGraphError(f"gradient in {wrt!r:.200}; give an expression, or a list or dict of expressions")
+    for node in wrt:
+        if not isinstance(node, Expression) or is_integer(node):  # type: ignore[redundant-expr]  # as a caller gives it
+            raise InvalidGraphError(f"gradient in {node!r:.200}, which is no expression of floats")
     return _gradients(loss, wrt, ties)
 
 
 def _gradients(loss: Expression, wrt: Sequence[Expression], ties: str) -> list[Expression]:
-    for node in wrt:
-        if not isinstance(node, Expression) or is_integer(node):  # type: ignore[redundant-expr]  # as a caller gives it
-            raise InvalidGraphError(f"gradient in {node!r:.200}, which is no expression of floats")
     order = list(postorder(loss))
     asked = {_key(node) for node in wrt}
     active = set(asked)

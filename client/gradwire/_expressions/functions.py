@@ -50,9 +50,6 @@ from gradwire._expressions.composed import (
     std,
     var,
 )
-from gradwire._expressions.derivatives import (
-    gradient,
-)
 from gradwire._expressions.expression import (
     constant,
 )
@@ -151,7 +148,6 @@ __all__ = [
     "flip",
     "gaussian_nll",
     "gelu",
-    "gradient",
     "greater",
     "greater_equal",
     "hinge_loss",

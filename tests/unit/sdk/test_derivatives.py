@@ -245,6 +245,9 @@ def test_what_wrt_may_be() -> None:
     assert referred([again], arrays).values[0] == 30
     assert referred([gw.gradient(y, y)], arrays).values[0] == 1
     assert referred([gw.gradient(y, [x])[0][0]], arrays).values[0] == 0
+    nested: Any = gw.gradient(loss, {"layers": [{"x": x}], "pair": (inside, gw.parameter("y"))})
+    values = referred([nested["pair"][1], nested["layers"][0]["x"], nested["pair"][0]], arrays).values
+    assert [value.tolist() for value in values] == [30, [18, 36], [6, 12]]
 
 
 def test_row_indices_of_inputs() -> None:
@@ -280,10 +283,10 @@ def test_a_deep_graph_is_no_deep_recursion_and_takes_time_by_its_size() -> None:
 
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: gw.gradient(gw.parameter("w", 3), gw.parameter("w", 3)), "no scalar expression; reduce it first"),
-    (lambda: gw.gradient(5, gw.parameter("w")), "no scalar expression"),  # type: ignore[call-overload]  # the mistake
-    (lambda: gw.gradient(gw.parameter("w"), ["w"]), "'w', which is no expression"),  # type: ignore[list-item]  # the mistake
-    (lambda: gw.gradient(gw.parameter("w"), None), "gradient in None; give an expression, or a list or dict"),  # type: ignore[call-overload]
-    (lambda: gw.gradient(gw.parameter("w"), "w"), "gradient in 'w'; give an expression"),  # type: ignore[arg-type]
+    (lambda: gw.gradient(5, gw.parameter("w")), "no scalar expression"),  # type: ignore[arg-type]  # the mistake
+    (lambda: gw.gradient(gw.parameter("w"), ["w"]), "'w', which is no expression"),
+    (lambda: gw.gradient(gw.parameter("w"), None), "gradient in None; give an expression, or a list or dict"),
+    (lambda: gw.gradient(gw.parameter("w"), "w"), "gradient in 'w'; give an expression"),
     (lambda: gw.gradient(gw.parameter("w"), gw.input("i", dtype="int64")), "no expression of floats"),
     (lambda: gw.gradient(gw.parameter("w"), gw.parameter("w"), ties="first"), "choose 'zero' or 'split'"),
 ]
