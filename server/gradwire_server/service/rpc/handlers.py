@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import grpc
 import structlog
@@ -21,7 +21,7 @@ from gradwire_server.errors import Reason, Refusal, refuse, shown
 from gradwire_server.service.capacity.admission import Admission
 from gradwire_server.service.capacity.turned_away import TurnedAway
 from gradwire_server.service.capacity.waits import Arrivals, Task, current_task
-from gradwire_server.service.rpc.methods import Method, method_of, only_message
+from gradwire_server.service.rpc.methods import CountingContext, Method, method_of, only_message
 from gradwire_server.service.rpc.sending import Ending, Sending
 from gradwire_server.service.rpc.status import Context, Packed, abort, pack
 from gradwire_server.service.security.tokens import OPEN, Tokens
@@ -277,8 +277,9 @@ class _Call(Handler):
     def _end(self, task: Task) -> None:
         """The call is over: its answer was sent, or will not be."""
         self._admission.close()
-        # It came through more frames meanwhile, which hold the metadata of the call.
-        _forget(self._error)
+        if self._error is not None:
+            # It came through more frames meanwhile, which hold the metadata of the call.
+            _forget(self._error)
         code, ending = self._code, self._sending.ended(task)
         if ending is Ending.HUNG_UP:
             code = self._code_of(asyncio.CancelledError) if code is grpc.StatusCode.OK else code
@@ -287,10 +288,12 @@ class _Call(Handler):
             code = grpc.StatusCode.DEADLINE_EXCEEDED
             bind_contextvars(stage=Stage.SENDING.value, reason=Reason.DEADLINE_EXCEEDED.value, setting="max_stall")
         seconds = perf_counter() - self._start
-        self._series.handled[code].inc()
-        self._series.seconds.observe(seconds, None if self._span is None else self._span.exemplar)
-        if self._span is not None:
-            self._span.end(code)
+        span = self._span
+        if span is None:
+            self._series.ended(code, seconds)
+        else:
+            self._series.ended(code, seconds, span.exemplar)
+            span.end(code)
         if code is not grpc.StatusCode.OK or self._cause is not None or self._tells_all:
             self._tell(code, seconds)
 
@@ -320,7 +323,7 @@ class _Call(Handler):
         log("call", method=self._series.method, code=code.name, seconds=round(seconds, 6), peer=self._peer)
 
 
-def _forget(error: BaseException | None) -> None:
+def _forget(error: BaseException) -> None:
     """Let go of the frames that the end of a call came through, which hold its request.
 
     gRPC keeps the error with the call, and the frames hold the call: a cycle, of which Python takes notice much later.
@@ -330,11 +333,24 @@ def _forget(error: BaseException | None) -> None:
 
 
 class _UnaryCall(_Call):
-    """With one request and one response."""
+    """With one request and one response. It is its own handler, and looks awaitable.
+
+    gRPC looks twice in every call whether a handler is asynchronous, and first whether it is awaitable: that a method
+    is a coroutine function takes it three times as long to find.
+    """
 
     response_streaming = False
 
-    async def stream_unary(self, _: object, context: Context) -> object:  # type: ignore[override]  # its stubs know no grpc.aio
+    @property
+    def stream_unary(self) -> _UnaryCall:  # type: ignore[override]  # its stubs know no grpc.aio
+        """What gRPC calls."""
+        return self
+
+    def __await__(self) -> NoReturn:
+        """Fail: nobody awaits a handler."""
+        raise TypeError("a handler is called")
+
+    async def __call__(self, _: object, context: Context) -> object:
         """Do it."""
         self._open(context)
         task = current_task()
@@ -362,33 +378,8 @@ class _StreamCall(_Call):
         """Do it."""
         self._open(context)
         try:
-            await self._behaviour(_CountingContext(context, self._series))
+            await self._behaviour(CountingContext(context, self._series))
         except BaseException as error:
             self._close(context, current_task(), error)
             raise
         self._close(context, current_task(), None)
-
-
-class _CountingContext:
-    """A context that counts messages as they are read and written; all else is that of gRPC."""
-
-    def __init__(self, context: Context, series: MethodMetrics) -> None:
-        self._context = context
-        self._series = series
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._context, name)
-
-    async def read(self) -> Any:  # noqa: ANN401
-        message = await self._context.read()
-        if message is not grpc.aio.EOF:
-            self._series.received.inc()
-        return message
-
-    async def write(self, message: Any) -> None:  # noqa: ANN401
-        try:
-            await self._context.write(message)
-        except grpc.aio.InternalError:
-            # The call is over, and word of that is on its way; gRPC would log the write as a fault.
-            raise asyncio.CancelledError from None
-        self._series.sent.inc()

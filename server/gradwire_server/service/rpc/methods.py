@@ -1,4 +1,4 @@
-"""Handlers as generated code makes them, as methods on bytes that all calls have in one form."""
+"""Handlers as generated code makes them, as methods on bytes that all calls have in one form, and their messages."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gradwire_server import codec
 from gradwire_server.errors import Reason, Refusal, refuse
 from gradwire_server.service.capacity.waits import Arrivals, Task, current_task
 from gradwire_server.service.rpc.status import Context, abort, told
+from gradwire_server.service.telemetry.metrics import MethodMetrics
 
 Behaviour = Callable[..., Awaitable[Any]]
 """Unary: behaviour(message, context). Otherwise: behaviour(context)."""
@@ -110,3 +111,30 @@ async def only_message(context: Context, arrivals: Arrivals, task: Task) -> Any:
         await asyncio.sleep(LAST_WORD)
         await abort(context, refuse(Reason.MALFORMED_MESSAGE, NO_MESSAGE))
     return message
+
+
+class CountingContext:
+    """A context that counts messages as they are read and written; all else is that of gRPC."""
+
+    def __init__(self, context: Context, series: MethodMetrics) -> None:
+        self._context = context
+        self._series = series
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:  # noqa: ANN401
+        """The next message."""
+        message = await self._context.read()
+        if message is not grpc.aio.EOF:
+            self._series.received.inc()
+        return message
+
+    async def write(self, message: Any) -> None:  # noqa: ANN401
+        """Send a message."""
+        try:
+            await self._context.write(message)
+        except grpc.aio.InternalError:
+            # The call is over, and word of that is on its way; gRPC would log the write as a fault.
+            raise asyncio.CancelledError from None
+        self._series.sent.inc()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 import grpc
@@ -43,6 +44,15 @@ class MethodMetrics:
     seconds: Duration
     received: Count
     sent: Count
+    lock: Lock
+    """That of the numbers."""
+
+    def ended(self, code: grpc.StatusCode, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+        """A call ended."""
+        handled = self.handled[code]
+        with self.lock:
+            handled.add()
+            self.seconds.add(seconds, exemplar)
 
 
 class CallMetrics:
@@ -75,6 +85,7 @@ def _series(numbers: Numbers, kind: str, service: str, method: str) -> MethodMet
         seconds=numbers.duration("grpc_server_handling_seconds", "Time from the start of a call to its end.", labels),
         received=numbers.count("grpc_server_msg_received", "Messages received.", labels),
         sent=numbers.count("grpc_server_msg_sent", "Messages sent.", labels),
+        lock=numbers.lock,
     )
 
 
@@ -109,6 +120,7 @@ class Metrics:
     """What the service counts of its own work."""
 
     def __init__(self, numbers: Numbers) -> None:
+        self._lock = numbers.lock
         count, gauge = numbers.count, partial(numbers.count, kind=Kind.GAUGE)
         self._compute = [
             numbers.duration(
@@ -175,9 +187,11 @@ class Metrics:
 
     def evaluated(self, nodes: int, examples: int, seconds: float, non_finite: str | None) -> None:
         """A loss was evaluated and differentiated."""
-        self._compute[bisect_left(SIZE_CLASSES, nodes)].observe(seconds)
-        self._nodes.inc(nodes * examples)
-        self._examples.inc(examples)
+        compute = self._compute[bisect_left(SIZE_CLASSES, nodes)]
+        with self._lock:
+            compute.add(seconds)
+            self._nodes.add(nodes * examples)
+            self._examples.add(examples)
         if non_finite is not None:
             self._non_finite[non_finite].inc()
 

@@ -31,6 +31,9 @@ NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 _BOUNDS: list[str] = [floatToGoString(bound) for bound in (*SECONDS, float("inf"))]  # type: ignore[no-untyped-call]  # it has no annotations
 
+_TOTAL = len(_BOUNDS)
+"""Where the sum of durations is, behind their buckets."""
+
 
 class Kind(StrEnum):
     """What a metric is."""
@@ -57,6 +60,10 @@ class Count:
         with numbers.lock:
             numbers.cells[self._place] += amount
 
+    def add(self, amount: float = 1) -> None:
+        """Count so many more, for whoever has the lock."""
+        self._numbers.cells[self._place] += amount
+
     def set(self, value: float) -> None:
         """Have it be this."""
         numbers = self._numbers
@@ -76,10 +83,14 @@ class Duration:
 
     def observe(self, seconds: float, exemplar: dict[str, str] | None = None) -> None:
         """Count a duration."""
-        numbers, bucket = self._numbers, bisect_left(SECONDS, seconds)
-        with numbers.lock:
-            numbers.cells[self._place + bucket] += 1
-            numbers.cells[self._place + len(_BOUNDS)] += seconds
+        with self._numbers.lock:
+            self.add(seconds, exemplar)
+
+    def add(self, seconds: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count a duration, for whoever has the lock."""
+        cells, bucket = self._numbers.cells, bisect_left(SECONDS, seconds)
+        cells[self._place + bucket] += 1
+        cells[self._place + _TOTAL] += seconds
         if exemplar is not None:
             self.exemplars[bucket] = Exemplar(exemplar, seconds, time())
 
@@ -106,7 +117,7 @@ class _Family(NamedTuple):
             for number, bound in enumerate(_BOUNDS):
                 total += sum(own[place + number] for own in cells)
                 buckets.append((bound, total, known[number]) if number in known else (bound, total))
-            family.add_metric(values, buckets, sum(own[place + len(_BOUNDS)] for own in cells))
+            family.add_metric(values, buckets, sum(own[place + _TOTAL] for own in cells))
         metric: Metric = family
         return metric
 
@@ -144,7 +155,7 @@ class Numbers(Collector):
     def _place(self, name: str, documentation: str, kind: Kind, labels: Mapping[str, str]) -> int:
         family = self._families.setdefault(name, _Family(name, documentation, kind, tuple(labels), {}))
         place = family.places[tuple(labels.values())] = len(self.cells)
-        self.cells.extend([0.0] * (len(_BOUNDS) + 1 if kind is Kind.DURATION else 1))  # type: ignore[union-attr]  # it is shared later
+        self.cells.extend([0.0] * (_TOTAL + 1 if kind is Kind.DURATION else 1))  # type: ignore[union-attr]  # it is shared later
         return place
 
     def collect(self) -> Iterator[Metric]:
