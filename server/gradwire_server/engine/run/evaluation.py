@@ -87,8 +87,8 @@ def _attach(job: Job, room: Room) -> tuple[list[Array], Array | None]:
     wiring, dtype = bound.wiring, bound.dtype
     losses = np.empty(job.examples, dtype) if bound.question.separate else None
     results = [np.empty(shape, dtype) for shape in wiring.results]
-    handles = [handle(arrays[name]) for name in wiring.sources]
-    handles += [handle(results[number]) for number in wiring.numbers]
+    handles = [*map(handle, map(arrays.__getitem__, wiring.sources))]
+    handles += map(handle, map(results.__getitem__, wiring.numbers))
     if losses is not None:
         handles.append(handle(losses))
     room.attach(handles)

@@ -21,7 +21,8 @@ Integers: TypeAlias = "array[int]"
 ROOM_BYTES = 16 << 10
 """Rough memory of a room besides its arrays of numbers."""
 
-_NOTHING_DONE = array("q", bytes(8 * (r.W_WEIGHTS_DONE + 1)))
+_PROGRESS = slice(0, r.W_WEIGHTS_DONE + 1)
+_NOTHING_DONE = array("q", bytes(8 * _PROGRESS.stop))
 """NEXT, READY, DONE, STATUS, WEIGHT and WEIGHTS_DONE."""
 
 
@@ -47,6 +48,8 @@ class Room:
         divisor: float,
     ) -> None:
         self._code, self._slots = code, np.array(slots, np.int64)
+        self._objects = r.C_BUFFERS + 2 * len(code.modes)
+        """Where a block has the arrays of a request, to its end."""
         self.nbytes = layout.memory - layout.results + code.nbytes + ROOM_BYTES
         """Bytes that it takes, with the code that it is for."""
         self.one = kernels.ones(dtype)
@@ -124,7 +127,7 @@ class Room:
         self, buffers: Mapping[int, int], scratch: tuple[int, int], dtype: np.dtype[np.floating], divisor: float
     ) -> Array:
         code = self._code
-        objects = r.C_BUFFERS + 2 * len(code.modes)
+        objects = self._objects
         block = np.zeros(objects + len(self._slots), np.int64)
         block[: r.C_BUFFERS] = kernels.table(dtype)
         block[[r.C_OFFSET, r.C_SLOTS, r.C_OBJECT_COUNT]] = OFFSET, address(self._slots), len(self._slots)
@@ -141,7 +144,7 @@ class Room:
         """Give each thread the arrays of a request, in the order of their slots."""
         given = array("q", handles)
         for block in self.blocks:
-            block[len(block) - len(given) :] = given
+            block[self._objects :] = given
 
     def free(self) -> None:
         """Give up the storage; nothing can run in it any more."""
@@ -149,7 +152,7 @@ class Room:
 
     def begin(self) -> None:
         """Have all chunks to be done."""
-        self.work[: len(_NOTHING_DONE)] = _NOTHING_DONE
+        self.work[_PROGRESS] = _NOTHING_DONE
 
 
 def _integers(block: Array) -> Integers:

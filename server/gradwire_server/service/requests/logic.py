@@ -70,8 +70,7 @@ class Prepared(NamedTuple):
     """A request of ComputeGradients that passed every check, ready to run."""
 
     job: engine.Job
-    observer: Observer
-    threads: engine.Threads
+    logic: GradientLogic
     gather: Gather | None = None
     """Rows that are to be copied first."""
 
@@ -86,20 +85,8 @@ class Prepared(NamedTuple):
         return self.job.memory + (0 if self.gather is None else self.gather.memory)
 
     def evaluate(self, checkpoint: Checkpoint) -> tuple[engine.Evaluation, float]:
-        """The result, and the seconds it took.
-
-        Raises:
-            Refusal: INDEX_OUT_OF_RANGE, NON_FINITE; whatever ``checkpoint`` raises.
-        """
-        start, job = perf_counter(), self.job
-        if self.gather is not None:
-            arrays = {**job.query.arrays, **self.gather.copies(self.threads, checkpoint)}
-            job = job._replace(query=job.query._replace(arrays=arrays))
-        evaluation = engine.run(job, checkpoint, self.threads)
-        seconds = perf_counter() - start
-        phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
-        self.observer.evaluated(job.program.nodes, evaluation.examples, seconds, phase)
-        return evaluation, seconds
+        """The result, and the seconds it took; raises as ``GradientLogic.evaluate``."""
+        return self.logic.evaluate(self.job, checkpoint, self.gather)
 
     def run(self, checkpoint: Checkpoint) -> pb.ComputeGradientsResponse:
         """The response. Raises as ``evaluate`` does."""
@@ -199,11 +186,25 @@ class GradientLogic:
 
     def bound(self, program: engine.Program, query: engine.Query, checkpoint: Checkpoint = unhurried) -> Prepared:
         """Check what is asked of a program."""
-        return self.prepared(engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint))
+        return Prepared(engine.bind(program, query, self._engine_limits, self._threads.count, checkpoint), self)
 
-    def prepared(self, job: engine.Job) -> Prepared:
-        """What is asked, which was checked."""
-        return Prepared(job, self._observer, self._threads)
+    def evaluate(
+        self, job: engine.Job, checkpoint: Checkpoint, gather: Gather | None = None
+    ) -> tuple[engine.Evaluation, float]:
+        """The result of what is asked, which was checked, and the seconds it took.
+
+        Raises:
+            Refusal: INDEX_OUT_OF_RANGE, NON_FINITE; whatever ``checkpoint`` raises.
+        """
+        start = perf_counter()
+        if gather is not None:
+            arrays = {**job.query.arrays, **gather.copies(self._threads, checkpoint)}
+            job = job._replace(query=job.query._replace(arrays=arrays))
+        evaluation = engine.run(job, checkpoint, self._threads)
+        seconds = perf_counter() - start
+        phase = None if evaluation.non_finite is None else evaluation.non_finite.phase.value
+        self._observer.evaluated(job.program.nodes, evaluation.examples, seconds, phase)
+        return evaluation, seconds
 
     def _rows(self, asked: pb.StoredExamples, program: engine.Program, sent: codec.Arrays) -> Rows:
         check_id(asked.examples_id, "examples_id", "UploadExamples returns", "examples.examples_id")

@@ -6,7 +6,7 @@ What is checked, counted and told is what ``Answering`` checks, counts and tells
 from __future__ import annotations
 
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire_server.engine import Evaluation, Fit
+from gradwire_server.engine import Evaluation, Fit, Job
 from gradwire_server.service.capacity.caller import Caller
 from gradwire_server.service.requests.logic import reply_too_large
 from gradwire_server.service.requests.templates import Found, Templates
@@ -62,7 +62,8 @@ class SmallRequests:
         found = self._evaluated(known, raw, start, caller)
         if found is None:
             return None
-        reply, evaluation, seconds, fitted = found
+        job, evaluation, seconds, fitted = found
+        reply = job.result_bytes
         if reply > SMALL_REPLY:
             self._admission.answered(caller, reply)
         if reply > INLINE_BYTES // 2:
@@ -71,18 +72,15 @@ class SmallRequests:
 
     def _evaluated(
         self, known: Found, raw: bytes, start: int, caller: Caller
-    ) -> tuple[int, Evaluation, float, bool] | None:
-        """Bytes of the tensors of a response, what the engine found, what it took, and whether the fit was known.
-
-        None as above.
-        """
+    ) -> tuple[Job, Evaluation, float, bool] | None:
+        """The job, what the engine found, what it took, and whether the fit was known. None as above."""
         template, program = known
         self._admission.check(caller)
         query = template.query(raw, start)
         job = None if template.fit is None else template.fit.job(program, query)
         if job is not None:
             # What it costs follows from what is known, and was found to be little.
-            return job.result_bytes, *self._logic.prepared(job).evaluate(caller.checkpoint), True
+            return job, *self._logic.evaluate(job, caller.checkpoint), True
         prepared = self._bound(program, query)
         if prepared.cost > SMALL_SECONDS or prepared.memory > SMALL_MEMORY:
             self._templates.leave(raw, start)
@@ -90,4 +88,4 @@ class SmallRequests:
         evaluation, seconds = prepared.evaluate(caller.checkpoint)
         if evaluation.non_finite is None:
             template.fit = Fit(prepared.job)
-        return prepared.job.result_bytes, evaluation, seconds, False
+        return prepared.job, evaluation, seconds, False
