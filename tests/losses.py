@@ -61,6 +61,14 @@ def sum_of_squares(elements: int) -> Case:
     return Case(gw.sum(w * w), {"w": np.arange(elements) % 7 - 3.0})
 
 
+def endless() -> Case:
+    """An hour's work in few bytes, for calls that are cancelled: very many examples, each of which is empty."""
+    loss = gw.parameter("w") + gw.sum(gw.input("x", shape=(0,), per_example=True))
+    for _ in range(10_000):
+        loss = gw.tanh(loss)
+    return Case(loss, {"w": np.ones(()), "x": np.zeros((1 << 24, 0))})
+
+
 def products(size: int) -> Case:
     """Work that takes long and few bytes to ask for: 2 ``size``^3 multiplications forward, twice that backward."""
     column, row = gw.parameter("a", shape=(size, 1)), gw.parameter("b", shape=(1, size))
