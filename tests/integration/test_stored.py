@@ -165,6 +165,55 @@ def test_whatever_the_arrays_are_the_bits_are_those(client: gw.Client, phi: Any)
     equal(call(w=W, examples=data), call(w=W, phi=PHI, y=Y))
 
 
+TABLE, TOKENS = np.random.default_rng(5).normal(size=(5, 3)), np.random.default_rng(6).integers(0, 5, (60, 4))
+
+
+def weighted(emb: Any, tok: Any) -> Any:
+    """Integers pick rows, and are numbers."""
+    return np.sum(emb[tok] * np.sqrt(tok + 1)[:, None])
+
+
+def scaled(emb: Any, tok: Any) -> Any:
+    """Integers are numbers alone."""
+    return np.sum(emb[0]) * np.sum(tok * tok)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 50), [5, 0, -1, 5]], ids=str)
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "int64"])
+@pytest.mark.parametrize("loss", [weighted, scaled])
+def test_integers_pick_rows_and_are_numbers(client: gw.Client, loss: Any, dtype: str, rows: Any) -> None:
+    tokens = TOKENS.astype(dtype)
+    own, data = tokens[rows], client.examples(tok=tokens, another=TOKENS)
+    emb, tok = gw.parameter("emb", TABLE.shape), gw.input("tok", 4, per_example=True, dtype="int64")
+    several: list[gw.Options] = [{}, {"reduction": "none"}, {"dtype": "float32"}]
+    for options in several:
+        call = client.value_and_grad(loss(emb, tok), **options)
+        equal(call(emb=TABLE, examples=data[rows]), call(emb=TABLE, tok=own))
+    value, slopes = client.value_and_grad(loss, per_example="tok")(TABLE, examples=data[rows])
+    expected = client.value_and_grad(loss, per_example="tok")(TABLE, tok=own)
+    assert (value, slopes.tobytes()) == (expected[0], expected[1].tobytes())
+    np.testing.assert_allclose(value, np.mean([loss(TABLE, each.astype(int)) for each in own]), rtol=1e-12)
+    product = client.vjp(loss(emb, tok))
+    ones = np.ones(len(own))
+    equal(product(ones, emb=TABLE, examples=data[rows]), product(ones, emb=TABLE, tok=own))
+    with client.stream(loss(emb, tok)) as stream:
+        equal(stream(emb=TABLE, examples=data[rows]), stream(emb=TABLE, tok=own))
+
+
+def test_integers_that_were_forgotten_are_uploaded_again_in_both_forms() -> None:
+    emb, tok = gw.parameter("emb", TABLE.shape), gw.input("tok", 4, per_example=True, dtype="int64")
+    with ServerProcess() as server, gw.connect(server.address) as client:
+        call, data = client.value_and_grad(weighted(emb, tok)), client.examples(tok=TOKENS)
+        expected = call(emb=TABLE, tok=TOKENS[:9])
+        equal(call(emb=TABLE, examples=data[:9]), expected)
+        equal(call(emb=TABLE, examples=data[np.arange(9)]), expected)
+        assert uploads(server) == 1
+        server.stop(signal.SIGKILL)
+        server.start()
+        equal(call(emb=TABLE, examples=data[:9]), expected)
+        assert uploads(server) == 1
+
+
 def hidden(params: Any, phi: Any) -> gw.Expression:
     """A function whose argument ``phi`` nothing says is per example."""
     found: gw.Expression = gw.dot(params, phi)
