@@ -120,7 +120,7 @@ class Computation:
                 )
             self._problem: Problem | None = make(loss, outputs=outputs)
             self._problem.wrt = names
-            each = sorted(self._problem.per_example)
+            each = sorted(self._problem.examples)
         elif callable(loss):
             if outputs is not None:
                 raise InvalidRequestError(
@@ -166,7 +166,7 @@ class Computation:
         if self._problem is None:
             columns = self._traced.taken(examples.arguments())
         else:
-            needed = self._problem.per_example.union(self._problem.numbers.values())
+            needed = self._problem.per_example | self._problem.examples
             columns = {name: column for name, column in examples.columns().items() if name in needed}
             if not columns:
                 raise InvalidRequestError(

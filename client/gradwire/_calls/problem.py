@@ -60,6 +60,11 @@ class Problem:
                 if node.input.per_example:
                     self.per_example.add(node.name)
 
+    @property
+    def examples(self) -> set[str]:
+        """Names of the arrays that have an axis of examples, of which one may feed two inputs."""
+        return {self.numbers.get(name, name) for name in self.per_example}
+
     def fed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The arrays of a call, with those of integers under both names where the graph has them as numbers too."""
         given = {name: source for name, source in self.numbers.items() if name not in values and source in values}

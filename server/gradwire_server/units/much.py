@@ -10,15 +10,13 @@ import numpy as np
 
 from gradwire._arrays import Array
 from gradwire._calls.computation import Computation, Loss, Options
-from gradwire._calls.deadline import Deadline
 from gradwire._calls.problem import Problem
 from gradwire._calls.results import NonFinite, Result, Told
 from gradwire._errors import InvalidRequestError, LimitExceededError, NonFiniteError
-from gradwire_server.local import LocalTransport
 from gradwire_server.units.columns import Names, columns_of
 from gradwire_server.units.files import listed
 from gradwire_server.units.formats import Unit, described
-from gradwire_server.units.sums import Partial, Program, total
+from gradwire_server.units.sums import Partial, Program, over_no_rows, total
 
 MAX_UNIT_BYTES = 1 << 30
 """Bytes that the arrays of a unit may take, by default."""
@@ -31,7 +29,7 @@ class Asked(NamedTuple):
     arrays: dict[str, Array]
     """All sources but the columns, by name."""
     problem: Problem
-    nothing: Result
+    nothing: Partial
     """The sum over no rows."""
 
 
@@ -61,14 +59,10 @@ class MuchData:
         refused = sorted({"outputs", "has_aux"} & options.keys())
         if refused:
             raise InvalidRequestError(f"{refused[0]}= is not for files: a step gives the loss and its gradients")
-        self._mean = options.get("reduction", "mean") == "mean"
-        if options.get("reduction") == "none":
+        self._computation = Computation(loss, **options)
+        self._mean = self._computation.reduction == "mean"
+        if self._computation.reduction == "none":
             raise InvalidRequestError('reduction="none" gives a loss for each example; choose "mean" or "sum"')
-        self._rejects = bool(options.get("reject_non_finite", False))
-        summing: Options = {**options, "reduction": "sum"}
-        summing.pop("reject_non_finite", None)
-        self._computation = Computation(loss, **summing)
-        Computation(loss, **options)
         found = [described(path) for path in listed(files)]
         self._columns = columns_of(self._inputs(columns or {}), found, columns or {})
         self.units: Sequence[Unit] = [unit for file in found for unit in file.units if unit.rows]
@@ -88,7 +82,6 @@ class MuchData:
                     },
                 )
         self._none = {name: np.zeros((0, *each.shape), each.dtype) for name, each in self._columns.items()}
-        self._here = LocalTransport()
 
     def _inputs(self, columns: Names) -> Sequence[str]:
         inputs = self._computation.per_example
@@ -121,12 +114,12 @@ class MuchData:
             raise InvalidRequestError(
                 f'wrt names "{each[0]}", which is read from the files; there is a gradient for each row', node=each[0]
             )
-        nothing = self._here.evaluate(self._computation, values, Deadline(None))
+        columns = tuple((name, column) for name, column in self._columns.items() if name in problem.examples)
+        program = Program(problem.graph.SerializeToString(deterministic=True), problem.wrt, str(dtype), columns)
+        nothing = over_no_rows(program, arrays)
         if not self.rows and self._mean:
             raise InvalidRequestError("the files have no rows, of which there is no mean")
-        shared = {name: array for name, array in arrays.items() if name not in self._columns}
-        columns = tuple((name, column) for name, column in self._columns.items() if name in problem.per_example)
-        program = Program(problem.graph.SerializeToString(deterministic=True), problem.wrt, str(dtype), columns)
+        shared = {name: array for name, array in arrays.items() if name not in problem.per_example}
         return Asked(program, shared, problem, nothing)
 
     def answer(self, asked: Asked, parts: Iterable[Partial]) -> Result:
@@ -136,16 +129,14 @@ class MuchData:
             NonFiniteError: A value or gradient is not finite, and the step rejects that.
         """
         held = list(parts)
-        if not held:
-            return asked.nothing
-        whole = total(held)
+        whole = total(held) if held else asked.nothing
         divisor = float(self.rows) if self._mean else 1.0
-        flat = asked.nothing.by_name
+        dtype = asked.program.dtype
         with np.errstate(over="ignore", invalid="ignore"):
-            gradients = {name: np.asarray(whole.gradients[name] / divisor, array.dtype) for name, array in flat.items()}
-            loss = np.asarray(whole.loss / divisor, asked.program.dtype)[()]
+            gradients = {name: np.asarray(array / divisor, dtype) for name, array in whole.gradients.items()}
+            loss = np.asarray(whole.loss / divisor, dtype)[()]
         report = self._report(asked.problem, whole, loss, gradients)
-        if report is not None and self._rejects:
+        if report is not None and self._computation.rejects:
             raise NonFiniteError(f"{report}", reason="NON_FINITE", node=report.node)
         told = Told(report, whole.compute_seconds, self.rows, whole.tiles)
         found, aux, named = asked.problem.nested(gradients, {})

@@ -11,7 +11,7 @@ import numpy as np
 from gradwire._arrays import Array
 from gradwire._calls.computation import Computation
 from gradwire._calls.deadline import Deadline
-from gradwire._calls.results import NonFinite
+from gradwire._calls.results import NonFinite, Result
 from gradwire._errors import GradwireError
 from gradwire.v1 import graph_pb2
 from gradwire_server.local import LocalTransport
@@ -63,6 +63,15 @@ def sum_over(program: Program, arrays: Mapping[str, Array], units: Sequence[Unit
     return total(_of_unit(program, arrays, unit, threads) for unit in units)
 
 
+def over_no_rows(program: Program, arrays: Mapping[str, Array]) -> Partial:
+    """The sum over no rows, which finds what is wrong with arrays, those of the columns without rows among them.
+
+    Raises:
+        GradwireError: What is wrong.
+    """
+    return _partial(0, 0, _result(program, arrays, 1), None)
+
+
 def add(left: Partial, right: Partial) -> Partial:
     """The sum over the units of both."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -84,16 +93,21 @@ def total(parts: Iterable[Partial]) -> Partial:
 
 def _of_unit(program: Program, arrays: Mapping[str, Array], unit: Unit, threads: int) -> Partial:
     columns = arrays_of(unit, dict(program.columns), threads=threads > 1)
-    computation = _computation(program)
     try:
-        result = _engine(threads).evaluate(computation, {**arrays, **columns}, Deadline(None))
+        result = _result(program, {**arrays, **columns}, threads)
     except GradwireError as error:
         error.args = (f"{unit}: {error}",)
         raise
+    return _partial(1, unit.rows, result, None if result.non_finite is None else (unit, result.non_finite))
+
+
+def _result(program: Program, arrays: Mapping[str, Array], threads: int) -> Result:
+    return _engine(threads).evaluate(_computation(program), arrays, Deadline(None))
+
+
+def _partial(units: int, rows: int, result: Result, non_finite: tuple[Unit, NonFinite] | None) -> Partial:
     gradients = {name: np.asarray(array, np.float64) for name, array in result.by_name.items()}
-    found = result.non_finite
-    report = None if found is None else (unit, found)
-    return Partial(1, unit.rows, float(result.loss), gradients, report, result.compute_seconds, result.blocks)
+    return Partial(units, rows, float(result.loss), gradients, non_finite, result.compute_seconds, result.blocks)
 
 
 @lru_cache(maxsize=PROGRAMS)

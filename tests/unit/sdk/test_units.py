@@ -178,6 +178,24 @@ def test_matrices_row_indices_and_flags(tmp_path: Path) -> None:
     np.testing.assert_allclose(grads["layers"][0], slopes["layers"][0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [9, 50])
+def test_integers_pick_rows_and_are_numbers(tmp_path: Path, rows: int) -> None:
+    tokens, table = RANDOM.integers(5, size=(50, 4)), RANDOM.normal(size=(5, 3))
+    pq.write_table(pa.table({"tok": lists(tokens.astype(np.int32))}), tmp_path / "a.parquet", row_group_size=rows)
+    losses: list[Callable[[Any, Any], Any]] = [
+        lambda emb, tok: np.sum(emb[tok] * (tok + 1)[:, None]),
+        lambda emb, tok: np.sum(emb) * np.sum(tok * tok),
+    ]
+    for loss in losses:
+        value, slopes = gradwire.dask.value_and_grad(loss, tmp_path, per_example="tok")(table)
+        expected = local(loss, per_example="tok")(table, tok=tokens)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-13)
+        np.testing.assert_allclose(slopes, expected[1], rtol=1e-13)
+        declared = loss(gw.parameter("emb", (5, 3)), gw.input("tok", 4, per_example=True, dtype="int64"))
+        again = gradwire.dask.value_and_grad(declared, tmp_path)(emb=table)
+        assert (again[0], again[1]["emb"].tobytes()) == (value, slopes.tobytes())
+
+
 def test_folders_uris_and_several_of_them_are_files(folder: Path) -> None:
     expected = gradwire.dask.value_and_grad(hinge(), folder / "*.parquet")(w=W)
     paths = [str(path) for path in sorted(folder.glob("*.parquet"))]
