@@ -20,6 +20,7 @@ from gradwire._expressions.primitives import (
     reshape,
     take,
     transpose,
+    unary,
     where,
 )
 from gradwire._expressions.primitives import sum as sum_over
@@ -170,6 +171,15 @@ def repeat(x: Operand, repeats: int | Sequence[int], axis: int | None = None) ->
             f"{node.shape[own]} entries"
         )
     return take(node, np.repeat(np.arange(node.shape[own]), times), own)
+
+
+def stop_gradient(x: Operand) -> Expression:
+    """x, of which no gradient goes back: a constant to whoever differentiates, whatever its value is.
+
+    It is ``jax.lax.stop_gradient`` and torch's ``detach``: for targets that follow the parameters, straight-through
+    estimators, ``x + gw.stop_gradient(rounded - x)``, and baselines.
+    """
+    return unary("stop_gradient", x)
 
 
 def tile(x: Operand, reps: int | Sequence[int]) -> Expression:

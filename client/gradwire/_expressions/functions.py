@@ -14,6 +14,7 @@ from gradwire._expressions.arranging import (
     split,
     squeeze,
     stack,
+    stop_gradient,
     swapaxes,
     tile,
     trace,
@@ -101,7 +102,6 @@ from gradwire._expressions.primitives import (
     sigmoid,
     sin,
     softplus,
-    stop_gradient,
     subtract,
     sum,  # noqa: A004
     take,

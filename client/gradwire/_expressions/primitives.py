@@ -274,15 +274,6 @@ def scatter_add(values: Operand, indices: Operand, size: int, axis: int = 0) -> 
     return Expression("scatter_add", shape, operands=(node, picks), attributes={"axis": own, "size": shape[own]})
 
 
-def stop_gradient(x: Operand) -> Expression:
-    """x, of which no gradient goes back: a constant to whoever differentiates, whatever its value is.
-
-    It is ``jax.lax.stop_gradient`` and torch's ``detach``: for targets that follow the parameters, straight-through
-    estimators, ``x + gw.stop_gradient(rounded - x)``, and baselines.
-    """
-    return unary("stop_gradient", x)
-
-
 def logsumexp(x: Operand, axis: Axis = None, *, keepdims: bool = False) -> Expression:
     """log(sum(exp(x))) over axes, without overflow; of -inf alone it is -inf, with gradient 0."""
     node = as_expression(x)
