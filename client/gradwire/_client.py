@@ -275,7 +275,8 @@ class Client:
             loss: As for ``value_and_grad``.
             *arrays: As for a call.
             options: As for ``value_and_grad``, in a dict, for names of arrays have the keywords.
-            step: Of the differences, relative to max(1, |x|). Default: the cube root of the machine epsilon.
+            step: Of the differences, relative to max(1, |x|). Default: the cube root of the machine epsilon. The report
+                says where it is too large to tell (``step_too_large``).
             tolerance: Largest relative difference, beyond rounding. Default: 1e-6 of float64, 1e-3 of float32.
             max_probes: Elements to probe of each source. Default: 100.
             timeout: Seconds for the whole call.

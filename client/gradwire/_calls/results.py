@@ -265,6 +265,8 @@ class SourceCheck:
     numeric: float
     """The central difference there."""
     relative_error: float
+    step_too_large: bool = False
+    """Whether the difference is another one at a smaller step, so that this one says nothing of the gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +283,7 @@ class CheckReport:
         lines = [
             f"{s.name}: {'passed' if s.passed else 'FAILED'}, {s.failed} of {s.probed} probed elements disagree; "
             f"worst at {list(s.worst_position)}: analytic {s.analytic:.9g}, numeric {s.numeric:.9g}"
+            + ("; the step is too large to tell, give a smaller one" if s.step_too_large else "")
             for s in self.sources
         ]
         return "\n".join(lines) or "nothing to check"
@@ -300,6 +303,7 @@ def decode_check(response: pb.CheckGradientsResponse) -> CheckReport:
                 analytic=source.analytic,
                 numeric=source.numeric,
                 relative_error=source.relative_error,
+                step_too_large=source.step_too_large,
             )
             for source in response.sources
         ),

@@ -366,7 +366,7 @@ class CheckGradientsResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[SourceCheck, _Mapping]]] = ..., passed: bool = ...) -> None: ...
 
 class SourceCheck(_message.Message):
-    __slots__ = ("name", "passed", "probed", "failed", "worst_position", "analytic", "numeric", "relative_error")
+    __slots__ = ("name", "passed", "probed", "failed", "worst_position", "analytic", "numeric", "relative_error", "step_too_large")
     NAME_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
     PROBED_FIELD_NUMBER: _ClassVar[int]
@@ -375,6 +375,7 @@ class SourceCheck(_message.Message):
     ANALYTIC_FIELD_NUMBER: _ClassVar[int]
     NUMERIC_FIELD_NUMBER: _ClassVar[int]
     RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    STEP_TOO_LARGE_FIELD_NUMBER: _ClassVar[int]
     name: str
     passed: bool
     probed: int
@@ -383,7 +384,8 @@ class SourceCheck(_message.Message):
     analytic: float
     numeric: float
     relative_error: float
-    def __init__(self, name: _Optional[str] = ..., passed: bool = ..., probed: _Optional[int] = ..., failed: _Optional[int] = ..., worst_position: _Optional[_Iterable[int]] = ..., analytic: _Optional[float] = ..., numeric: _Optional[float] = ..., relative_error: _Optional[float] = ...) -> None: ...
+    step_too_large: bool
+    def __init__(self, name: _Optional[str] = ..., passed: bool = ..., probed: _Optional[int] = ..., failed: _Optional[int] = ..., worst_position: _Optional[_Iterable[int]] = ..., analytic: _Optional[float] = ..., numeric: _Optional[float] = ..., relative_error: _Optional[float] = ..., step_too_large: bool = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()

@@ -135,6 +135,7 @@ def encode_checks(checks: Sequence[SourceCheck]) -> pb.CheckGradientsResponse:
                 analytic=check.analytic,
                 numeric=check.numeric,
                 relative_error=check.relative_error,
+                step_too_large=check.step_too_large,
             )
             for check in checks
         ],

@@ -55,8 +55,12 @@ def check(command: Check) -> bool:
     if drawn:
         out.print(f"drawn with the seed {command.seed}: {', '.join(drawn)}\n")
     out.print(_table(report, values))
-    wrong = [source.name for source in report.sources if not source.passed]
-    out.print(f"\noff: {', '.join(wrong)}" if wrong else "\nall agree")
+    large = [source.name for source in report.sources if source.step_too_large]
+    wrong = [source.name for source in report.sources if not source.passed and not source.step_too_large]
+    if large:
+        out.print(f"\nthe step is too large to tell, give a smaller one: {', '.join(large)}")
+    if wrong or not large:
+        out.print(f"\noff: {', '.join(wrong)}" if wrong else "\nall agree")
     return report.passed
 
 

@@ -406,7 +406,42 @@ class TestCheck:
         builder.op("sum", builder.op("exp", builder.parameter("w", (1000,))))
         [result] = checks(builder, {"w": np.zeros(1000)}, max_probes=7)
         assert result.probed == 7
-        assert settings_of(FLOAT64, Reduction.SUM, max_probes=7).evaluations(1000) == 14
+        assert settings_of(FLOAT64, Reduction.SUM, max_probes=7).evaluations(1000) == 28
+
+    @pytest.mark.parametrize(
+        ("op", "attributes", "at", "step"),
+        [
+            ("power", {"exponent": 3.0}, 1.0, 1.0),
+            ("exp", {}, 3.0, 1.0),
+            # A step of a whole period, of which a half is none.
+            ("sin", {}, 0.3, 2 * np.pi),
+            ("sin", {}, 0.3, 4 * np.pi),
+            # Outside its domain a loss is no number.
+            ("log", {}, 0.5, 1.0),
+            ("exp", {}, 0.5, 1000.0),
+            # A kink within the step, and none at the number.
+            ("max", {}, 0.5, 1.0),
+        ],
+    )
+    def test_a_step_that_is_too_large_is_said_to_be(
+        self, op: str, attributes: dict[str, Any], at: float, step: float
+    ) -> None:
+        builder = Builder()
+        w = builder.parameter("w")
+        builder.op(op, w, *([builder.constant(0.0)] if op == "max" else []), **attributes)
+        [result] = checks(builder, {"w": at}, step=step)
+        assert (result.passed, result.failed, result.step_too_large) == (False, 1, True)
+        [result] = checks(builder, {"w": at})
+        assert (result.passed, result.step_too_large) == (True, False)
+
+    def test_a_wrong_gradient_is_no_matter_of_the_step(self) -> None:
+        results = [checks(cube(), ARRAYS, wrong=1e-3, step=step)[0] for step in (1e-6, 1e-5, 1e-4)]
+        assert [(result.passed, result.step_too_large) for result in results] == [(False, False)] * 3
+        builder = Builder()
+        builder.op("mul", builder.parameter("w", (3,)), builder.constant([1.0, 2.0, 3.0]))
+        builder.op("sum", 2)
+        [result] = checks(builder, {"w": [1.0, 2.0, 3.0]}, wrong=1e-3, step=100.0)
+        assert (result.passed, result.step_too_large) == (False, False)
 
     @pytest.mark.parametrize("value", [NAN, INF])
     def test_what_is_no_number_has_no_gradient_that_agrees(self, value: float) -> None:

@@ -27,6 +27,12 @@ ROUNDING = 64
 KINK = 0.01
 """Relative difference of the slopes to the left and to the right that no smooth loss has at such a step."""
 
+STAYS = 0.8
+"""Part of a kink's jump that is there at the smaller step too; of what bends within the step there is less."""
+
+SMALLER = 0.6
+"""Part of the step at which a difference is taken again; of no period that a loss may have, as 1 or a half."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceCheck:
@@ -42,6 +48,8 @@ class SourceCheck:
     numeric: float
     relative_error: float
     """|analytic - numeric| by the larger of the two."""
+    step_too_large: bool
+    """Whether the difference depends on the step by more than the tolerance, and says nothing of the gradient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +64,8 @@ class Settings:
     """Elements of each source that are probed, at most."""
 
     def evaluations(self, elements: int) -> int:
-        """Losses that are evaluated for a source of so many elements."""
-        return 2 * min(elements, self.max_probes)
+        """Losses that are evaluated for a source of so many elements, at most."""
+        return 4 * min(elements, self.max_probes)
 
 
 def settings_of(
@@ -98,8 +106,9 @@ def check_gradient(
     """Compare a gradient with differences of the loss.
 
     An element agrees if |analytic - numeric| is at most ``tolerance`` times the larger of the two plus what rounding
-    explains. Where the slopes to the left and to the right differ, at a kink such as a tie of max, every slope between
-    them is a subgradient and agrees.
+    explains. Where they do not agree the differences are taken once more, at a smaller step. Where at both steps slopes
+    to the left and to the right differ, at a kink such as a tie of max, every slope between them is a subgradient and
+    agrees. Where the loss bends or ends within the step, that is too large to tell.
 
     Args:
         sources: Sources whose gradient is checked.
@@ -117,21 +126,14 @@ def check_gradient(
         name: np.array(array, array.dtype if array.dtype == np.int64 else np.float64, order="C")
         for name, array in checked(arrays.items(), checkpoint)
     }
-    middle = loss(wide)
+    losses = _Losses(loss, wide, loss(wide))
     results = []
     for source in sources:
-        slopes, array, probes = gradient[source.name], wide[source.name], []
+        slopes, probes = gradient[source.name], []
         for index in np.linspace(0, slopes.size - 1, min(slopes.size, settings.max_probes)).astype(np.int64):
             checkpoint()
             place = tuple(map(int, np.unravel_index(index, slopes.shape)))
-            below, at, above = _points(source, place, float(array[place]), settings.step)
-            array[place] = above
-            upper = loss(wide)
-            array[place] = below
-            lower = loss(wide)
-            array[place] = at
-            points, losses = (below, at, above), (lower, middle, upper)
-            probes.append(_probe(place, float(slopes[place]), points, losses, settings.tolerance))
+            probes.append(_probe(losses, source, place, float(slopes[place]), settings))
         results.append(_judged(source.name, probes))
     return tuple(results)
 
@@ -141,6 +143,7 @@ class _Probe(NamedTuple):
     analytic: float
     numeric: float
     agrees: bool
+    step_too_large: bool = False
 
     @property
     def relative_error(self) -> float:
@@ -148,9 +151,80 @@ class _Probe(NamedTuple):
         return abs(self.analytic - self.numeric) / larger if larger else 0.0
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """The largest is the worst; NaN is worse than any number."""
-        return not self.agrees, np.inf if np.isnan(self.relative_error) else self.relative_error
+    def rank(self) -> tuple[bool, bool, float]:
+        """The largest is the worst, which is wrong at any step; NaN is worse than any number."""
+        error = np.inf if np.isnan(self.relative_error) else self.relative_error
+        return not self.agrees, not self.step_too_large, error
+
+
+class _Difference(NamedTuple):
+    """Slopes of the loss around an element."""
+
+    left: float
+    central: float
+    right: float
+    noise: float
+    """What rounding may make of them."""
+
+    def near(self, other: float, tolerance: float) -> float:
+        """How far another slope may be from the central one."""
+        return tolerance * max(abs(other), abs(self.central)) + self.noise
+
+    @property
+    def jump(self) -> float:
+        """By how much the slopes to both sides differ, if no smooth loss has that at such a step; else 0."""
+        jump = abs(self.right - self.left)
+        return jump if jump > KINK * max(abs(self.right), abs(self.left)) + self.noise else 0.0
+
+
+class _Losses(NamedTuple):
+    """The loss around some arrays."""
+
+    loss: Callable[[Mapping[str, Array]], float]
+    wide: dict[str, Array]
+    middle: float
+    """The loss at the arrays."""
+
+    @np.errstate(all="ignore")
+    def difference(self, name: str, place: Shape, points: tuple[float, float, float]) -> _Difference:
+        """The slopes between three points, the middle one of which the element has."""
+        array, (below, at, above) = self.wide[name], np.array(points)
+        array[place] = above
+        upper = np.float64(self.loss(self.wide))
+        array[place] = below
+        lower = np.float64(self.loss(self.wide))
+        array[place] = at
+        largest = max(map(abs, (lower, self.middle, upper)))
+        return _Difference(
+            left=float((self.middle - lower) / (at - below)),
+            central=float((upper - lower) / (above - below)),
+            right=float((upper - self.middle) / (above - at)),
+            noise=float(ROUNDING * np.finfo(np.float64).eps * largest / (above - below)),
+        )
+
+
+@np.errstate(all="ignore")
+def _probe(losses: _Losses, source: Source, place: Shape, analytic: float, settings: Settings) -> _Probe:
+    """An element of the gradient beside the difference of the losses around it."""
+    at, tolerance = float(losses.wide[source.name][place]), settings.tolerance
+    own = losses.difference(source.name, place, _points(source, place, at, settings.step))
+    if isfinite(own.central) and abs(analytic - own.central) <= own.near(analytic, tolerance):
+        return _Probe(place, analytic, own.central, agrees=True)
+    smaller = _smaller(settings.step, at)
+    other = losses.difference(source.name, place, _points(source, place, at, smaller))
+    if own.jump and other.jump > STAYS * own.jump:
+        near, (low, high) = own.near(analytic, tolerance), sorted((own.left, own.right))
+        return _Probe(place, analytic, own.central, agrees=low - near <= analytic <= high + near)
+    known = isfinite(losses.middle) and isfinite(analytic)
+    alike = isfinite(own.central)
+    alike = alike and abs(own.central - other.central) <= own.near(other.central, tolerance) + other.noise
+    return _Probe(place, analytic, own.central, agrees=False, step_too_large=known and not alike)
+
+
+def _smaller(step: float, at: float) -> float:
+    """A smaller step, or the step where a smaller one would be lost in an element."""
+    move = SMALLER * step * max(1.0, abs(at))
+    return SMALLER * step if at - move < at < at + move else step
 
 
 def _points(source: Source, position: Shape, at: float, step: float) -> tuple[float, float, float]:
@@ -172,25 +246,6 @@ def _points(source: Source, position: Shape, at: float, step: float) -> tuple[fl
     return below, at, above
 
 
-@np.errstate(all="ignore")
-def _probe(
-    position: Shape,
-    analytic: float,
-    points: tuple[float, float, float],
-    losses: tuple[float, float, float],
-    tolerance: float,
-) -> _Probe:
-    (below, at, above), (lower, middle, upper) = np.array(points), np.array(losses)
-    numeric = (upper - lower) / (above - below)
-    noise = ROUNDING * np.finfo(np.float64).eps * max(map(abs, losses)) / (above - below)
-    right, left = (upper - middle) / (above - at), (middle - lower) / (at - below)
-    near = tolerance * max(abs(analytic), abs(numeric)) + noise
-    agrees = abs(analytic - numeric) <= near
-    if not agrees and abs(right - left) > KINK * max(abs(right), abs(left)) + noise:
-        agrees = min(left, right) - near <= analytic <= max(left, right) + near
-    return _Probe(position, analytic, float(numeric), bool(agrees))
-
-
 def _judged(name: str, probes: Sequence[_Probe]) -> SourceCheck:
     worst = max(probes, key=lambda probe: probe.rank, default=_Probe((), 0.0, 0.0, agrees=True))
     failed = sum(not probe.agrees for probe in probes)
@@ -203,4 +258,5 @@ def _judged(name: str, probes: Sequence[_Probe]) -> SourceCheck:
         analytic=worst.analytic,
         numeric=worst.numeric,
         relative_error=worst.relative_error,
+        step_too_large=worst.step_too_large,
     )
