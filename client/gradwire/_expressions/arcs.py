@@ -58,20 +58,40 @@ def arctan2(y: Operand, x: Operand) -> Expression:
     return gw.add(start, gw.mul(gw.where(steep, -1, 1), arctan(quotient)))
 
 
+def _with_ends(
+    x: Operand, inner: Callable[[Expression], Expression], end: Callable[[Expression], Expression]
+) -> Expression:
+    """A function of numbers up to 1, and at 1 and -1 one of an arc sine that has these values and infinite slopes.
+
+    There a formula for the inside has slopes that are sums of infinities of both signs.
+    """
+    node = as_expression(x)
+    ends = gw.equal(gw.square(node), 1)
+    held = gw.where(ends, node, 0)
+    arc = gw.mul(held, gw.subtract(math.pi / 2, gw.sqrt(gw.subtract(1, gw.square(held)))))
+    return gw.where(ends, end(arc), inner(gw.where(ends, 0, node)))
+
+
 def arcsin(x: Operand) -> Expression:
     """Arc sine, as 2 arctan(x / (1 + sqrt(1 - x) sqrt(1 + x)))."""
-    node = as_expression(x)
-    cosine = gw.mul(gw.sqrt(gw.subtract(1, node)), gw.sqrt(gw.add(1, node)))
-    return gw.mul(2, arctan(gw.divide(node, gw.add(1, cosine))))
+
+    def inner(node: Expression) -> Expression:
+        cosine = gw.mul(gw.sqrt(gw.subtract(1, node)), gw.sqrt(gw.add(1, node)))
+        return gw.mul(2, arctan(gw.divide(node, gw.add(1, cosine))))
+
+    return _with_ends(x, inner, lambda arc: arc)
 
 
 def arccos(x: Operand) -> Expression:
     """Arc cosine, as 2 arctan(sqrt(1 - x) / sqrt(1 + x)), or where x is negative of its mirror image."""
-    node = as_expression(x)
-    below = gw.less(node, 0)
-    u = gw.where(below, gw.negative(node), node)
-    angle = gw.mul(2, arctan(gw.mul(gw.sqrt(gw.subtract(1, u)), gw.power(gw.add(1, u), -0.5))))
-    return gw.add(gw.where(below, math.pi, 0), gw.mul(gw.where(below, -1, 1), angle))
+
+    def inner(node: Expression) -> Expression:
+        below = gw.less(node, 0)
+        u = gw.where(below, gw.negative(node), node)
+        angle = gw.mul(2, arctan(gw.mul(gw.sqrt(gw.subtract(1, u)), gw.power(gw.add(1, u), -0.5))))
+        return gw.add(gw.where(below, math.pi, 0), gw.mul(gw.where(below, -1, 1), angle))
+
+    return _with_ends(x, inner, lambda arc: gw.subtract(math.pi / 2, arc))
 
 
 def hypot(a: Operand, b: Operand) -> Expression:
@@ -124,8 +144,11 @@ def arcsinh(x: Operand) -> Expression:
 
 
 def arccosh(x: Operand) -> Expression:
-    """Inverse hyperbolic cosine, as 2 arcsinh(sqrt((x - 1) / 2))."""
-    return gw.mul(2, arcsinh(gw.sqrt(gw.mul(0.5, gw.subtract(x, 1)))))
+    """Inverse hyperbolic cosine, as 2 arcsinh(sqrt((x - 1) / 2)); at 1, for its infinite slopes, sqrt(2 (x - 1))."""
+    node = as_expression(x)
+    end = gw.equal(node, 1)
+    inner = gw.mul(2, arcsinh(gw.sqrt(gw.mul(0.5, gw.subtract(gw.where(end, 2, node), 1)))))
+    return gw.where(end, gw.sqrt(gw.mul(2, gw.subtract(gw.where(end, node, 2), 1))), inner)
 
 
 def arctanh(x: Operand) -> Expression:

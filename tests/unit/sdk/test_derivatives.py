@@ -217,9 +217,11 @@ ENDS: dict[str, tuple[Callable[..., Any], float, float, float]] = {
     "x ** 3": (lambda x: x**3, 0, 0, 0),
     "abs": (np.abs, 0, 0, 0),
     "norm": (lambda x: np.linalg.norm(x * np.ones(2)), 0, 0, 0),
-    "arcsin": (np.arcsin, 1, INF, NAN),
-    "arccos": (np.arccos, 1, -INF, NAN),
-    "arccosh": (np.arccosh, 1, INF, NAN),
+    "arcsin": (np.arcsin, 1, INF, INF),
+    "arcsin of -1": (np.arcsin, -1, INF, -INF),
+    "arccos": (np.arccos, 1, -INF, -INF),
+    "arccos of -1": (np.arccos, -1, -INF, INF),
+    "arccosh": (np.arccosh, 1, INF, -INF),
     "arctanh": (np.arctanh, 1, INF, INF),
 }
 
