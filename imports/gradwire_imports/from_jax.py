@@ -140,8 +140,7 @@ def _has_own(jaxpr: Any) -> bool:
     """Whether anything in it may have a derivative of its own, which is not that of what it computes."""
     for eqn in jaxpr.eqns:
         name = eqn.primitive.name
-        own = name in ("stop_gradient", "custom_vjp_call")
-        if own or (name == "custom_jvp_call" and _called(eqn) not in CUSTOM):
+        if name == "custom_vjp_call" or (name == "custom_jvp_call" and _called(eqn) not in CUSTOM):
             return True
         held = [part for value in eqn.params.values() for part in (value if isinstance(value, tuple) else (value,))]
         inner = [getattr(part, "jaxpr", part) for part in held]
@@ -182,7 +181,7 @@ def _check_own(called: str, closed: Any, sources: Sequence[Expression]) -> None:
         near = np.sqrt(np.finfo(closed.out_avals[0].dtype).eps)
         if not all(np.allclose(*pair, near, near, equal_nan=True) for pair in zip(ours, theirs, strict=True)):
             raise InvalidGraphError(
-                f"function {called} has a derivative of its own (stop_gradient, custom_jvp or custom_vjp), which is "
+                f"function {called} has a derivative of its own (custom_jvp or custom_vjp), which is "
                 "not that of what it computes; a graph has none: write the loss so that both are the same"
             )
 
@@ -211,8 +210,6 @@ def _step(gaps: Gaps, eqn: Any, operands: list[Value]) -> Sequence[Value]:
     """The results of one primitive."""
     name, count = eqn.primitive.name, len(eqn.outvars)
     known = all(map(is_known, operands))
-    if gaps.plain and name == "stop_gradient":
-        return operands
     if name in _INLINED and (gaps.plain or not (known and name in ("jit", "pjit"))):
         return _inlined(gaps, eqn, operands)
     if name in _LOOPS and (gaps.plain or not known):

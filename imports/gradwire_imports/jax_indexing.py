@@ -21,8 +21,26 @@ class Indices(NamedTuple):
 
     node: Expression
     shape: tuple[int, ...]
-    shifted: bool = False
-    """Whether the size of an axis has been added, for those that are negative."""
+    offset: int = 0
+    """What has been added to all of them."""
+    size: int = 0
+    """What has been added to negative ones, the size of an axis."""
+
+    @property
+    def numbers(self) -> Expression:
+        """The integers as floats, as requests bring them."""
+        if self.size:
+            raise Unsupported("of row indices of which negative ones count from the end")
+        own = as_expression(self.node)
+        return gw.reshape(gw.add(own, self.offset) if self.offset else own, self.shape)
+
+    def rows(self, size: int) -> Expression:
+        """What ``take`` understands, along an axis of this size: negative ones count from the end."""
+        if self.offset or self.size != size:
+            raise Unsupported(
+                "by row indices that are computed, or whose negative ones do not count from the end, as by mode='clip'"
+            )
+        return self.node
 
     def reshaped(self, shape: tuple[int, ...]) -> Indices:
         """The indices in another shape of as many elements."""
@@ -60,7 +78,7 @@ def _rows(eqn: Any, operand: Value, indices: Indices) -> Value:
         return gw.reshape(_one_of_each(eqn, node, indices, along), shape)
     if list(eqn.params["slice_sizes"]) != sizes:
         raise Unsupported("of slices longer than one row")
-    found = gw.take(node, indices.node, along)
+    found = gw.take(node, indices.rows(node.shape[along]), along)
     own = list(range(along, along + indices.node.ndim))
     rest = [axis for axis in range(found.ndim) if axis not in own]
     found = gw.reshape(gw.transpose(found, (*own, *rest)), (*indices.shape[:-1], *(found.shape[axis] for axis in rest)))
@@ -80,7 +98,7 @@ def _one_of_each(eqn: Any, node: Expression, indices: Indices, along: int) -> Ex
     rows, size = node.shape[:-1], node.shape[-1]
     if indices.node.size != np.prod(rows, dtype=int):
         raise Unsupported("of several entries of each row")
-    mask = gw.reshape(gw.take(np.eye(size), indices.node), node.shape)
+    mask = gw.reshape(gw.take(np.eye(size), indices.rows(size)), node.shape)
     return gw.sum(gw.where(mask, node, 0), -1)
 
 
@@ -90,7 +108,8 @@ def dynamic_slice(eqn: Any, operand: Value, *starts: Value) -> Value:
     moving = [axis for axis, start in enumerate(starts) if isinstance(start, Indices)]
     if len(moving) == 1 and sizes[moving[0]] == 1:
         along = moving[0]
-        operand = gw.expand_dims(gw.take(operand, starts[along].node, along), along)
+        rows = starts[along].rows(operand.shape[along])
+        operand = gw.expand_dims(gw.take(operand, rows, along), along)
         starts = tuple(np.int64(0) if axis == along else start for axis, start in enumerate(starts))
     if not all(map(is_known, starts)):
         raise Unsupported("at a place that is computed from arguments")
@@ -164,7 +183,7 @@ def _add_rows(eqn: Any, operand: Value, indices: Indices, updates: Value) -> Val
     if numbers.inserted_window_dims != (0,) or numbers.update_window_dims != tuple(range(batch, len(updates.shape))):
         raise Unsupported("by row indices along inner axes")
     rows = gw.reshape(updates, (*indices.node.shape, *updates.shape[batch:]))
-    return gw.add(operand, gw.scatter_add(rows, indices.node, operand.shape[0]))
+    return gw.add(operand, gw.scatter_add(rows, indices.rows(operand.shape[0]), operand.shape[0]))
 
 
 def scatter(eqn: Any, operand: Value, indices: Value, updates: Value) -> Value:

@@ -19,6 +19,8 @@ from gradwire_imports.windows import Window, convolution, patches
 _WHOLE_REFUSED = {"div", "pow", "sqrt", "and", "or", "not", "xor"}
 """Primitives that mean something else for integers."""
 
+_COMPARING = {"eq", "ne", "lt", "le", "gt", "ge"}
+
 
 def built(eqn: Any, *operands: Value) -> Value:
     """An elementwise primitive, by the table that frameworks share."""
@@ -39,25 +41,20 @@ def _of_indices(eqn: Any, operands: tuple[Value, ...]) -> Value:
     if name == "lt" and isinstance(first, Indices) and known is not None and not known.any():
         return first
     if name == "add" and isinstance(first, Indices) and known is not None and len(np.unique(known)) == 1:
-        return first._replace(shifted=True)
-    if name == "eq" and known is not None:
-        return _one_hot(next(own for own in operands if isinstance(own, Indices)), known, eqn.outvars[0].aval.shape)
+        return first._replace(offset=first.offset + int(known.flat[0]))
+    if name in _COMPARING:
+        return elementwise.OF_JAX[name](*(own.numbers if isinstance(own, Indices) else own for own in operands))
     raise Unsupported("of row indices")
-
-
-def _one_hot(indices: Indices, known: Any, shape: tuple[int, ...]) -> Expression:
-    """A mask of where row indices have a number, which goes from 0 up along the last axis."""
-    size = shape[-1]
-    rows = np.broadcast_to(known, shape).reshape(-1, size)
-    if (rows != np.arange(size)).any() or indices.node.size * size != np.prod(shape, dtype=int):
-        raise Unsupported("of row indices and other numbers")
-    return gw.reshape(gw.take(np.eye(size), indices.node), shape)
 
 
 def select_n(eqn: Any, which: Value, *cases: Value) -> Value:
     """One of several, elementwise."""
     if isinstance(which, Indices):
-        return next(case for case in cases if isinstance(case, Indices) and not case.shifted)
+        # Negative ones count from the end: to those a size has been added.
+        alike = all(isinstance(case, Indices) and case.node is which.node for case in cases)
+        if alike and which.offset == cases[0].offset == 0:
+            return cases[0]._replace(size=cases[1].offset)
+        which = gw.less(which.numbers, 0)
     if any(isinstance(case, Indices) for case in cases):
         raise Unsupported("of row indices")
     if len(cases) == 2:
@@ -75,12 +72,17 @@ def convert_element_type(eqn: Any, x: Value) -> Value:
     if isinstance(x, Indices):
         if np.dtype(new).kind in "iu":
             return x
-        raise Unsupported("of row indices to floats")
+        return gw.not_equal(x.numbers, 0) if np.dtype(new).kind == "b" else x.numbers
     if np.dtype(new).kind == "b" and old.kind != "b":
         return gw.not_equal(x, 0)
     if (np.dtype(new).kind in "iu" and old.kind not in "iub") or np.dtype(new).kind == "c":
         raise Unsupported(f"from {old} to {np.dtype(new)}")
     return x
+
+
+def stop_gradient(eqn: Any, x: Value) -> Value:
+    """The value, with no gradient; row indices have none."""
+    return x if isinstance(x, Indices) else gw.stop_gradient(x)
 
 
 def broadcast_in_dim(eqn: Any, x: Value) -> Value:
@@ -231,7 +233,7 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "optimization_barrier": lambda _, *own: list(own),
     "reduce_precision": lambda _, x: x,
     "select_n": select_n,
-    "stop_gradient": lambda _, x: x,
+    "stop_gradient": stop_gradient,
 }
 """Rules whose operands may still have axes of size 1 that stand for longer ones."""
 
