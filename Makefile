@@ -36,7 +36,7 @@ test-languages: .venv/languages  ## Build the examples in C++, Go and JavaScript
 	tools/install-languages
 	$(BIN)/pytest -m languages tests/languages
 
-test-pythons:  ## Run the unit tests with PYTHONS='python3.12 python3.13'; each gets all packages, which takes minutes
+test-pythons:  ## Run the unit tests with PYTHONS='python3.12 python3.13'; each gets all packages, 8 GB on Linux, which takes minutes
 	tools/test-pythons $(PYTHONS) -- -n 2 tests/unit
 
 lint: .venv/dev  ## Check style, formatting, types, the contract and the Dockerfile
