@@ -21,7 +21,7 @@ CHROMIUM = Path(sys.executable).parent / "chromium"
 LIBRARIES = ":".join(map(str, (CHROMIUM.parents[1] / "chromium" / "usr" / "lib").glob("*-linux-gnu")))
 """What this machine lacks of what Playwright needs, unpacked there too."""
 
-DEADLINE = 30_000
+DEADLINE = 120_000
 """Milliseconds that a busy machine may take for one step."""
 
 expect.set_options(timeout=DEADLINE)

@@ -16,7 +16,7 @@ import gradwire as gw
 from tests.integration.server_process import ServerProcess
 from tests.losses import hinge, hinge_by_hand
 
-CALL_SECONDS = 60.0
+CALL_SECONDS = 120.0
 """After which a call counts as hanging."""
 
 

@@ -27,7 +27,7 @@ from tests.hostile.messages import valid
 from tests.hostile.test_connections import METHOD, PREFACE, check_serving
 from tests.hostile.test_crowds import HELD, IN_FLIGHT, open_calls
 from tests.integration.raw import SERVICE, channel
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_metrics import series
 from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
@@ -139,7 +139,7 @@ async def test_connections_and_calls_that_stand_still_hold_up_nobody(faults: Fau
                 waiting.http.send_data(stream, b"\0\0\0\0\x05a")
                 waiting.flush()
                 continue
-            still = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10))
+            still = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), DEADLINE))
             if number % 3:
                 still.sendall(PREFACE + b"\0\0\x06")
         await eventually(lambda: open_calls(server) == count // 3)

@@ -21,7 +21,7 @@ from tests.integration.raw import channel, send
 from tests.integration.server_process import ServerProcess
 
 CALLERS = 4
-PROMPTLY = 10.0
+PROMPTLY = 60.0
 CORPUS = [file.read_bytes() for file in sorted((Path(targets.__file__).parent / "corpus").iterdir())]
 
 

@@ -24,7 +24,7 @@ from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
 from tests.integration.waiting import eventually
 
-PROMPTLY = 10.0
+PROMPTLY = 60.0
 METHOD = "ComputeGradients"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 

@@ -114,7 +114,9 @@ async def test_connections_beyond_the_limit_are_closed_and_the_others_go_on() ->
     with ServerProcess(flags=("--max-connections=20",)) as server, channel(server.address) as opened:
         assert isinstance(send(opened, METHOD, valid()), bytes)
         with ExitStack() as stack:
-            silent = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 10)) for _ in range(60)]
+            silent = [
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), DEADLINE)) for _ in range(60)
+            ]
 
             def closed() -> int:
                 return sum(is_closed(each) for each in silent)
@@ -141,7 +143,8 @@ async def test_where_few_files_may_be_open_callers_and_probes_are_answered_all_t
             most = client.info().limits["max_connections"]
             assert most == 150
             silent = [
-                stack.enter_context(socket.create_connection(("127.0.0.1", int(ready[2])), 10)) for _ in range(500)
+                stack.enter_context(socket.create_connection(("127.0.0.1", int(ready[2])), DEADLINE))
+                for _ in range(500)
             ]
             # Those beyond the limit are closed, not kept waiting.
             await eventually(lambda: sum(is_closed(each) for each in silent) == 500 - most + 1)

@@ -21,6 +21,7 @@ from gradwire._errors import from_status
 from gradwire._transports.frames import Assembler
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from tests.integration.server_process import DEADLINE
 
 GRADIENT = tensor_pb2.Tensor(shape=[3], raw=bytes(24))
 LOSS = tensor_pb2.Tensor(raw=bytes(8))
@@ -88,7 +89,7 @@ async def test_answers_that_make_no_sense_are_the_servers_fault(answer: bytes) -
                 with pytest.raises(gw.ServerError, match="the server sent"):
                     call(w)
             with client.stream(loss) as stream, pytest.raises(gw.ServerError, match="the server sent"):
-                stream(w, timeout=20)
+                stream(w, timeout=DEADLINE)
         async with gw.AsyncClient(target) as asynchronous:
             with pytest.raises(gw.ServerError, match="the server sent"):
                 await asynchronous.value_and_grad(loss)(w)
@@ -125,7 +126,7 @@ def test_whatever_the_callers_own_types_raise_ends_no_stream() -> None:
     with server(answer) as target, gw.connect(target) as client, client.stream(lambda p: loss(p.w)) as stream:
         for _ in range(2):
             with pytest.raises(RuntimeError, match="no gradient fits"):
-                stream(Params(np.ones(3)), timeout=20)
+                stream(Params(np.ones(3)), timeout=DEADLINE)
 
 
 TRACES = {

@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from gradwire.v1 import gradient_service_pb2_grpc
+from tests.integration.server_process import DEADLINE
 
 SERVICE = "gradwire.v1.GradientService"
 LARGE = [("grpc.max_send_message_length", 1 << 30), ("grpc.max_receive_message_length", 1 << 30)]
@@ -51,7 +52,7 @@ def send(
     *,
     service: str = SERVICE,
     compression: grpc.Compression | None = None,
-    timeout: float = 60,
+    timeout: float = DEADLINE,
 ) -> bytes | Refused:
     """Call a method with bytes or a message."""
     raw = request.SerializeToString() if isinstance(request, Message) else request

@@ -19,6 +19,7 @@ from gradwire.v1 import graph_pb2
 from gradwire_server.command import benching
 from gradwire_server.command.arguments import Bench, Convert
 from gradwire_server.command.converting import convert
+from tests.integration.server_process import DEADLINE
 from tests.integration.test_graph_files import GRAPH, content
 from tests.integration.test_lifecycle import gradwire
 
@@ -145,7 +146,7 @@ def test_a_reader_that_has_enough_is_no_error(graph: Path) -> None:
         assert process.stdout is not None
         process.stdout.close()
         process.stdout = None
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=DEADLINE)
     assert (process.returncode, stderr) == (128 + signal.SIGPIPE, b"")
 
 

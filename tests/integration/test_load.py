@@ -18,7 +18,7 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import graph_pb2
 from gradwire_server.command.page import Page, quantile
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.test_lifecycle import gradwire
 
 
@@ -56,7 +56,7 @@ def test_failures_are_counted_by_kind_and_make_it_fail() -> None:
             while counted(server) < 10:
                 assert process.poll() is None
             server.process.kill()
-            written, said = process.communicate(timeout=60)
+            written, said = process.communicate(timeout=DEADLINE)
         server.wait()
     assert (process.returncode, said) == (1, "")
     failed = re.search(r"^([\d,]+) failed, UnavailableError: .*no server answers at ", written, re.MULTILINE)

@@ -19,7 +19,7 @@ from tests.integration.waiting import eventually
 
 
 def ask(port: int, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
-    connection = HTTPConnection(host, port, timeout=30)
+    connection = HTTPConnection(host, port, timeout=DEADLINE)
     try:
         connection.request(method, path)
         response = connection.getresponse()
@@ -60,7 +60,7 @@ def test_a_page_tells_its_length_and_no_version(server: ServerProcess, method: s
 
 @pytest.mark.parametrize("line", [b"GET\r\n\r\n", b"GET /livez HTTP/9.9\r\n\r\n", b"\xff\xfe\r\n\r\n"])
 def test_what_is_no_request_is_told_no_version(server: ServerProcess, line: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", server.metrics_port), 10) as connection:
+    with socket.create_connection(("127.0.0.1", server.metrics_port), DEADLINE) as connection:
         connection.sendall(line)
         told = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     assert b"Error" in told
@@ -70,7 +70,7 @@ def test_what_is_no_request_is_told_no_version(server: ServerProcess, line: byte
 def ask_with(
     server: ServerProcess, path: str, headers: dict[str, str], method: str = "GET"
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = HTTPConnection("127.0.0.1", server.metrics_port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", server.metrics_port, timeout=DEADLINE)
     try:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
@@ -145,7 +145,7 @@ async def test_connections_that_say_nothing_hold_few_threads_and_keep_nobody_out
         threads = psutil.Process(server.process.pid).num_threads
         before = threads()
         for _ in range(3 * OPEN):
-            idle.enter_context(socket.create_connection(("127.0.0.1", server.metrics_port), 10))
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.metrics_port), DEADLINE))
         assert ask(server.metrics_port, "/livez") == (200, "ok\n")
         await eventually(lambda: threads() <= before + OPEN)
         idle.pop_all().close()
@@ -157,7 +157,7 @@ async def test_connections_that_say_nothing_hold_few_threads_and_keep_nobody_out
 def test_connections_that_break_off_are_not_logged() -> None:
     with ServerProcess() as server:
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", server.metrics_port), 10) as broken:
+            with socket.create_connection(("127.0.0.1", server.metrics_port), DEADLINE) as broken:
                 broken.sendall(b"GET /metrics HTTP/1.1\r\nHost: ")
                 # Reset where it would be closed.
                 broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -13,7 +13,7 @@ import pytest
 import gradwire as gw
 from gradwire_server.command import asking
 from gradwire_server.configuration.settings import Target
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 
 VARIABLES = ["grpc_proxy", "https_proxy", "http_proxy"]
 
@@ -63,11 +63,11 @@ def test_calls_to_this_machine_go_through_none(
 
     async def work() -> float:
         async with gw.AsyncClient(target, max_attempts=1) as client:
-            return float((await client.value_and_grad(w * w)(w=3.0, timeout=20))[0])
+            return float((await client.value_and_grad(w * w)(w=3.0, timeout=DEADLINE))[0])
 
     with gw.connect(target, max_attempts=1) as client, client.stream(w * w) as stream:
-        assert client.value_and_grad(w * w)(w=3.0, timeout=20)[0] == 9
-        assert stream(w=3.0, timeout=20)[0] == 9
+        assert client.value_and_grad(w * w)(w=3.0, timeout=DEADLINE)[0] == 9
+        assert stream(w=3.0, timeout=DEADLINE)[0] == 9
     assert asyncio.run(work()) == 9
     assert asking.health(Target(address=target)) == "SERVING"
 
@@ -77,7 +77,7 @@ def test_nor_do_those_to_several_addresses_of_it(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://{silent}")
     with gw.connect(f"ipv4:127.0.0.1:{server.port},127.0.0.1:{server.port}", max_attempts=1) as client:
-        assert client.info(timeout=20).ops
+        assert client.info(timeout=DEADLINE).ops
 
 
 @pytest.mark.parametrize("variable", VARIABLES)
@@ -140,7 +140,7 @@ def test_a_variable_is_named_where_grpc_heeds_it(
     # This machine too, though nothing says so: the call arrives where no proxy takes it.
     with gw.connect(f"0.0.0.0:{server.port}", max_attempts=1) as client:
         if not named:
-            assert client.info(timeout=20).ops
+            assert client.info(timeout=DEADLINE).ops
             return
         with pytest.raises(gw.UnavailableError, match="the environment variable http_proxy"):
-            client.info(timeout=20)
+            client.info(timeout=DEADLINE)

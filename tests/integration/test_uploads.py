@@ -19,7 +19,7 @@ from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
 from tests.hostile.memory import growth, resident
 from tests.integration.raw import Refused, channel, refused, stub
-from tests.integration.server_process import ServerProcess
+from tests.integration.server_process import DEADLINE, ServerProcess
 from tests.integration.waiting import eventually
 from tests.losses import Case, hinge, perceptron
 
@@ -52,7 +52,7 @@ def frames(arrays: Arrays, examples_id: str = "", size: int = 1_000_000) -> Iter
         yield from (Frame(chunk=raw[start : start + size]) for start in range(0, len(raw), size))
 
 
-def upload(service: Any, sent: Iterable[Frame], timeout: float = 60) -> Any:
+def upload(service: Any, sent: Iterable[Frame], timeout: float = DEADLINE) -> Any:
     """The response, or how it was refused."""
     try:
         return service.UploadExamples(iter(sent), timeout=timeout)
@@ -83,7 +83,7 @@ def compute(service: Any, case: Case, stored: pb.StoredExamples | None, **more: 
     sent = {name: tensor(array) for name, array in case.arrays.items()}
     request = pb.ComputeGradientsRequest(graph=gw.graph(case.loss), tensors=sent, examples=stored, dtype=dtype, **more)
     try:
-        response = service.ComputeGradients(request, timeout=60)
+        response = service.ComputeGradients(request, timeout=DEADLINE)
     except grpc.RpcError as error:
         return refused(error)
     response.ClearField("stats")

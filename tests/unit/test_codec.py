@@ -195,7 +195,7 @@ def test_a_constant_may_have_either_float_dtype() -> None:
     assert (value.dtype, value.tolist()) == (F64, [float(np.float32(0.1))])
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 def test_many_gradients_follow_in_frames() -> None:
     gradients = {f"p{i}": np.array(1.0) for i in range(100_000)}
     evaluation = Evaluation(loss=np.array(1.0), gradients=gradients, outputs={}, non_finite=None, examples=1, blocks=0)
@@ -249,7 +249,7 @@ def test_checkpoints_are_passed_while_gradients_are_written() -> None:
         codec.encode_evaluation(evaluation, 0.0, given_up(3))
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [(0, "no kind set"), (1, "(field 1023)"), (5_000_000, "(15000000 bytes)")],
