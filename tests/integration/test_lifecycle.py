@@ -23,13 +23,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
-from gradwire.v1 import graph_pb2, tensor_pb2
+from gradwire.v1 import graph_pb2
 from gradwire_server.version import VERSION
 from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_service import tensors
 from tests.integration.waiting import eventually
-from tests.losses import Case, hinge, perceptron
+from tests.losses import Case, endless, hinge, perceptron
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 BUSY, IDLE = "gradwire_requests_in_flight 1.0", "gradwire_requests_in_flight 0.0"
@@ -148,13 +148,13 @@ async def test_new_calls_are_taken_while_the_drain_is_announced() -> None:
 
 @pytest.mark.parametrize("method", ["ComputeGradients", "CheckGradients"])
 async def test_a_deadline_stops_the_work(method: str) -> None:
-    # Empty examples are much work in few bytes, which are there long before the deadline.
-    loss = gw.sum(gw.input("x", shape=(0,), per_example=True)) + gw.parameter("w")
-    arrays = {"x": tensor_pb2.Tensor(shape=[2**31, 0]), "w": tensor_pb2.Tensor(values=[1.0])}
-    request = getattr(pb, f"{method}Request")(graph=gw.graph(loss), tensors=arrays)
-    with ServerProcess(flags=(f"--max-examples={2**31}",)) as server, channel(server.address) as opened:
+    case = endless()
+    request = getattr(pb, f"{method}Request")(graph=gw.graph(case.loss), tensors=tensors(case))
+    with ServerProcess(flags=("--threads=1",)) as server, channel(server.address) as opened:
+        # Connects: the work is to come to the server long before the deadline.
+        stub(opened).GetServerInfo(pb.GetServerInfoRequest())
         with pytest.raises(grpc.RpcError) as raised:
-            getattr(stub(opened), method)(request, timeout=0.7)
+            getattr(stub(opened), method)(request, timeout=2)
         assert refused(raised.value).code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: IDLE in server.metrics())
         labels = f'grpc_code="DeadlineExceeded",grpc_method="{method}"'
