@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ import pytest
 # Ray reads it when it is imported: its processes find each other on the loopback interface, as on a machine of which no
 # other one is to know.
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+
+# What jsonschema would check addresses in documents with, and does without where it is not installed: each process that
+# imports it builds a grammar, for seconds.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 
 @pytest.fixture
