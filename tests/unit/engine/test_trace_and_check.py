@@ -33,7 +33,7 @@ def test_per_example_inputs_are_traced_without_an_axis_of_examples() -> None:
     builder = Builder()
     builder.op("mul", builder.input("x", per_example=True), builder.parameter("w"))
     assert traced(builder, {"x": 3.0, "w": 2.0}).nodes[2].value == 6
-    with pytest.raises(Refusal, match=r'"x".*\(1,\).*\(\)'):
+    with pytest.raises(Refusal, match=r'"x".*\(1,\).*\(\), with no axis of examples'):
         traced(builder, {"x": [3.0], "w": 2.0})
 
 

@@ -118,7 +118,8 @@ def _check_tensors(program: Facts, query: Query, findings: Findings, checkpoint:
         batch = 1 if source.per_example else 0
         if (array.ndim < batch or array.shape[batch:] != source.shape) and findings.another():
             found = shapes.text(array.shape)
-            tell(source.name, f"tensor of {source} has shape {found}; expected {_expected(source)}")
+            axis = "" if batch or array.shape[1:] != source.shape else ", with no axis of examples"
+            tell(source.name, f"tensor of {source} has shape {found}; expected {_expected(source)}{axis}")
 
 
 def _hint(name: str, program: Facts) -> str:
