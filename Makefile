@@ -6,7 +6,7 @@ BIN := .venv/bin
 SECONDS ?= 60
 PYTHONS ?= python3.12 python3.13
 ORDINARY := -n 2 -m 'not cluster and not container and not languages and not outside'
-CLUSTER := tests/docs/test_blocks.py tests/integration/test_ray.py tests/integration/test_ray_serve.py
+CLUSTER := tests/docs/test_blocks.py tests/integration/test_ray.py tests/integration/test_ray_restart.py tests/integration/test_ray_serve.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-cluster test-container test-languages test-pythons lint protos manual hashes serve docs bench outside faults fuzz

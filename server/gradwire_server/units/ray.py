@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
@@ -33,6 +34,14 @@ CARRIED = 64 << 10
 and its node a millisecond, and Ray takes no more than 100 KiB along by itself."""
 
 
+LOOK_SECONDS = 15.0
+"""Seconds without an answer of any actor after which it is looked whether the cluster is there: without one Ray waits
+for a minute, and then ends the program."""
+
+OWNER_DIED = "because its owner has died"
+"""What Ray says of actors whose program it counts as dead, for that program's node is; no type tells them apart."""
+
+
 class ValueAndGrad:
     """A loss that actors evaluate and differentiate; made by ``gradwire.ray.value_and_grad``.
 
@@ -45,6 +54,8 @@ class ValueAndGrad:
         self._options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **actor_options}
         self._actors: list[Any] = []
         self._job: object = None
+        self._parts: list[tuple[str, int]] = []
+        """Hosts and ports of the cluster's head and of this program's node."""
         self._programs: dict[Program, Any] = {}
         """References to large programs in the object store."""
 
@@ -81,16 +92,23 @@ class ValueAndGrad:
         try:
             return self._data.answer(asked, self._step(asked, deadline))
         except (exceptions.RayError, ConnectionError) as failure:
-            self.close()
+            # Killing actors would wait for a cluster that is gone; without handles they end by themselves.
+            self._forget()
+            try:
+                self._look()
+            except ConnectionError:
+                # Ray has a hook for errors that nobody catches, which would wait for the cluster, in vain, before they
+                # are printed, until Ray ends the program.
+                ray.shutdown()
             raise UnavailableError(
-                f"the cluster of Ray is gone, or failed in this step: {failure}; join one with ray.init, and go on "
-                "from the parameters of this step, of which nothing is lost"
+                f"the cluster of Ray, or the node of this program, is gone or failed in this step: {failure}; save the "
+                "parameters of this step, of which nothing is lost, and go on from them: here after ray.init(), or "
+                "when the program is started again"
             ) from failure
 
     def close(self) -> None:
         """Let the actors go; a later step makes new ones."""
-        actors, self._actors, self._programs = self._actors, [], {}
-        for actor in actors:
+        for actor in self._forget():
             with suppress(Exception):  # it has ended, or its cluster has
                 ray.kill(actor)
 
@@ -102,16 +120,16 @@ class ValueAndGrad:
     ) -> None:
         self.close()
 
+    def _forget(self) -> list[Any]:
+        """The actors there were."""
+        actors, self._actors, self._programs = self._actors, [], {}
+        return actors
+
     def _step(self, asked: Asked, deadline: Deadline) -> list[Partial]:
         """The sums over all blocks, in their order."""
         actors = self._ready()
         waiting = enumerate(blocks(self._data.units, AHEAD * len(actors)))
-        program: Any = asked.program
-        if len(program.graph) > CARRIED:
-            program = self._programs.get(program) or self._programs.setdefault(program, ray.put(program))
-        arrays: Any = asked.arrays
-        if sum(array.nbytes for array in arrays.values()) > CARRIED:
-            arrays = ray.put(arrays)
+        program, arrays = self._carried(asked)
         running: dict[Any, tuple[int, Sequence[Unit], Any]] = {}
         found: dict[int, Partial] = {}
 
@@ -124,7 +142,10 @@ class ValueAndGrad:
             give(actor)
         try:
             while running:
-                done, _ = ray.wait(list(running), timeout=deadline.left)
+                left = deadline.left
+                done, _ = ray.wait(list(running), timeout=LOOK_SECONDS if left is None else min(left, LOOK_SECONDS))
+                if not done:
+                    self._look()
                 for reference in done:
                     place, _, actor = running[reference]
                     # What an actor computes is what it was given first.
@@ -132,12 +153,35 @@ class ValueAndGrad:
                     found[place] = _gotten(reference, units)
                     del running[reference]
                     give(actor)
+        except ConnectionError:
+            running.clear()  # whoever is gone cancels nothing, and would be waited for
+            raise
         finally:
             # Whatever else was asked of actors in a step that failed is not wanted any more.
             with suppress(Exception):  # the cluster may be gone
                 for reference in running:
                     ray.cancel(reference)
         return [found[place] for place in sorted(found)]
+
+    def _carried(self, asked: Asked) -> tuple[Any, Any]:
+        """The program and the arrays as blocks bring them: themselves, or references where they are large."""
+        program: Any = asked.program
+        if len(program.graph) > CARRIED:
+            program = self._programs.get(program) or self._programs.setdefault(program, ray.put(program))
+        large = sum(array.nbytes for array in asked.arrays.values()) > CARRIED
+        return program, ray.put(asked.arrays) if large else asked.arrays
+
+    def _look(self) -> None:
+        """Whether the cluster is there still.
+
+        Raises:
+            ConnectionError: It is not.
+        """
+        for part in self._parts:
+            try:
+                socket.create_connection(part, LOOK_SECONDS).close()
+            except OSError as error:
+                raise ConnectionError(f"nobody answers at {part[0]}:{part[1]}: {error}") from error
 
     def _ready(self) -> list[Any]:
         """The actors, on the cluster that the program has joined."""
@@ -147,6 +191,8 @@ class ValueAndGrad:
         job = context.get_job_id(), context.get_node_id()
         if job != self._job:
             self._job, self._actors, self._programs = job, [], {}
+            # A program that joined through Ray's client has no node, and is told when its connection breaks.
+            self._parts = [] if ray.util.client.ray.is_connected() else _parts(context)
         if not self._actors:
             cpus = self._options["num_cpus"]
             count = self._count or int(ray.cluster_resources().get("CPU", 1) // (cpus or 1)) or 1
@@ -209,6 +255,12 @@ def value_and_grad(
     return ValueAndGrad(data, actors, actor_options or {})
 
 
+def _parts(context: Any) -> list[tuple[str, int]]:
+    host, _, port = context.gcs_address.rpartition(":")
+    own = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    return [(host.strip("[]"), int(port)), (own["NodeManagerAddress"], own["NodeManagerPort"])]
+
+
 def _files(files: Any) -> object:
     """The files, also those of a dataset.
 
@@ -251,7 +303,11 @@ def _gotten(reference: Any, units: Sequence[Unit]) -> Partial:
         if isinstance(error.cause, GradwireError):
             raise error.cause from None
         raise ServerError(f"an actor failed at {_named(units)}: {error.cause!r}") from error
+    except exceptions.ActorUnavailableError:
+        raise  # nobody is where it was: its node is gone, or this one is cut off
     except exceptions.RayActorError as error:
+        if OWNER_DIED in str(error):
+            raise
         raise UnavailableError(
             f"the actor that computes {_named(units)} has died again and again in this step, and is given up: {error}; "
             "where that is for want of memory, write smaller row groups or give actors more"
