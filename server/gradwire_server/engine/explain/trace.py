@@ -13,6 +13,7 @@ from gradwire_server.engine.explain.report import bad_step, bad_value
 from gradwire_server.engine.graph.checking import Checked
 from gradwire_server.engine.graph.graph import Array
 from gradwire_server.engine.graph.opcodes import Opcode
+from gradwire_server.engine.graph.ops import PASSIVE_OPERANDS
 from gradwire_server.engine.reference import interpreter
 from gradwire_server.engine.reference.batches import Batch
 from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
@@ -64,9 +65,12 @@ def trace(
     values = forward(program, arrays, dtype, wanted, checkpoint)
     report = bad_value(program, values, wanted, None, checkpoint)
     sources = np.flatnonzero(program.graph.opcodes <= Opcode.CONSTANT).tolist()
-    wanted = between(program, [node for node in sources if values[node].dtype != np.int64])
+    floats = [node for node in sources if values[node].dtype != np.int64]
+    # What ends gradients has one itself, which is shown; no step behind it is reported.
+    ends = np.flatnonzero(PASSIVE_OPERANDS[program.graph.opcodes]).tolist()
+    wanted = between(program, floats + ends)
     gradients = backward(program, values, wanted, edges.observe, checkpoint)
-    report = report or bad_step(program, values, gradients, wanted, None, checkpoint)
+    report = report or bad_step(program, values, gradients, between(program, floats), None, checkpoint)
 
     def gradient(node: int, of: Array | None) -> Array | None:
         if values[node].dtype == np.int64:
