@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
@@ -37,9 +37,6 @@ and its node a millisecond, and Ray takes no more than 100 KiB along by itself."
 LOOK_SECONDS = 15.0
 """Seconds without an answer of any actor after which it is looked whether the cluster is there: without one Ray waits
 for a minute, and then ends the program."""
-
-OWNER_DIED = "because its owner has died"
-"""What Ray says of actors whose program it counts as dead, for that program's node is; no type tells them apart."""
 
 
 class ValueAndGrad:
@@ -150,7 +147,7 @@ class ValueAndGrad:
                     place, _, actor = running[reference]
                     # What an actor computes is what it was given first.
                     units = next(given for _, given, taker in running.values() if taker is actor)
-                    found[place] = _gotten(reference, units)
+                    found[place] = _gotten(reference, units, self._look)
                     del running[reference]
                     give(actor)
         except ConnectionError:
@@ -295,19 +292,22 @@ def _join() -> None:
         ray.init(include_dashboard=False)
 
 
-def _gotten(reference: Any, units: Sequence[Unit]) -> Partial:
-    """The sum over a block of units."""
+def _gotten(reference: Any, units: Sequence[Unit], look: Callable[[], None]) -> Partial:
+    """The sum over a block of units.
+
+    Args:
+        reference: To it.
+        units: Those that its actor was given first.
+        look: Raises ``ConnectionError`` if the cluster is gone, when Ray says an actor died, or cannot be reached.
+    """
     try:
         found: Partial = ray.get(reference)
     except exceptions.RayTaskError as error:
         if isinstance(error.cause, GradwireError):
             raise error.cause from None
         raise ServerError(f"an actor failed at {_named(units)}: {error.cause!r}") from error
-    except exceptions.ActorUnavailableError:
-        raise  # nobody is where it was: its node is gone, or this one is cut off
     except exceptions.RayActorError as error:
-        if OWNER_DIED in str(error):
-            raise
+        look()
         raise UnavailableError(
             f"the actor that computes {_named(units)} has died again and again in this step, and is given up: {error}; "
             "where that is for want of memory, write smaller row groups or give actors more"
