@@ -94,7 +94,9 @@ def test_an_actor_that_dies_again_and_again_is_given_up(files: Path, tmp_path: P
     mortal = {"runtime_env": {"env_vars": {"PYTHONPATH": str(tmp_path)}}, "max_task_retries": 1}
     with (
         step_over(files / "a.parquet", actors=1, actor_options=mortal) as step,
-        pytest.raises(gw.UnavailableError, match=r"computes units from row group 0 of .*a.parquet has died again and again"),
+        pytest.raises(
+            gw.UnavailableError, match=r"computes units from row group 0 of .*a.parquet has died again and again"
+        ),
     ):
         step(W)
 
