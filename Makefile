@@ -70,10 +70,10 @@ fuzz: .venv/fuzz  ## Send the decoder and the server what a fuzzer makes up, for
 	$(BIN)/python -m tests.fuzzing decode --seconds $(SECONDS)
 	$(BIN)/python -m tests.fuzzing serve --seconds $(SECONDS)
 
-# .venv/NAME says that the extra NAME is installed in its pinned versions.
+# .venv/NAME says that the extra NAME of the server is installed in its pinned versions.
 .venv/%: $(wildcard */pyproject.toml) pyproject.toml constraints.txt | $(BIN)/pip
-	@echo "Installing gradwire[$*] into .venv ..."
-	@$(BIN)/pip install -qq --constraint constraints.txt --editable '.[$*]' --editable imports --editable pictures --editable server
+	@echo "Installing gradwire-server[$*] into .venv ..."
+	@$(BIN)/pip install -qq --constraint constraints.txt --editable . --editable imports --editable pictures --editable 'server[$*]'
 	@$(BIN)/python -m gradwire_server.warming
 	@touch $@
 
