@@ -51,7 +51,7 @@ manual: .venv/dev  ## Write the manual page of the command from what parses its 
 hashes: .venv/dev  ## Write the hashes of what the image installs, in the versions of constraints.txt
 	$(BIN)/python -m tools.hash_requirements
 
-serve: .venv/server  ## Start a server on this machine
+serve: .venv/demo  ## Start a server on this machine
 	$(BIN)/gradwire serve
 
 docs: .venv/dev  ## Serve the documentation, and build it again when a page changes
