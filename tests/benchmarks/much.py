@@ -1,4 +1,4 @@
-"""The loss over all of a training set in Parquet files: actors of Ray, against processes and against JAX by hand.
+"""The loss over all of a training set in files: actors of Ray, against processes and against JAX by hand.
 
 The peers read the same units with the same reader; all have one thread for each process.
 """
@@ -16,6 +16,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 
 import gradwire as gw
@@ -44,10 +46,15 @@ def loss(w: Any, x: Any, y: Any) -> gw.Expression:
 
 def compare() -> Iterator[Row]:
     """The speed-up by a second actor, beside that by a second process; and a step beside one with JAX by hand."""
+    with TemporaryDirectory() as parquet, TemporaryDirectory() as arrow, _cluster():
+        write(Path(parquet), GIGABYTES, rows=50_000)
+        _as_arrow(Path(parquet), Path(arrow))
+        for form, folder in (("Parquet", parquet), ("Arrow IPC", arrow)):
+            yield from _compare(form, Path(folder))
+
+
+def _compare(form: str, folder: Path) -> Iterator[Row]:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        write(folder, GIGABYTES, rows=50_000)
-        stack.enter_context(_cluster())
         data = MuchData(loss, folder, None, 1 << 30, OPTIONS)
         steps: dict[str, Step] = {}
         for count in (1, 2):
@@ -64,11 +71,19 @@ def compare() -> Iterator[Row]:
         assert one[0] == two[0]
         assert np.array_equal(one[1], two[1])
         timings = in_turns({name: partial(_timed, step) for name, step in steps.items()}, 40)
-    work = f"hinge from Parquet, {data.rows:,} x {FEATURES}, {len(data.units)} row groups"
+    work = f"hinge from {form}, {data.rows:,} x {FEATURES}, {len(data.units)} row groups"
     ours = timings.ratio("Ray, actors: 1", "Ray, actors: 2")
     theirs = timings.ratio("processes: 1", "processes: 2")
     yield Row(work, f"speed-up by 2 actors {ours:.2f}", f"by 2 processes {theirs:.2f}", ours / theirs, 0.95)
     yield from rows(work, timings, "Ray, actors: 2", {"processes: 2": None, "Ray + JAX by hand, actors: 2": 1.2})
+
+
+def _as_arrow(source: Path, target: Path) -> None:
+    for file in sorted(source.iterdir()):
+        parquet = pq.ParquetFile(file)
+        with pa.ipc.new_file(target / f"{file.stem}.arrow", parquet.schema_arrow) as sink:
+            for group in range(parquet.num_row_groups):
+                sink.write(parquet.read_row_group(group).combine_chunks())
 
 
 def compare_memory() -> Iterator[Row]:

@@ -67,12 +67,23 @@ def test_every_command_reads_graphs_and_requests_of_each_form(tmp_path: Path, fo
 
 
 def test_a_gradient_that_is_off_is_named_and_the_command_fails(tmp_path: Path) -> None:
+    w = gw.parameter("w")
+    request = pb.CheckGradientsRequest(graph=gw.graph(w * gw.stop_gradient(w)))
+    request.tensors["w"].values.append(1.0)
+    (tmp_path / "stopped.json").write_bytes(content(request, "json"))
+    done = gradwire("check", str(tmp_path / "stopped.json"))
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[1] == ["w", "()", "1", "1", "1", "2", "5.0e-01"]
+    assert lines[-1] == ["off:", "w"]
+
+
+def test_a_step_that_is_too_large_is_no_gradient_that_is_off(tmp_path: Path) -> None:
     (tmp_path / "cube.json").write_bytes(content(cube(at=0.0, step=1.0), "json"))
     done = gradwire("check", str(tmp_path / "cube.json"), "--step=1")
     assert (done.returncode, done.stderr) == (1, "")
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[1] == ["w", "()", "1", "1", "0", "1", "1.0e+00"]
-    assert lines[-1] == ["off:", "w"]
+    assert done.stdout.splitlines()[-1] == "the step is too large to tell, give a smaller one: w"
+    assert "off:" not in done.stdout
 
 
 def test_arrays_of_a_file_are_taken_and_others_drawn_for_as_many_examples(tmp_path: Path) -> None:
