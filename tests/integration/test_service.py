@@ -12,6 +12,7 @@ import pytest
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import tensor_pb2
+from gradwire_server.engine import OPS
 from gradwire_server.version import VERSION
 from tests.integration.raw import channel, refused, send, stub
 from tests.integration.server_process import ServerProcess
@@ -125,7 +126,7 @@ def test_trace_check_and_info(service: Any) -> None:
     assert check.passed
     info = service.GetServerInfo(pb.GetServerInfoRequest())
     assert info.version == VERSION
-    assert len(info.ops) == 28
+    assert [op.name for op in info.ops] == [*OPS]
     assert {limit.setting: limit.value for limit in info.limits}["max_message_bytes"] == 128 << 20
 
 
