@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.hostile.messages import valid
 from tests.hostile.test_refused import handled
 from tests.integration.raw import Refused, channel, send
 from tests.integration.server_process import ServerProcess
+from tests.integration.test_metrics import series
 from tests.integration.waiting import eventually
 
 PROMPTLY = 60.0
@@ -33,6 +35,18 @@ def check_serving(server: ServerProcess) -> None:
     """A caller who comes now is answered."""
     with channel(server.address) as opened:
         assert isinstance(send(opened, METHOD, valid(), timeout=PROMPTLY), bytes)
+
+
+async def all_handled(server: ServerProcess) -> Counter[str]:
+    """What was handled, once nothing else is: a call is counted after its answer was sent."""
+    started = f'grpc_server_started_total{{grpc_method="{METHOD}"'
+
+    def over() -> bool:
+        begun = sum(count for name, count in series(server).items() if name.startswith(started))
+        return begun == sum(count for name, count in handled(server).items() if name.startswith(METHOD))
+
+    await eventually(over)
+    return handled(server)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +122,7 @@ def test_a_call_without_a_whole_message_is_told_so(
 async def test_what_grpc_cannot_read_is_named(
     server: ServerProcess, header: tuple[str, str], raw: bytes, words: str
 ) -> None:
-    before, compressed = handled(server), header[0] == "grpc-encoding"
+    before, compressed = await all_handled(server), header[0] == "grpc-encoding"
     with connected(server.address) as connection:
         stream = connection.call(METHOD, [header])
         connection.message(stream, raw, compressed=compressed)
@@ -152,7 +166,7 @@ async def test_metadata_of_a_client_that_acknowledges_no_limit_takes_no_memory()
     # Of its own, so that what others did is not counted.
     with ServerProcess() as server, connected(server.address) as connection:
         check_serving(server)
-        before = handled(server)
+        before = await all_handled(server)
         headers = [*connection.headers(METHOD), ("x-large", "x" * size)]
         ends = connection.unacknowledged()
         with growth(server.process.pid) as taken:
