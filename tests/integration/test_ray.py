@@ -90,7 +90,7 @@ def test_an_actor_that_dies_in_mid_step_changes_no_bit(
 
 
 def test_an_actor_that_dies_again_and_again_is_given_up(files: Path, tmp_path: Path) -> None:
-    (tmp_path / "gradwire_server.py").write_text("import os; os._exit(1)")
+    (tmp_path / "numba.py").write_text("import os; os._exit(1)")
     mortal = {"runtime_env": {"env_vars": {"PYTHONPATH": str(tmp_path)}}, "max_task_retries": 1}
     with (
         step_over(files / "a.parquet", actors=1, actor_options=mortal) as step,

@@ -17,10 +17,11 @@ from gradwire._calls.deadline import Deadline
 from gradwire._calls.results import Result
 from gradwire._errors import GradwireError, InvalidRequestError, ServerError, UnavailableError
 from gradwire._numbers import whole
+from gradwire_server.units.actor import Actor
 from gradwire_server.units.columns import Names
 from gradwire_server.units.formats import Unit
 from gradwire_server.units.much import MAX_UNIT_BYTES, Asked, MuchData
-from gradwire_server.units.sums import Partial, Program, sum_over
+from gradwire_server.units.sums import Partial, Program
 from gradwire_server.units.tree import blocks
 
 RETRIES = 3
@@ -193,20 +194,9 @@ class ValueAndGrad:
         if not self._actors:
             cpus = self._options["num_cpus"]
             count = self._count or int(ray.cluster_resources().get("CPU", 1) // (cpus or 1)) or 1
-            make = ray.remote(_Actor).options(**self._options)
+            make = ray.remote(Actor).options(**self._options)
             self._actors = [make.remote(max(1, int(cpus))) for _ in range(count)]
         return self._actors
-
-
-class _Actor:
-    """Reads units and computes, in a process of Ray's."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-
-    def sum_over(self, program: Program, arrays: Mapping[str, Any], units: Sequence[Unit]) -> Partial:
-        """See ``gradwire_server.units.sums.sum_over``."""
-        return sum_over(program, arrays, units, self._threads)
 
 
 def value_and_grad(
