@@ -27,7 +27,7 @@ from gradwire_server.engine import (
 from gradwire_server.engine.explain.report import explain_non_finite
 from gradwire_server.engine.graph.checking import Checked
 from gradwire_server.engine.graph.opcodes import Opcode
-from gradwire_server.engine.reference.interpreter import Numbers, backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import Numbers, backward, forward, needed
 from gradwire_server.engine.reference.rule import Part
 from gradwire_server.errors import Reason, Refusal
 
@@ -118,7 +118,7 @@ def _interpreted(checked: Checked, arrays: Mapping[str, Any], query: Query, wrt:
     added = [0.0]
     mask = needed(checked, [checked.graph.loss])
     values = forward(checked, arrays, query.dtype, mask)
-    wanted = between(checked, wrt)
+    wanted = checked.active(wrt)
 
     def observe(_: Any, __: int, contribution: Any) -> None:
         added.append(_extent(contribution.numbers if isinstance(contribution, Part) else contribution))

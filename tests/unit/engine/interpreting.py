@@ -9,7 +9,7 @@ import numpy as np
 
 from gradwire_server.engine.graph.checking import Checked, check_graph
 from gradwire_server.engine.graph.graph import Ties
-from gradwire_server.engine.reference.interpreter import Numbers, backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import Numbers, backward, forward, needed
 from tests.unit.engine.building import LIMITS, Builder
 
 
@@ -37,7 +37,7 @@ def interpreted(program: Checked, arrays: Mapping[str, Any], dtype: type = np.fl
     floats = [source for source in program.sources if not source.integer]
     everything = needed(program, range(len(program)))
     values = forward(program, arrays_of(program, arrays, dtype), np.dtype(dtype), everything)
-    wanted = between(program, [source.node for source in floats])
+    wanted = program.active([source.node for source in floats])
     found = backward(program, values, wanted)
     gradients = {s.name: found[s.node] if wanted[s.node] else np.zeros(s.shape) for s in floats}
     return Answer(values[program.graph.loss], gradients, values)

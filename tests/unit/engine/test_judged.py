@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradwire_server.engine.graph.graph import Reduction, Ties
-from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import backward, forward, needed
 from tests.unit.engine.building import Builder, evaluate
 
 EXAMPLES, SHAPE = 19, (3, 5)
@@ -74,7 +74,7 @@ def values_and_gradients(
     ours = [result.outputs[node], *(result.gradients[own] for own in names)]
     checked = program.checked
     inner = program.facts.received(node)
-    wanted = between(checked, [program.facts.by_name[own].node for own in names])
+    wanted = checked.active([program.facts.by_name[own].node for own in names])
     theirs: list[list[Any]] = [[] for _ in ours]
     for example in range(EXAMPLES):
         one = {own: array[example] for own, array in arrays.items()}
@@ -116,7 +116,7 @@ def test_logsumexp_passes_back_what_the_reference_does_of_what_is_not_finite(
     checked = program.checked
     values = forward(checked, arrays, np.dtype(dtype), needed(checked, [checked.graph.loss]))
     node = program.facts.by_name["x"].node
-    expected = backward(checked, values, between(checked, [node]))[node]
+    expected = backward(checked, values, checked.active([node]))[node]
     np.testing.assert_allclose(evaluate(program, arrays, dtype, wrt=("x",)).gradients["x"], expected, rtol=1e-6)
 
 

@@ -20,7 +20,7 @@ from gradwire_server.engine.explain.nonfinite import NonFinite
 from gradwire_server.engine.explain.trace import trace
 from gradwire_server.engine.graph.graph import Reduction, Ties
 from gradwire_server.engine.graph.ops import OPS
-from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import backward, forward, needed
 from tests.unit.engine.building import Builder, evaluate
 from tests.unit.engine.swarms import OPS as PACKED
 from tests.unit.engine.swarms import positions_of, swarms
@@ -463,7 +463,7 @@ def test_the_machine_gives_what_the_reference_gives(
     apart = evaluate(program, more, dtype, wrt=names, reduction=Reduction.NONE)
     batched = any(per_example for _, _, per_example in drawn.sources)
     checked = program.checked
-    wanted = between(checked, [program.facts.by_name[name].node for name in names])
+    wanted = checked.active([program.facts.by_name[name].node for name in names])
     for example, sources in enumerate(by_example(drawn, arrays)):
         one: dict[str, Any] = {name: np.asarray(x, dtype) for name, x in zip(names, sources, strict=True)}
         values = forward(checked, one, np.dtype(dtype), needed(checked, [checked.graph.loss]))

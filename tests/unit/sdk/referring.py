@@ -12,7 +12,7 @@ from gradwire._graphs.graph import build_graph
 from gradwire_server.codec.graphs import decode_graph
 from gradwire_server.engine.graph.checking import check_graph
 from gradwire_server.engine.graph.graph import Input, Parameter
-from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import backward, forward, needed
 from gradwire_server.limits import Limits
 
 
@@ -40,7 +40,7 @@ def referred(expressions: Sequence[gw.Expression], arrays: Mapping[str, Any], ti
     }
     values = forward(program, given, np.dtype(np.float64), needed(program, [*nodes, program.graph.loss]))
     wrt = {own.name: node for node, own in contents.items() if isinstance(own, Parameter)}
-    wanted = between(program, wrt.values())
+    wanted = program.active(wrt.values())
     found = backward(program, values, wanted)
     gradients = {
         name: np.array(found[node]) if wanted[node] else np.zeros(program.shape(node)) for name, node in wrt.items()

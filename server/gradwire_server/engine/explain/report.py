@@ -15,7 +15,7 @@ from gradwire_server.engine.graph.graph import Array, Graph, Shape
 from gradwire_server.engine.graph.opcodes import ELEMENTWISE, SOURCES, Opcode, marks
 from gradwire_server.engine.graph.shapes import first_true
 from gradwire_server.engine.reference.batches import single
-from gradwire_server.engine.reference.interpreter import Mask, Numbers, backward, between, forward, needed, read, step
+from gradwire_server.engine.reference.interpreter import Mask, Numbers, backward, forward, needed, read, step
 from gradwire_server.engine.reference.rule import Contribution, Part
 
 
@@ -44,7 +44,7 @@ def explain_non_finite(
     report = bad_value(program, values, wanted, example, stop)
     if report is not None:
         return report
-    wanted = between(program, wrt)
+    wanted = program.active(wrt)
     gradients = backward(program, values, wanted, checkpoint=stop)
     return bad_step(program, values, gradients, wanted, example, stop)
 

@@ -16,7 +16,7 @@ from gradwire_server.engine.graph.opcodes import Opcode
 from gradwire_server.engine.graph.ops import PASSIVE_OPERANDS
 from gradwire_server.engine.reference import interpreter
 from gradwire_server.engine.reference.batches import Batch
-from gradwire_server.engine.reference.interpreter import backward, between, forward, needed
+from gradwire_server.engine.reference.interpreter import backward, forward, needed
 from gradwire_server.engine.reference.rule import Part
 
 FLOAT64 = np.dtype(np.float64)
@@ -68,9 +68,9 @@ def trace(
     floats = [node for node in sources if values[node].dtype != np.int64]
     # What ends gradients has one itself, which is shown; no step behind it is reported.
     ends = np.flatnonzero(PASSIVE_OPERANDS[program.graph.opcodes]).tolist()
-    wanted = between(program, floats + ends)
+    wanted = program.active(floats + ends)
     gradients = backward(program, values, wanted, edges.observe, checkpoint)
-    report = report or bad_step(program, values, gradients, between(program, floats), None, checkpoint)
+    report = report or bad_step(program, values, gradients, program.active(floats), None, checkpoint)
 
     def gradient(node: int, of: Array | None) -> Array | None:
         if values[node].dtype == np.int64:

@@ -67,11 +67,6 @@ def needed(program: Checked, nodes: Iterable[int]) -> Mask:
     return marked
 
 
-def between(program: Checked, sources: Iterable[int]) -> Mask:
-    """The nodes that the gradient of the loss in some sources goes through: those that have a gradient."""
-    return program.active(sources)
-
-
 def forward(
     program: Checked,
     arrays: Mapping[str, Array],
@@ -109,7 +104,7 @@ def backward(
     observe: Observer = lambda batch, slot, contribution: None,
     checkpoint: Checkpoint = unhurried,
 ) -> Numbers:
-    """The gradients of the loss in the wanted nodes, which ``between`` gives; those of others mean nothing.
+    """The gradients of the loss in the wanted nodes, which ``Checked.active`` gives; those of others mean nothing.
 
     Raises whatever ``checkpoint`` and ``observe`` raise.
     """
