@@ -8,6 +8,9 @@ PYTHONS ?= python3.12 python3.13
 ORDINARY := -n 2 -m 'not cluster and not container and not languages and not outside'
 CLUSTER := tests/docs/test_blocks.py tests/integration/test_ray.py tests/integration/test_ray_restart.py tests/integration/test_ray_serve.py
 
+# Without its bytecode each of the hundreds of processes of the tests compiles the sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage test-cluster test-container test-languages test-pythons lint protos manual hashes serve docs bench outside faults fuzz
 

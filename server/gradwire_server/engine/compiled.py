@@ -20,6 +20,7 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
     UserWideCacheLocator,
 )
+from numba.core.runtime import rtsys
 
 F = TypeVar("F")
 
@@ -111,6 +112,12 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         # Where the home is not known a "~" is left, below whatever the working folder is: no place to load code from.
         self._folders = [folder for folder in folders if folder.is_absolute()]
         self._files = [IndexDataCacheFile(str(folder), self._impl.filename_base, stamp) for folder in self._folders]
+
+    def load_overload(self, signature: Numba, target: Numba) -> Numba:
+        # In place of its parent's, which first has the target know all that Numba can compile: that imports SciPy,
+        # and is a quarter of a server's start. Machine code needs only the runtime.
+        rtsys.initialize(target)
+        return self._load_overload(signature, target)
 
     def _load_overload(self, signature: Numba, target: Numba) -> Numba:
         key = self._index_key(signature, target.codegen())

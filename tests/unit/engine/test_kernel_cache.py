@@ -187,6 +187,22 @@ def test_what_is_warm_is_what_the_engine_calls() -> None:
     assert done.stdout.strip() == "[]"
 
 
+START = """
+import sys
+from gradwire_server.codec import warming
+from gradwire_server.engine.machine.warming import warm
+warm(further=warming.warm)
+assert not warm(further=warming.warm)
+print(sorted({"numba.np.linalg", "scipy.linalg", "scipy.special"} & sys.modules.keys()))
+"""
+
+
+def test_kernels_that_are_kept_are_loaded_without_what_compiles_others() -> None:
+    subprocess.run([sys.executable, "-c", START], cwd=ROOT, check=True)  # compiles what another test may have left
+    done = subprocess.run([sys.executable, "-c", START], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_command_says_that_nothing_is_left_to_compile(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

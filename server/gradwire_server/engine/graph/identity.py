@@ -120,11 +120,11 @@ def tabulate(
     order: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """For each node in this order how many operands it has; and the numbers of all operands, one after another."""
-    arities = np.empty(len(order), np.int32)
+    arities, count = np.empty(len(order), np.int32), 0
     for k in range(len(order)):
         arities[k] = _arity(order[k], starts, form.opcodes)
-    edges = np.empty(arities.sum(), np.int32)
-    end = 0
+        count += arities[k]
+    edges, end = np.empty(count, np.int32), 0
     for k in range(len(order)):
         node = order[k]
         for i in range(arities[k]):
