@@ -23,6 +23,10 @@ PART_BYTES = 1 << 20
 SECONDS_PER_ROW, SECONDS_PER_BYTE = 2e-8, 2e-10
 """Rough time to copy a row of one tensor, and a byte of it, on one core."""
 
+FEW_BYTES = 3 << 19
+"""Copies up to this are made by the thread that asks. It takes some 50 us until another one helps, in which one thread
+copies a third of this."""
+
 LISTED = 8
 """Names that a message lists at most."""
 
@@ -52,7 +56,9 @@ class Gather(NamedTuple):
         }
 
     def copies(self, threads: engine.Threads, checkpoint: Checkpoint) -> dict[str, Array]:
-        """The rows, copied by all threads that are free; raises what ``checkpoint`` raises."""
+        """The rows, copied by all threads that are free if they are many; raises what ``checkpoint`` raises."""
+        if self.memory <= FEW_BYTES:
+            return {name: _taken(source, self.indices) for name, source in self.sources.items()}
         found: dict[str, Array] = {}
         parts: list[tuple[Array, Array, slice]] = []
         for name, source in self.sources.items():
@@ -67,8 +73,7 @@ class Gather(NamedTuple):
             while (number := next(numbers)) < end[0]:
                 checkpoint()
                 source, copy, rows = parts[number]
-                # In range, which was checked: "clip" alone copies without a buffer in between.
-                np.take(source, self.indices[rows], axis=0, out=copy[rows], mode="clip")
+                _taken(source, self.indices[rows], copy[rows])
 
         with threads.caller():
             helpers = threads.help([partial(work, engine.unhurried)] * (min(threads.count, len(parts)) - 1))
@@ -83,6 +88,11 @@ class Gather(NamedTuple):
                     if not helper.cancel():
                         helper.result()
         return found
+
+
+def _taken(source: Array, indices: NDArray[np.int64], out: Array | None = None) -> Array:
+    # In range, which was checked: "clip" alone copies without a buffer in between.
+    return source.take(indices, axis=0, out=out, mode="clip")
 
 
 def _row_bytes(source: Array) -> int:
