@@ -19,6 +19,8 @@ from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
+from tests.integration.command import begin
+
 READY = re.compile(r"gradwire serving on (\S+:(\d+)), metrics on (\S+)\n")
 
 DEADLINE = 120.0
@@ -86,11 +88,13 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start it, on the ports that it had before if it is started again."""
-        command = [
-            *(sys.executable, "-m", self.module, "serve"),
-            *(f"--port={self.port}", f"--metrics-port={self.metrics_port}", *self.flags),
-        ]
-        self.process = Popen(command, stdout=subprocess.PIPE, stderr=self._log, text=True, env=self.environment)
+        self.process = begin(
+            *("serve", f"--port={self.port}", f"--metrics-port={self.metrics_port}", *self.flags),
+            module=self.module,
+            environment=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         ready = READY.fullmatch(line)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.integration.command import run
 from tests.integration.server_process import ServerProcess
 
 PAGE = (Path(__file__).parents[2] / "docs" / "command.md").read_text()
@@ -37,8 +36,7 @@ def test_the_commands_of_the_page_write_what_it_says(tmp_path: Path) -> None:
         for command, expected in steps():
             name, *arguments = shlex.split(command)
             here = [each.replace(ADDRESS, server.address).replace(URL, server.metrics_url) for each in arguments]
-            run = [sys.executable, "-m", "gradwire_server", *here]
-            done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+            done = run(*here, folder=tmp_path)
             assert (name, done.returncode, done.stderr) == ("gradwire", 0, ""), command
             written = done.stdout.replace(server.address, ADDRESS)
             if arguments[0] in ("bench", "top"):
@@ -48,9 +46,6 @@ def test_the_commands_of_the_page_write_what_it_says(tmp_path: Path) -> None:
 
 
 def test_every_command_has_its_place_on_the_page() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gradwire_server", "--help"], capture_output=True, text=True, check=True
-    )
-    [commands] = re.findall(r"^  \{([\w,]+)\}$", done.stdout, re.MULTILINE)
+    [commands] = re.findall(r"^  \{([\w,]+)\}$", run("--help").stdout, re.MULTILINE)
     headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     assert sorted(", ".join(headings).split(", ")) == sorted(commands.split(","))

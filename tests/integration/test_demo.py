@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pytest
 
 from demo import problem
 from demo.server import quantile
+from tests.integration import command
 from tests.integration.server_process import ServerProcess
 
 ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "demo", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return command.run(*arguments, module="demo", folder=ROOT)
 
 
 @pytest.mark.timeout(300)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
+from tests.integration.command import run
 from tests.integration.test_lifecycle import gradwire
 
 W = gw.parameter("w", shape=(2,))
@@ -174,8 +173,7 @@ def test_a_model_of_several_outputs_needs_the_name_of_its_loss(tmp_path: Path) -
 )
 def test_what_cannot_be_converted_is_named(tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
     (tmp_path / "graph.json").write_bytes(content(GRAPH, "json"))
-    command = [sys.executable, "-m", "gradwire_server", "convert", *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run("convert", *arguments, folder=tmp_path)
     assert (done.returncode, done.stdout) == (code, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -25,6 +25,7 @@ import gradwire as gw
 from gradwire.v1 import gradient_service_pb2 as pb
 from gradwire.v1 import graph_pb2
 from gradwire_server.version import VERSION
+from tests.integration.command import run
 from tests.integration.raw import SERVICE, channel, refused, stub
 from tests.integration.server_process import DEADLINE, ServerProcess, beginning, compiling, listening
 from tests.integration.test_service import tensors
@@ -222,8 +223,7 @@ def _counted(server: ServerProcess, labels: str) -> float:
 
 
 def gradwire(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "gradwire"), *arguments]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    return run(*arguments, environment={**os.environ, **environment})
 
 
 @pytest.mark.parametrize(
