@@ -18,9 +18,8 @@ from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import postorder
 from gradwire._expressions.shapes import is_integer
-from gradwire_imports.jax_indexing import Indices
 from gradwire_imports.jax_rules import CUSTOM, ELEMENTWISE, RULES
-from gradwire_imports.values import Gaps, Missing, Unsupported, Value, evaluate, is_known
+from gradwire_imports.values import Gaps, Indices, Missing, Unsupported, Value, evaluate, is_known
 
 _MOST_ROUNDS = 1_000_000
 """Rounds of a loop that are unrolled, at most."""

@@ -21,10 +21,10 @@ from gradwire._expressions.expression import Expression, as_expression
 from gradwire._expressions.node import postorder
 from gradwire_imports.onnx_constants import constants_of
 from gradwire_imports.onnx_learned import RULES as LEARNED
-from gradwire_imports.onnx_operand import Call, Indices
+from gradwire_imports.onnx_operand import Call
 from gradwire_imports.onnx_places import RULES as OF_PLACES
 from gradwire_imports.onnx_rules import RULES
-from gradwire_imports.values import Gaps, Missing, Value, evaluate, is_known
+from gradwire_imports.values import Gaps, Indices, Missing, Value, evaluate, is_known
 
 _FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,42 +11,9 @@ from numpy.typing import NDArray
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
-from gradwire_imports.values import Unsupported, Value, is_known, moved, places_of
+from gradwire_imports.values import Indices, Unsupported, Value, is_known, moved, places_of
 
 _DROP = jax.lax.GatherScatterMode.FILL_OR_DROP
-
-
-class Indices(NamedTuple):
-    """Row indices, an input of int64, in another shape; what counts negative ones from the end leaves them."""
-
-    node: Expression
-    shape: tuple[int, ...]
-    offset: int = 0
-    """What has been added to all of them."""
-    size: int = 0
-    """What has been added to negative ones, the size of an axis."""
-
-    @property
-    def numbers(self) -> Expression:
-        """The integers as floats, as requests bring them."""
-        if self.size:
-            raise Unsupported("of row indices of which negative ones count from the end")
-        own = as_expression(self.node)
-        return gw.reshape(gw.add(own, self.offset) if self.offset else own, self.shape)
-
-    def rows(self, size: int) -> Expression:
-        """What ``take`` understands, along an axis of this size: negative ones count from the end."""
-        if self.offset or self.size != size:
-            raise Unsupported(
-                "by row indices that are computed, or whose negative ones do not count from the end, as by mode='clip'"
-            )
-        return self.node
-
-    def reshaped(self, shape: tuple[int, ...]) -> Indices:
-        """The indices in another shape of as many elements."""
-        if np.prod(shape, dtype=int) != self.node.size:
-            raise Unsupported("of row indices that are repeated")
-        return self._replace(shape=tuple(shape))
 
 
 def same_mode_filled(eqn: Any) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,8 +13,7 @@ import numpy as np
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import Expression, as_expression
 from gradwire_imports import elementwise, jax_indexing
-from gradwire_imports.jax_indexing import Indices
-from gradwire_imports.values import Unsupported, Value, is_known, moved, places_of
+from gradwire_imports.values import Indices, Unsupported, Value, is_known, moved, places_of
 from gradwire_imports.windows import Window, convolution, patches
 
 _WHOLE_REFUSED = {"div", "pow", "sqrt", "and", "or", "not", "xor"}
@@ -41,7 +41,7 @@ def _of_indices(eqn: Any, operands: tuple[Value, ...]) -> Value:
     if name == "lt" and isinstance(first, Indices) and known is not None and not known.any():
         return first
     if name == "add" and isinstance(first, Indices) and known is not None and len(np.unique(known)) == 1:
-        return first._replace(offset=first.offset + int(known.flat[0]))
+        return replace(first, offset=first.offset + int(known.flat[0]))
     if name in _COMPARING:
         return elementwise.OF_JAX[name](*(own.numbers if isinstance(own, Indices) else own for own in operands))
     raise Unsupported("of row indices")
@@ -53,7 +53,7 @@ def select_n(eqn: Any, which: Value, *cases: Value) -> Value:
         # Negative ones count from the end: to those a size has been added.
         alike = all(isinstance(case, Indices) and case.node is which.node for case in cases)
         if alike and which.offset == cases[0].offset == 0:
-            return cases[0]._replace(size=cases[1].offset)
+            return replace(cases[0], size=cases[1].offset)
         which = gw.less(which.numbers, 0)
     if any(isinstance(case, Indices) for case in cases):
         raise Unsupported("of row indices")

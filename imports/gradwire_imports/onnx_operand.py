@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,27 +11,6 @@ import onnx
 from gradwire._arrays import Array
 from gradwire._expressions.expression import Expression
 from gradwire_imports.values import Unsupported, Value, is_known
-
-
-@dataclass(frozen=True, slots=True)
-class Indices:
-    """Row indices, an input of integers, in the shape that they have in the model: with an axis for a batch of one."""
-
-    node: Expression
-    shape: tuple[int, ...]
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    def reshaped(self, shape: Sequence[int]) -> Indices:
-        """The indices in another shape of as many elements, of which one size may be -1."""
-        known = math.prod(size for size in shape if size != -1)
-        sizes = tuple(self.node.size // known if size == -1 and known else size for size in shape)
-        if math.prod(sizes) != self.node.size:
-            raise Unsupported(f"of row indices, from shape {self.shape} to {tuple(shape)}")
-        return replace(self, shape=sizes)
 
 
 class Call:

@@ -9,8 +9,8 @@ import numpy as np
 
 from gradwire._expressions import functions as gw
 from gradwire._expressions.expression import as_expression
-from gradwire_imports.onnx_operand import Call, Indices
-from gradwire_imports.values import Unsupported, Value
+from gradwire_imports.onnx_operand import Call
+from gradwire_imports.values import Indices, Unsupported, Value
 
 
 def _reshaped(x: Value, sizes: Sequence[int]) -> Value:

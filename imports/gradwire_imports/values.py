@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradwire._errors import InvalidGraphError
 from gradwire._expressions import functions as gw
-from gradwire._expressions.expression import Expression
+from gradwire._expressions.expression import Expression, as_expression
 
 Value: TypeAlias = Any
 """An ``Expression``, an array, ``Indices`` or ``Missing``."""
@@ -23,6 +25,47 @@ class Unsupported(Exception):  # noqa: N818  (it ends in a list of what is missi
 
 class Missing:
     """The result of what cannot be imported; what is made of it is missing too, and counts no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indices:
+    """Row indices, an input of int64, in the shape that they have in the model; negative ones count from the end."""
+
+    node: Expression
+    shape: tuple[int, ...]
+    offset: int = 0
+    """What has been added to all of them."""
+    size: int = 0
+    """What has been added to negative ones, the size of an axis."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def numbers(self) -> Expression:
+        """The integers as floats, as requests bring them."""
+        if self.size:
+            raise Unsupported("of row indices of which negative ones count from the end")
+        own = as_expression(self.node)
+        return gw.reshape(gw.add(own, self.offset) if self.offset else own, self.shape)
+
+    def rows(self, size: int) -> Expression:
+        """What ``take`` understands, along an axis of this size: negative ones count from the end."""
+        if self.offset or self.size != size:
+            raise Unsupported(
+                "by row indices that are computed, or whose negative ones do not count from the end, as by mode='clip'"
+            )
+        return self.node
+
+    def reshaped(self, shape: Sequence[int]) -> Indices:
+        """The indices in another shape of as many elements, of which one size may be -1."""
+        known = math.prod(size for size in shape if size != -1)
+        sizes = tuple(self.node.size // known if size == -1 and known else size for size in shape)
+        if math.prod(sizes) != self.node.size:
+            raise Unsupported(f"of row indices, from shape {self.shape} to {tuple(shape)}")
+        return replace(self, shape=sizes)
 
 
 class Gaps:
