@@ -169,17 +169,20 @@ class Traced:
 
     def _trace(self, form: Form, roles: _Roles, shapes: Shapes, kinds: Mapping[str, str]) -> Problem:
         """Trace the function. Data of whole numbers are row indices, unless it does nothing but compute with them."""
-        sources = {
+        sources: dict[str, Expression] = {
             name: input_(name, shape, per_example=name in roles.per_example, dtype=kinds.get(name))
             if name in roles.data
             else parameter(name, shape)
             for name, shape in shapes.items()
         }
         loss, outputs, aux = self._apply(form, sources)
-        used = {node.name for node in postorder(loss, *(outputs or {}).values()) if node.kind == "input"}
-        floats = {name for name in kinds if name not in used and name + AS_NUMBERS in used}
-        if floats:
-            return self._trace(form, roles, shapes, {name: kind for name, kind in kinds.items() if name not in floats})
+        nodes = [node for node in postorder(loss, *(outputs or {}).values()) if node.kind == "input"]
+        used = {node.name for node in nodes}
+        for node in nodes:
+            name = node.name.removesuffix(AS_NUMBERS)
+            if name in kinds and name not in used:
+                # Of this trace, which nobody else has: with the array's own name, as if it had been floats.
+                node.name, sources[name] = name, node
         problem = self._make(loss, outputs=outputs, sources=sources.values())
         if outputs is not None:
             problem.aux = aux

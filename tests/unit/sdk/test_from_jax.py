@@ -187,6 +187,18 @@ def test_integers_that_calls_bring_are_what_they_are_in_jax(
     np.testing.assert_allclose(slopes.get("t", 0), theirs, rtol=1e-14)
 
 
+def test_integers_are_integers_when_a_call_traces_it_too(client: gw.Client) -> None:
+    def picked(t: Any, i: Any) -> Any:
+        assert jnp.issubdtype(i.dtype, jnp.integer)
+        return jax.nn.one_hot(i, 5) @ t**2
+
+    value, slopes = client.value_and_grad(gw.from_jax(picked), per_example=("i",))(TABLE, i=np.array(PLACES))
+    every = jax.vmap(picked, (None, 0))
+    expected, theirs = jax.value_and_grad(lambda t: jnp.mean(every(t, np.array(PLACES))))(jnp.asarray(TABLE))
+    np.testing.assert_allclose(value, expected, rtol=1e-14)
+    np.testing.assert_allclose(slopes, theirs, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     "function",
     [
