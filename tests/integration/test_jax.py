@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gradwire as gw
@@ -85,6 +86,25 @@ def test_an_expression_and_row_indices(client: gw.Client) -> None:
     taken = gradwire.jax.function(client, gw.square(gw.take(table, rows)), reduction="sum")
     slope = jax.grad(lambda t: taken(table=t, rows=jnp.array([2, 0, 2])))(jnp.array([1.0, 2.0, 3.0]))
     np.testing.assert_array_equal(slope, [2, 0, 12])
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("optimizer", [optax.adamw(0.1), optax.lbfgs(linesearch=None)], ids=["adamw", "lbfgs"])
+def test_optax_trains_a_pytree_as_with_the_gradients_of_jax(client: gw.Client, optimizer: Any) -> None:
+    params, x, y = arrays("float64")
+
+    def trained(value_and_grad: Any) -> Any:
+        trees, state = params, optimizer.init(params)
+        for _ in range(10):
+            _, gradients = value_and_grad(trees)
+            updates, state = optimizer.update(gradients, state, trees)
+            trees = optax.apply_updates(trees, updates)
+        return trees
+
+    ours = client.value_and_grad(loss, per_example=("x", "y"))
+    found = trained(lambda trees: ours(trees, x=x, y=y))
+    close(found, trained(jax.value_and_grad(lambda trees: by_jax(trees, x, y))), rtol=1e-10)
+    assert by_jax(found, x, y) < by_jax(params, x, y)
 
 
 def test_what_cannot_be_has_an_error_of_its_own(client: gw.Client, function: Any) -> None:
