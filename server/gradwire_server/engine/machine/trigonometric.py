@@ -36,6 +36,7 @@ from gradwire_server.engine.machine.instructions import (
     right,
     xor,
 )
+from gradwire_server.engine.machine.vectors import select
 
 _TWO_BY_PI = Fraction(
     int(
@@ -218,7 +219,7 @@ def _turned(x: float, fraction: float, low: float, quadrant: int) -> float:
     square = fraction * fraction
     sine = fma(fraction, _HALF_PI, fma(low, _HALF_PI, fraction * polynomial(square, c.sine)))
     cosine = fma(square, polynomial(square, c.cosine), 1.0)
-    y = sine if and_(quadrant, _ONE) == 0 else cosine
+    y = select(and_(quadrant, _ONE) == 0, sine, cosine)
     return type(x)(real_of(xor(bits_of(y), left(right(quadrant, _ONE), _SIGN))))
 
 
@@ -227,7 +228,9 @@ def sin(x: float) -> float:
     """The sine: NaN of infinities."""
     fraction, low, quadrant = _fraction(x)
     y = _turned(x, fraction, low, quadrant)
-    return x if fraction == 0 else y
+    # By selection: from 3.12 on Python makes two ends of a conditional expression that is returned, and a loop with two
+    # ends is no vector.
+    return select(fraction == 0, x, y)
 
 
 @compiled
