@@ -40,6 +40,7 @@ def said(code: str) -> str:
                 exec(compile(code, "mistake", "exec"), names | {"torch": torch})  # noqa: S102  (it is ours)
         except Exception as error:  # noqa: BLE001  (whatever a library raises)
             text = re.sub(r"0x[0-9a-f]+", "0x...", " ".join(str(error).split()))
+            text = re.sub(r"(unexpected keyword argument '\w+')\. Did you mean '\w+'\?", r"\1", text)  # by Python 3.13
             text = text if len(text) <= LONGEST else f"{text[:LONGEST].rsplit(' ', 1)[0]} ..."
             return textwrap.fill(f"{type(error).__name__}: {text}", 118, break_on_hyphens=False, break_long_words=False)
     result = " ".join(printed.getvalue().split())
