@@ -1,5 +1,5 @@
 """A design by OpenMDAO: the can of 330 ml with the least tin, whose quantities and derivatives come from the engine."""
-# pyright: basic
+# pyright: reportUnknownMemberType=false, reportUntypedBaseClass=false
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 """An estimator of scikit-learn: linear regression under any loss of one prediction and its target."""
-# pyright: basic
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -30,14 +30,14 @@ class LinearRegressor(RegressorMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Find the coefficients."""
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
+        rows, targets = validate_data(self, X, y, dtype=np.float64, y_numeric=True)
 
         def total(w: gw.Expression, x: gw.Expression, y: gw.Expression) -> gw.Expression:
             return self.loss(gw.dot(w[:-1], x) + w[-1], y) + self.alpha * gw.sum(w[:-1] ** 2)
 
         with gw.connect(self.target) as client:
             step = client.value_and_grad(total, per_example=("x", "y"))
-            found = minimize(lambda w: step(w, x=X, y=y), np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B")
+            found = minimize(step, np.zeros(np.size(rows, 1) + 1), (rows, targets), jac=True, method="L-BFGS-B")
         self.coef_, self.intercept_, self.n_iter_ = found.x[:-1], found.x[-1], max(1, found.nit)
         return self
 
