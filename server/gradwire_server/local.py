@@ -68,7 +68,7 @@ class LocalTransport:
 
     def evaluate(self, computation: Computation, values: Mapping[str, ArrayLike], deadline: Deadline) -> Result:
         """See ``Transport``."""
-        problem, arrays, dtype = computation.prepared(values)
+        problem, arrays, dtype = computation.ready(values)
         self._check_open()
         left = deadline.left
         checkpoint = engine.unhurried if left is None else Caller(left).checkpoint

@@ -246,6 +246,23 @@ def test_mistakes_in_options_are_named(client: gw.Client) -> None:
         client.value_and_grad(lambda w: w, outputs="w")
 
 
+def test_numbers_among_the_parameters_are_what_they_are_in_every_call(client: gw.Client) -> None:
+    step = client.value_and_grad(lambda params, x: params["w"] * x + params["b"], per_example="x")
+    x = np.array([1.0, 3.0])
+    for number in (0.5, np.float64(0.25), np.array(0.125), 4, 0.5):
+        value, grads = step({"w": 2.0, "b": number}, x=x)
+        assert value == 4 + number
+        assert grads == {"w": 2, "b": 1}
+    for number in (0.5, np.float32(0.25), 0.5, 1):
+        value, _ = step({"w": 2.0, "b": number}, x=x.astype("f4"))
+        assert value == 4 + number
+        assert value.dtype == np.float32
+    with pytest.raises(gw.InvalidRequestError, match=r'"x" has dtype float32 and array "params.b" float64'):
+        step({"w": 2.0, "b": np.float64(0.5)}, x=x.astype("f4"))
+    with pytest.raises(gw.InvalidRequestError, match=r'"params.b"'):
+        step({"w": 2.0, "b": "half"}, x=x)
+
+
 def test_shapes_that_differ_name_the_leaf(client: gw.Client) -> None:
     step = client.value_and_grad(mlp, per_example=("x", "y"))
     with pytest.raises(gw.InvalidGraphError, match=r"params\.layers\.0\.w"):

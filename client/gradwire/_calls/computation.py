@@ -156,7 +156,7 @@ class Computation:
                 f"arrays are given by name, as keywords or in one mapping; found {len(given)} values"
             )
         last, only = self._last, named if not given else given[0] if not named else None
-        if last is not None and type(only) is dict and only.keys() == last.before.keys():
+        if last is not None and type(only) is dict and only.keys() == last.names:
             return dict(only)
         return merged(given[0] if given else None, named)
 
@@ -309,12 +309,20 @@ class Computation:
         problem = self._problem or self._traced.problem(cast("Leaves", values), examples=examples)
         return (problem, *convert(problem.fed(values), problem.integers, self._dtype))
 
+    def ready(self, values: Mapping[str, ArrayLike]) -> tuple[Problem, Mapping[str, Array], np.dtype[Any]]:
+        """What ``prepared`` gives, at once for values that are laid out like those of the last call."""
+        if type(values) is WithColumns:
+            return self.prepared(values)
+        layout, arrays, _ = self.asked(values)
+        return layout.problem, arrays, layout.dtype
+
     def asked(self, values: Mapping[str, Any]) -> tuple[Layout, Mapping[str, Array], Stored | None]:
         """The arrays of a call and their layout, without those of examples that a server may keep, and these."""
         form: Form | None = None if self._problem is not None else values.form  # type: ignore[attr-defined]  # of a function they are leaves
         last = self._last
-        if last is not None and last.fits(values, form):
-            return last, values, None
+        ready = None if last is None else last.arrays(values, form)
+        if last is not None and ready is not None:
+            return last, ready, None
         columns = columns_in(values) if type(values) is WithColumns else None
         if not columns:
             problem, arrays, dtype = self.prepared(values)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import KeysView, Mapping
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from gradwire._arrays import NUMBERS, Array
+from gradwire._arrays import FLOAT64, NUMBERS, Array
 from gradwire._calls.forms import Form
 from gradwire._calls.problem import Problem
 from gradwire.v1 import gradient_service_pb2 as pb
@@ -28,7 +28,7 @@ class Layout:
         reply_bytes: About how large the gradients are.
     """
 
-    __slots__ = ("_expected", "asked", "before", "dtype", "form", "problem", "reply_bytes", "request_bytes")
+    __slots__ = ("_before", "_expected", "asked", "dtype", "form", "problem", "reply_bytes", "request_bytes")
 
     def __init__(
         self,
@@ -44,29 +44,44 @@ class Layout:
         self.asked = asked
         self.form = form
         self.reply_bytes = reply_bytes
-        self.before = beginnings(arrays)
-        """What a request has before the elements of each array, serialized."""
         self.request_bytes = sum(array.nbytes for array in arrays.values())
         """Elements of the arrays, together, in bytes."""
         self._expected = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        self._before: dict[str, bytes] | None = None
 
-    def fits(self, values: Mapping[str, Any], form: Form | None) -> bool:
-        """Whether ``convert`` would give these values as they are, laid out so."""
+    @property
+    def names(self) -> KeysView[str]:
+        """Names of the arrays."""
+        return self._expected.keys()
+
+    @property
+    def before(self) -> Mapping[str, bytes]:
+        """What a request has before the elements of each array, serialized; the engine in this process needs none."""
+        if self._before is None:
+            self._before = {name: _before_elements(name, *own) for name, own in self._expected.items()}
+        return self._before
+
+    def arrays(self, values: Mapping[str, Any], form: Form | None) -> Mapping[str, Array] | None:
+        """What ``convert`` makes of these values, if they are laid out so and it has nothing to find out."""
         expected = self._expected
         if form is not self.form or len(values) != len(expected):
-            return False
+            return None
+        are_arrays = True
         for name, value in values.items():
             shape, dtype = expected.get(name) or _NONE
-            # NumPy has one object for each dtype of its own; another one that is equal is found out by ``convert``.
-            if (
-                type(value) is not np.ndarray
-                or value.dtype is not dtype
-                or value.shape != shape
-                or not value.flags.c_contiguous
-            ):
-                return False
-        return True
+            if type(value) is np.ndarray:
+                # NumPy has one object for each dtype of its own; another one that is equal ``convert`` finds out.
+                if value.dtype is not dtype or value.shape != shape or not value.flags.c_contiguous:
+                    return None
+            elif dtype is FLOAT64 and shape == () and type(value) in _NUMBERS:
+                are_arrays = False
+            else:
+                return None
+        return values if are_arrays else {name: np.asarray(value) for name, value in values.items()}
 
+
+_NUMBERS = {float, np.float64}
+"""Numbers that are arrays of float64."""
 
 _NONE = (None, None)
 
