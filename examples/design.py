@@ -1,5 +1,4 @@
 """A design by OpenMDAO: the can of 330 ml with the least tin, whose quantities and derivatives come from the engine."""
-# pyright: reportUnknownMemberType=false, reportUntypedBaseClass=false
 
 from typing import Any
 
@@ -19,7 +18,7 @@ def can(radius: Any, height: Any) -> dict[str, Any]:
 
 def main(client: gw.Client) -> tuple[float, float]:
     """Radius and height of the best can; its height is twice its radius."""
-    problem = om.Problem(reports=False)
+    problem: Any = om.Problem(reports=False)  # OpenMDAO has no types
     component = gradwire.openmdao.Component(client, can, {"radius": (), "height": ()})
     problem.model.add_subsystem("can", component, promotes=["*"])
     problem.model.add_design_var("radius", lower=1, upper=10)

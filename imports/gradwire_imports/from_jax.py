@@ -113,12 +113,18 @@ def _applied(called: str, function: Callable[..., Any], arguments: Sequence[Any]
         return results
 
     floats, integers = (jax.dtypes.canonicalize_dtype(kind) for kind in (np.float64, np.int64))
-    closed = jax.make_jaxpr(of_sources)(
-        *(
-            jax.ShapeDtypeStruct(leaves[place].shape, integers if is_integer(leaves[place]) else floats)
-            for place in places
+    kinds = [integers if is_integer(leaves[place]) else floats for place in places]
+    try:
+        closed = jax.make_jaxpr(of_sources)(
+            *(jax.ShapeDtypeStruct(leaves[place].shape, kind) for place, kind in zip(places, kinds, strict=True))
         )
-    )
+    except TypeError as error:
+        if "integer" not in str(error) or integers in kinds:
+            raise
+        raise InvalidGraphError(
+            f"function {called}: {error}; what is differentiated in are floats: name arguments of integers in "
+            "inputs= or per_example=, or keep them out of the parameters"
+        ) from error
     gaps = Gaps()
     sources = [leaves[place] for place in places]
     values = [Indices(node, node.shape) if is_integer(node) else node for node in sources]

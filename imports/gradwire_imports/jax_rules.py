@@ -19,7 +19,8 @@ from gradwire_imports.windows import Window, convolution, patches
 _WHOLE_REFUSED = {"div", "pow", "sqrt", "and", "or", "not", "xor"}
 """Primitives that mean something else for integers."""
 
-_COMPARING = {"eq", "ne", "lt", "le", "gt", "ge"}
+_OF_NUMBERS = {"eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "neg", "abs", "max", "min"}
+"""Primitives that are of row indices what they are of the same numbers as floats."""
 
 
 def built(eqn: Any, *operands: Value) -> Value:
@@ -35,14 +36,14 @@ def built(eqn: Any, *operands: Value) -> Value:
 
 
 def _of_indices(eqn: Any, operands: tuple[Value, ...]) -> Value:
-    """What functions do with row indices: count negative ones from the end, and compare them."""
+    """What functions do with row indices: count negative ones from the end, compare them, and compute with them."""
     name, first = eqn.primitive.name, operands[0]
     known = next((np.asarray(own) for own in operands if is_known(own)), None)
     if name == "lt" and isinstance(first, Indices) and known is not None and not known.any():
         return first
     if name == "add" and isinstance(first, Indices) and known is not None and len(np.unique(known)) == 1:
         return replace(first, offset=first.offset + int(known.flat[0]))
-    if name in _COMPARING:
+    if name in _OF_NUMBERS:
         return elementwise.OF_JAX[name](*(own.numbers if isinstance(own, Indices) else own for own in operands))
     raise Unsupported("of row indices")
 
@@ -106,7 +107,7 @@ def reshape(eqn: Any, x: Value) -> Value:
 
 def integer_pow(eqn: Any, x: Value) -> Value:
     """x to the power of an integer."""
-    return gw.power(x, eqn.params["y"])
+    return gw.power(x.numbers if isinstance(x, Indices) else x, eqn.params["y"])
 
 
 def clamp(_: Any, low: Value, x: Value, high: Value) -> Value:
@@ -229,7 +230,7 @@ ELEMENTWISE: dict[str, Callable[..., Value]] = {
     "copy": lambda _, x: x,
     "copy_p": lambda _, x: x,
     "erfc": _whole(lambda _, x: gw.subtract(1, gw.erf(x))),
-    "integer_pow": _whole(integer_pow),
+    "integer_pow": integer_pow,
     "optimization_barrier": lambda _, *own: list(own),
     "reduce_precision": lambda _, x: x,
     "select_n": select_n,

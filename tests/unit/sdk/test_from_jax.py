@@ -173,8 +173,10 @@ OUTSIDE = (-100, -6, -1, 0, 2, 3, 9)
         (lambda t, i: jnp.where(i < 0, t[0], t[1] ** 2), OUTSIDE),
         (lambda t, i: jnp.where(i == -100, 0.0, t[0]) * jnp.where(i >= 2, t[1], 1.0), OUTSIDE),
         (lambda t, i: t[0] * i + (t[1] * (i != 0)), OUTSIDE),
+        (lambda t, i: t[0] * (3 - i**2) + t[1] * jnp.maximum(abs(2 * i) - i, i + 7), OUTSIDE),
+        (lambda t, i: jax.nn.one_hot(2 * i - 1, 3) @ t[:3] + t[1] * -i, OUTSIDE),
     ],
-    ids=["row", "take", "clipped", "slice", "add", "one_hot", "negative", "masked", "number"],
+    ids=["row", "take", "clipped", "slice", "add", "one_hot", "negative", "masked", "number", "computed", "class"],
 )
 def test_integers_that_calls_bring_are_what_they_are_in_jax(
     client: gw.Client, function: Any, places: tuple[int, ...]
@@ -187,18 +189,6 @@ def test_integers_that_calls_bring_are_what_they_are_in_jax(
     np.testing.assert_allclose(slopes.get("t", 0), theirs, rtol=1e-14)
 
 
-def test_integers_are_integers_when_a_call_traces_it_too(client: gw.Client) -> None:
-    def picked(t: Any, i: Any) -> Any:
-        assert jnp.issubdtype(i.dtype, jnp.integer)
-        return jax.nn.one_hot(i, 5) @ t**2
-
-    value, slopes = client.value_and_grad(gw.from_jax(picked), per_example=("i",))(TABLE, i=np.array(PLACES))
-    every = jax.vmap(picked, (None, 0))
-    expected, theirs = jax.value_and_grad(lambda t: jnp.mean(every(t, np.array(PLACES))))(jnp.asarray(TABLE))
-    np.testing.assert_allclose(value, expected, rtol=1e-14)
-    np.testing.assert_allclose(slopes, theirs, rtol=1e-14)
-
-
 @pytest.mark.parametrize(
     "function",
     [
@@ -208,11 +198,12 @@ def test_integers_are_integers_when_a_call_traces_it_too(client: gw.Client) -> N
         lambda t, i: t[i + 1],
         lambda t, i: t.at[i].get(mode="clip", wrap_negative_indices=False),
         lambda t, i: t[jnp.where(i < 0, 0, i)],
+        lambda t, i: t[2 * i],
     ],
-    ids=["clipped", "wrapped", "next, clipped", "next", "as they are", "chosen"],
+    ids=["clipped", "wrapped", "next, clipped", "next", "as they are", "chosen", "twice"],
 )
 def test_integers_that_no_row_has_are_refused_by_name(function: Any) -> None:
-    with pytest.raises(gw.InvalidGraphError, match=r"row indices|rem"):
+    with pytest.raises(gw.InvalidGraphError, match=r"row indices|rem|computed from arguments"):
         gw.from_jax(function, TABLE, np.int64(0))
 
 
@@ -221,3 +212,40 @@ def test_a_row_outside_is_an_error_of_the_call(client: gw.Client) -> None:
     for place in (-6, 5):
         with pytest.raises(gw.InvalidRequestError, match=f"index {place} .* is out of range for 5 rows"):
             step(TABLE, i=np.array([0, place]))
+
+
+@pytest.mark.parametrize("rows", [2, np.int32(2), np.array([0, 3, 4]), np.array([1, 1], "u1"), np.zeros(0, int)])
+def test_integers_of_a_first_call_are_traced_as_integers(client: gw.Client, rows: Any) -> None:
+    def loss(table: Any, i: Any) -> Any:
+        assert jnp.issubdtype(i.dtype, jnp.integer)
+        return jnp.sum(table[i] ** 2) + jnp.sum(jax.nn.one_hot(i, 5) @ table)
+
+    table = np.arange(15.0).reshape(5, 3) ** 1.5
+    expected, slopes = jax.value_and_grad(loss)(jnp.asarray(table), jnp.asarray(rows))
+    for call in (lambda step: step(table, rows), lambda step: step(table, i=rows)):
+        value, grads = call(client.value_and_grad(gw.from_jax(loss)))
+        np.testing.assert_allclose(value, expected, rtol=1e-14)
+        np.testing.assert_allclose(grads, slopes, rtol=1e-14)
+
+
+def test_integers_to_differentiate_in_are_refused_with_what_to_do(client: gw.Client) -> None:
+    step = client.value_and_grad(gw.from_jax(lambda t, i: t[i]))
+    with pytest.raises(gw.InvalidGraphError, match=r"integer .*float64.*inputs="):
+        step(t=TABLE, i=2)
+    value, grads = client.value_and_grad(gw.from_jax(lambda t, i: t[i]), inputs="i")(t=TABLE, i=2)
+    assert value == TABLE[2]
+    np.testing.assert_array_equal(grads["t"], [0, 0, 1, 0, 0])
+
+
+def test_integers_that_are_numbers_alone_stay_integers(client: gw.Client) -> None:
+    def loss(t: Any, label: Any) -> Any:
+        assert jnp.issubdtype(label.dtype, jnp.integer)
+        return jax.nn.one_hot(label, 5) @ t**2
+
+    step = client.value_and_grad(gw.from_jax(loss), per_example="label")
+    for labels in (np.array([0, 3, -1]), np.array([4])):
+        mean = jax.value_and_grad(lambda t, own=labels: jnp.mean(jax.vmap(loss, (None, 0))(t, own)))
+        expected, slopes = mean(jnp.asarray(TABLE))
+        value, grads = step(TABLE, label=labels)
+        np.testing.assert_allclose(value, expected, rtol=1e-14)
+        np.testing.assert_allclose(grads, slopes, rtol=1e-14)
