@@ -39,7 +39,7 @@ def watch(
     vanished: float = 1e-6,
     exploded: float = 1e3,
 ) -> Callable[..., tuple[Any, Any]]:
-    """Watched calls: a gradient that goes astray is told of by name in a ``GradientWarning``, once for each array.
+    """A callable like ``step`` that warns by name of each gradient that vanishes, explodes or is never reached.
 
     ::
 
@@ -49,10 +49,13 @@ def watch(
     Args:
         step: Made by ``client.value_and_grad`` or ``client.stream``.
         callback: Called after every call, with what was seen.
-        patience: Calls before a warning: never reached is a gradient of exact zeros in the first ``patience`` calls.
+        patience: Calls before a warning. A gradient is never reached if it is exact zeros in the first ``patience`` calls.
         vanished: A gradient has vanished if its norm is below this share of the largest, ``patience`` times in a row.
         exploded: A gradient explodes if its norm is so many times its mean, over ``patience`` calls or more, or is not
             finite.
+
+    Returns:
+        What takes and returns what ``step`` does. Its warnings are ``GradientWarning``, once for each array.
 
     Raises:
         UsageError: The arguments make no sense.

@@ -59,7 +59,11 @@ def from_jax(function: Callable[..., Any], *example_arguments: Any) -> Any:
 
     Args:
         function: A function of arrays, or of pytrees of them, that JAX can trace.
-        *example_arguments: Arrays for one example, or what has their shapes; expressions stand for themselves.
+        *example_arguments: Arrays for one example, ``[*shape]`` without an axis of examples, or what has ``shape`` and
+            ``dtype`` such as ``jax.ShapeDtypeStruct``, in pytrees; expressions stand for themselves.
+
+    Returns:
+        A function of expressions; with arguments the expressions, nested like what ``function`` returns.
 
     Raises:
         InvalidGraphError: It uses what cannot be an expression; all of it is listed, by its names in JAX.

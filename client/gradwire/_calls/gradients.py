@@ -26,10 +26,11 @@ def gradient(loss: Expression, wrt: T, *, ties: str = "zero") -> T:
         ties: As for ``gw.graph``; give the graph that the gradient is in the same.
 
     Returns:
-        What ``wrt`` is, with a gradient in place of each; zeros where the loss does not depend on it.
+        A gradient in place of each expression of ``wrt``, in its shape for one example; zeros where the loss does not
+        depend on it.
 
     Raises:
-        InvalidGraphError: The loss is no scalar expression, or ``wrt`` holds something else than expressions.
+        InvalidGraphError: The loss is no scalar expression, or ``wrt`` holds anything but expressions.
     """
     if isinstance(wrt, Expression):
         return gradients(loss, [wrt], ties)[0]  # type: ignore[return-value]  # T is Expression
