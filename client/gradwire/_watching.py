@@ -49,7 +49,7 @@ def watch(
     Args:
         step: Made by ``client.value_and_grad`` or ``client.stream``.
         callback: Called after every call, with what was seen.
-        patience: Calls before a warning. A gradient is never reached if it is exact zeros in the first ``patience`` calls.
+        patience: Calls before a warning. A gradient is never reached if the first ``patience`` calls have exact zeros.
         vanished: A gradient has vanished if its norm is below this share of the largest, ``patience`` times in a row.
         exploded: A gradient explodes if its norm is so many times its mean, over ``patience`` calls or more, or is not
             finite.

@@ -253,9 +253,9 @@ def test_numbers_among_the_parameters_are_what_they_are_in_every_call(client: gw
         value, grads = step({"w": 2.0, "b": number}, x=x)
         assert value == 4 + number
         assert grads == {"w": 2, "b": 1}
-    for number in (0.5, np.float32(0.25), 0.5, 1):
-        value, _ = step({"w": 2.0, "b": number}, x=x.astype("f4"))
-        assert value == 4 + number
+    for narrow in (0.5, np.float32(0.25), 0.5, 1):
+        value, _ = step({"w": 2.0, "b": narrow}, x=x.astype("f4"))
+        assert value == 4 + narrow
         assert value.dtype == np.float32
     with pytest.raises(gw.InvalidRequestError, match=r'"x" has dtype float32 and array "params.b" float64'):
         step({"w": 2.0, "b": np.float64(0.5)}, x=x.astype("f4"))

@@ -222,8 +222,8 @@ def test_integers_of_a_first_call_are_traced_as_integers(client: gw.Client, rows
 
     table = np.arange(15.0).reshape(5, 3) ** 1.5
     expected, slopes = jax.value_and_grad(loss)(jnp.asarray(table), jnp.asarray(rows))
-    for call in (lambda step: step(table, rows), lambda step: step(table, i=rows)):
-        value, grads = call(client.value_and_grad(gw.from_jax(loss)))
+    for given, named in (((table, rows), {}), ((table,), {"i": rows})):
+        value, grads = client.value_and_grad(gw.from_jax(loss))(*given, **named)
         np.testing.assert_allclose(value, expected, rtol=1e-14)
         np.testing.assert_allclose(grads, slopes, rtol=1e-14)
 
