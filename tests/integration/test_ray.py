@@ -78,7 +78,7 @@ def test_an_actor_that_dies_in_mid_step_changes_no_bit(
         result = step.evaluate(W)
         assert same((result.loss, result.gradients), expected)
         assert (result.examples, result.non_finite) == (N, None)
-        victim = ray.get(step._actors[0].__ray_call__.remote(lambda _: os.getpid()))  # noqa: SLF001
+        victim = ray.get(next(iter(step._actors)).__ray_call__.remote(lambda _: os.getpid()))  # noqa: SLF001
         # While it is stopped the step cannot end, so that its death is in the middle.
         os.kill(victim, signal.SIGSTOP)
         monkeypatch.setattr(ray, "wait", noticed)
@@ -86,7 +86,7 @@ def test_an_actor_that_dies_in_mid_step_changes_no_bit(
         begun.wait()
         os.kill(victim, signal.SIGKILL)
         assert same(running.result(), expected)
-        assert ray.get(step._actors[0].__ray_call__.remote(lambda _: os.getpid())) != victim  # noqa: SLF001
+        assert ray.get(next(iter(step._actors)).__ray_call__.remote(lambda _: os.getpid())) != victim  # noqa: SLF001
 
 
 def test_an_actor_that_dies_again_and_again_is_given_up(files: Path, tmp_path: Path) -> None:
@@ -99,6 +99,51 @@ def test_an_actor_that_dies_again_and_again_is_given_up(files: Path, tmp_path: P
         ),
     ):
         step(W)
+
+
+DYING = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "gradwire_server.units.actor" and not os.path.exists(os.environ["CURED"]):
+            os._exit(1)
+
+sys.meta_path.insert(0, Finder())
+"""
+"""Has a process end that imports what an actor is."""
+
+
+def test_an_actor_that_dies_whenever_it_is_made_is_given_up_and_the_next_step_makes_another(
+    files: Path, expected: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(DYING)
+    cured = tmp_path / "cured"
+    mortal = {
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(tmp_path), "CURED": str(cured)}},
+        "max_restarts": 1,
+    }
+    with step_over(files, actors=1, actor_options=mortal) as step:
+        with pytest.raises(
+            gw.UnavailableError,
+            match=r"was to compute units from row group 0 of .*a.parquet to .* has died 2 times before it computed",
+        ):
+            step(W)
+        cured.touch()
+        assert same(step(W), expected)
+
+
+def test_an_actor_that_ray_makes_no_more_has_another_in_its_place_if_it_had_computed_anything(
+    files: Path, expected: Any
+) -> None:
+    import ray  # noqa: PLC0415
+
+    with step_over(files, actors=1, actor_options={"max_restarts": 0}) as step:
+        assert same(step(W), expected)
+        [actor] = step._actors  # noqa: SLF001
+        ray.kill(actor)
+        assert same(step(W), expected)
+        assert [*step._actors] != [actor]  # noqa: SLF001
 
 
 def test_what_is_wrong_is_told_as_in_this_process(files: Path, tmp_path: Path) -> None:

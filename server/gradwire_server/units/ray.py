@@ -19,13 +19,12 @@ from gradwire._errors import GradwireError, InvalidRequestError, ServerError, Un
 from gradwire._numbers import whole
 from gradwire_server.units.actor import Actor
 from gradwire_server.units.columns import Names
+from gradwire_server.units.deaths import given_up, options_of
 from gradwire_server.units.formats import Unit
 from gradwire_server.units.much import MAX_UNIT_BYTES, Asked, MuchData
+from gradwire_server.units.sharing import Sharing
 from gradwire_server.units.sums import Partial, Program
 from gradwire_server.units.tree import blocks
-
-RETRIES = 3
-"""Times that a block of units is computed again whose actor has died, unless ``actor_options`` say another number."""
 
 AHEAD = 2
 """Blocks that an actor has at a time, one of which waits."""
@@ -49,8 +48,9 @@ class ValueAndGrad:
     def __init__(self, data: MuchData, actors: int | None, actor_options: Mapping[str, Any]) -> None:
         self._data = data
         self._count = actors
-        self._options = {"num_cpus": 1, "max_restarts": -1, "max_task_retries": RETRIES, **actor_options}
-        self._actors: list[Any] = []
+        self._options = options_of(actor_options)
+        self._actors: dict[Any, bool] = {}
+        """Whether each has computed anything yet."""
         self._job: object = None
         self._parts: list[tuple[str, int]] = []
         """Hosts and ports of the cluster's head and of this program's node."""
@@ -120,46 +120,49 @@ class ValueAndGrad:
 
     def _forget(self) -> list[Any]:
         """The actors there were."""
-        actors, self._actors, self._programs = self._actors, [], {}
+        actors, self._actors, self._programs = [*self._actors], {}, {}
         return actors
 
     def _step(self, asked: Asked, deadline: Deadline) -> list[Partial]:
         """The sums over all blocks, in their order."""
         actors = self._ready()
-        waiting = enumerate(blocks(self._data.units, AHEAD * len(actors)))
-        program, arrays = self._carried(asked)
-        running: dict[Any, tuple[int, Sequence[Unit], Any]] = {}
+        sharing = Sharing(blocks(self._data.units, AHEAD * len(actors)), *self._carried(asked))
         found: dict[int, Partial] = {}
-
-        def give(actor: Any) -> None:
-            for place, units in waiting:
-                running[actor.sum_over.remote(program, arrays, units)] = place, units, actor
-                break
-
         for actor in actors * AHEAD:
-            give(actor)
+            sharing.give(actor)
+        reachable = True
         try:
-            while running:
+            while running := [*sharing]:
                 left = deadline.left
-                done, _ = ray.wait(list(running), timeout=LOOK_SECONDS if left is None else min(left, LOOK_SECONDS))
+                done, _ = ray.wait(running, timeout=LOOK_SECONDS if left is None else min(left, LOOK_SECONDS))
                 if not done:
                     self._look()
                 for reference in done:
-                    place, _, actor = running[reference]
-                    # What an actor computes is what it was given first.
-                    units = next(given for _, given, taker in running.values() if taker is actor)
-                    found[place] = _gotten(reference, units, self._look)
-                    del running[reference]
-                    give(actor)
+                    # Another actor may have been given it meanwhile.
+                    if reference in sharing:
+                        self._take(reference, sharing, found)
         except ConnectionError:
-            running.clear()  # whoever is gone cancels nothing, and would be waited for
+            reachable = False  # whoever is gone cancels nothing, and would be waited for
             raise
         finally:
             # Whatever else was asked of actors in a step that failed is not wanted any more.
             with suppress(Exception):  # the cluster may be gone
-                for reference in running:
+                for reference in sharing if reachable else ():
                     ray.cancel(reference)
         return [found[place] for place in sorted(found)]
+
+    def _take(self, reference: Any, sharing: Sharing, found: dict[int, Partial]) -> None:
+        """Take the sum over a block, and give its actor the next one; or give another actor what a dead one had."""
+        actor = sharing.actor(reference)
+        units = sharing.computed(actor)
+        try:
+            partial = _gotten(reference, units, self._look)
+        except exceptions.ActorDiedError as death:
+            sharing.hand_over(actor, self._replaced(actor, units, death))
+            return
+        self._actors[actor] = True
+        found[sharing.ended(reference)] = partial
+        sharing.give(actor)
 
     def _carried(self, asked: Asked) -> tuple[Any, Any]:
         """The program and the arrays as blocks bring them: themselves, or references where they are large."""
@@ -181,6 +184,19 @@ class ValueAndGrad:
             except OSError as error:
                 raise ConnectionError(f"nobody answers at {part[0]}:{part[1]}: {error}") from error
 
+    def _replaced(self, actor: Any, units: Sequence[Unit], death: Exception) -> Any:
+        """Another actor in the place of one that has died for good.
+
+        Raises:
+            UnavailableError: It never computed anything; the next step makes all actors anew.
+        """
+        if not self._actors.pop(actor):
+            self.close()
+            raise given_up(_named(units), self._options, death)
+        other = self._made()
+        self._actors[other] = False
+        return other
+
     def _ready(self) -> list[Any]:
         """The actors, on the cluster that the program has joined."""
         if not ray.is_initialized():
@@ -188,15 +204,18 @@ class ValueAndGrad:
         context = ray.get_runtime_context()
         job = context.get_job_id(), context.get_node_id()
         if job != self._job:
-            self._job, self._actors, self._programs = job, [], {}
+            self._job, self._actors, self._programs = job, {}, {}
             # A program that joined through Ray's client has no node, and is told when its connection breaks.
             self._parts = [] if ray.util.client.ray.is_connected() else _parts(context)
         if not self._actors:
             cpus = self._options["num_cpus"]
             count = self._count or int(ray.cluster_resources().get("CPU", 1) // (cpus or 1)) or 1
-            make = ray.remote(Actor).options(**self._options)
-            self._actors = [make.remote(max(1, int(cpus))) for _ in range(count)]
-        return self._actors
+            self._actors = {self._made(): False for _ in range(count)}
+        return [*self._actors]
+
+    def _made(self) -> Any:
+        """A new actor."""
+        return ray.remote(Actor).options(**self._options).remote(max(1, int(self._options["num_cpus"])))
 
 
 def value_and_grad(
@@ -289,6 +308,9 @@ def _gotten(reference: Any, units: Sequence[Unit], look: Callable[[], None]) -> 
         reference: To it.
         units: Those that its actor was given first.
         look: Raises ``ConnectionError`` if the cluster is gone, when Ray says an actor died, or cannot be reached.
+
+    Raises:
+        ActorDiedError: Its actor is not made again.
     """
     try:
         found: Partial = ray.get(reference)
@@ -296,6 +318,9 @@ def _gotten(reference: Any, units: Sequence[Unit], look: Callable[[], None]) -> 
         if isinstance(error.cause, GradwireError):
             raise error.cause from None
         raise ServerError(f"an actor failed at {_named(units)}: {error.cause!r}") from error
+    except exceptions.ActorDiedError:
+        look()
+        raise
     except exceptions.RayActorError as error:
         look()
         raise UnavailableError(
