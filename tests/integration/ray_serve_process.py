@@ -22,6 +22,8 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 import yaml
 
+from tests.clusters import without
+
 DEPLOY = Path(__file__).parents[2] / "deploy" / "ray-serve"
 REPLICA = "ray::ServeReplica:gradwire:gradwire"
 SCRIPTS = Path(sys.executable).parent
@@ -99,7 +101,11 @@ def ray_serve(replicas: int, **args: Any) -> Iterator[RayServe]:
     configuration["http_options"] = {"port": http}
     application = configuration["applications"][0]
     application["args"] |= args
-    application["deployments"][0] |= {"num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}
+    application["deployments"][0] |= {
+        "num_replicas": replicas,
+        "ray_actor_options": {"num_cpus": 0.1},
+        "health_check_period_s": 1,
+    }
     (folder / "gradwire.yaml").write_text(yaml.safe_dump(configuration))
     environment = _environment(folder, stats, *others)
     flags = (f"--metrics-export-port={metrics}", f"--ray-client-server-port={others[-1]}")
@@ -167,6 +173,7 @@ def _environment(folder: Path, stats: int, *ports: int) -> dict[str, str]:
     serve = {
         **dict(zip(names, ports, strict=False)),
         "HAPROXY_STATS_PORT": stats,
+        "HAPROXY_HEALTH_CHECK_INTER": "1s",
         "DIRECT_INGRESS_MIN_HTTP_PORT": first,
         "DIRECT_INGRESS_MAX_HTTP_PORT": first + 99,
         "DIRECT_INGRESS_MIN_GRPC_PORT": first + 100,
@@ -181,6 +188,7 @@ def _environment(folder: Path, stats: int, *ports: int) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if not name.startswith("RAY_")},
         **dict(line.split("=", 1) for line in lines),
         **{f"RAY_SERVE_{name}": str(value) for name, value in serve.items()},
+        "PYTHONPATH": without(folder, "pandas", "rfc3987_syntax"),
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_metrics_report_interval_ms": "1000",

@@ -52,7 +52,7 @@ def begin_step(running: subprocess.Popen[str], *, stopped: bool = False) -> int:
 
 
 def test_a_program_whose_node_goes_down_says_so_and_goes_on_with_the_same_bits_when_started_again(
-    tmp_path: Path,
+    ray_cluster: Any, tmp_path: Path
 ) -> None:
     files, kept = tmp_path / "a.parquet", tmp_path / "path.npy"
     random = np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_a_program_whose_node_goes_down_says_so_and_goes_on_with_the_same_bits_w
     assert "gradwire._errors.UnavailableError: the cluster of Ray, or the node of this program, is gone or " in said
     assert "save the parameters of this step, of which nothing is lost, and go on from them" in said
     assert len(np.load(kept)) == 1 + DONE
-    with head_node() as cluster, program(cluster, files, kept) as second:
+    with program(ray_cluster, files, kept) as second:
         for _ in range(DONE, STEPS):
             begin_step(second)
         _, said = second.communicate()

@@ -33,10 +33,12 @@ CARRIED = 64 << 10
 """Bytes of a graph, and of arrays, that travel with each block: to take them out of the object store takes an actor
 and its node a millisecond, and Ray takes no more than 100 KiB along by itself."""
 
-
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 5.0
 """Seconds without an answer of any actor after which it is looked whether the cluster is there: without one Ray waits
 for a minute, and then ends the program."""
+
+CONNECT_SECONDS = 15.0
+"""Seconds that a part of the cluster may take to answer then, which may be busy."""
 
 
 class ValueAndGrad:
@@ -180,7 +182,7 @@ class ValueAndGrad:
         """
         for part in self._parts:
             try:
-                socket.create_connection(part, LOOK_SECONDS).close()
+                socket.create_connection(part, CONNECT_SECONDS).close()
             except OSError as error:
                 raise ConnectionError(f"nobody answers at {part[0]}:{part[1]}: {error}") from error
 
