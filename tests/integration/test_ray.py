@@ -189,10 +189,10 @@ def test_the_example_finds_what_its_data_were_made_with_and_goes_on_where_it_was
 
     example.write(tmp_path, 0.005, rows=2500)
     assert len(list(tmp_path.glob("*.parquet"))) == 1
-    first, kept = example.train(tmp_path, 2)
+    first, kept = example.train(tmp_path, 2, actors=1)
     np.testing.assert_array_equal(np.load(tmp_path / "_w.npy"), kept)
-    next_one, _ = example.train(tmp_path, 1)
+    next_one, _ = example.train(tmp_path, 1, actors=1)
     assert next_one < first  # one iteration from zeros would not come so far
-    last, w = example.train(tmp_path, 20)
+    last, w = example.train(tmp_path, 20, actors=1)
     assert last < next_one
     np.testing.assert_allclose(w, np.linspace(-1, 1, 30), atol=0.15)

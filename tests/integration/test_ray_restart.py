@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,21 @@ def test_a_program_whose_node_goes_down_says_so_and_goes_on_with_the_same_bits_w
     x = random.normal(size=(900, 4))
     y = np.sign(x @ [1, -2, 3, 0] + random.normal(size=900))
     pq.write_table(pa.table({"x": pa.FixedSizeListArray.from_arrays(x.ravel(), 4), "y": y}), files, row_group_size=70)
-    with head_node() as cluster, program(cluster, files, kept) as first:
-        for _ in range(DONE):
-            begin_step(first)
-        # While its actor is stopped the step cannot end, so that the node goes down in the middle.
-        actor = begin_step(first, stopped=True)
-        cluster.remove_node(cluster.head_node, allow_graceful=False)
-        os.kill(actor, signal.SIGKILL)
-        _, said = first.communicate()
-    assert first.returncode == 1, said
-    assert "gradwire._errors.UnavailableError: the cluster of Ray, or the node of this program, is gone or " in said
-    assert "save the parameters of this step, of which nothing is lost, and go on from them" in said
-    assert len(np.load(kept)) == 1 + DONE
-    with program(ray_cluster, files, kept) as second:
+    with ExitStack() as stack:
+        with head_node() as cluster, program(cluster, files, kept) as first:
+            for _ in range(DONE):
+                begin_step(first)
+            # While its actor is stopped the step cannot end, so that the node goes down in the middle.
+            actor = begin_step(first, stopped=True)
+            cluster.remove_node(cluster.head_node, allow_graceful=False)
+            os.kill(actor, signal.SIGKILL)
+            # It takes seconds to begin as the first one does to notice, and reads what is kept when it is told to.
+            second = stack.enter_context(program(ray_cluster, files, kept))
+            _, said = first.communicate()
+        assert first.returncode == 1, said
+        assert "gradwire._errors.UnavailableError: the cluster of Ray, or the node of this program, is gone or " in said
+        assert "save the parameters of this step, of which nothing is lost, and go on from them" in said
+        assert len(np.load(kept)) == 1 + DONE
         for _ in range(DONE, STEPS):
             begin_step(second)
         _, said = second.communicate()
