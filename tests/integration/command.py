@@ -17,11 +17,10 @@ from subprocess import PIPE, CompletedProcess, Popen
 from threading import Lock
 from typing import Any
 
+from gradwire_server.service.process.supervisor import PR_SET_CHILD_SUBREAPER
 from tests.integration import forks
 
 ROOT = Path(__file__).parents[2]
-
-PR_SET_CHILD_SUBREAPER = 36
 
 OURS = "GRADWIRE_"
 """What the names of variables begin with that are read when a command runs; others may be read by imports."""

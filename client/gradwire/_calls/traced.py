@@ -181,7 +181,7 @@ class Traced:
         for node in nodes:
             name = node.name.removesuffix(AS_NUMBERS)
             if name in kinds and name not in used:
-                # Of this trace, which nobody else has: with the array's own name, as if it had been floats.
+                # Nobody but this trace has these nodes: they take the name that the array has as floats.
                 node.name, sources[name] = name, node
         problem = self._make(loss, outputs=outputs, sources=sources.values())
         if outputs is not None:
